@@ -1,0 +1,64 @@
+"""Replace a file so that a reader, or a crash at any instant, sees the old one or the new one.
+
+Standard library only, and blocking: the supervisor calls it, and the event loop's side runs it
+inline on memory-backed file systems and in one worker thread's hop elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from asyncrt import _paths
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of `data`; os.write may stop short (write(2): a signal, a disk nearly full)."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def replace(
+    dir_fd: int, name: str, data: bytes, *, mode: int = 0o640, durable: bool = True
+) -> None:
+    """Make `name` in the open directory hold `data`, by a temporary file and rename.
+
+    With `durable` the file is synced before the rename and the directory after it, so the new
+    content survives a power loss from the return on. On an OSError the old file stands and the
+    temporary one is gone.
+    """
+    temporary = _paths.temporary(name)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(temporary, flags, mode, dir_fd=dir_fd)
+    try:
+        try:
+            write_all(fd, data)
+            if durable:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(temporary, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary, dir_fd=dir_fd)
+        raise
+    if durable:
+        os.fsync(dir_fd)
+
+
+def read(path: str, *, dir_fd: int | None = None, limit: int = 1 << 24) -> bytes:
+    """The whole of a file that is only ever replaced; at most `limit` bytes."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=dir_fd)
+    try:
+        data = os.read(fd, 65536)
+        if len(data) < 65536:
+            return data
+        parts = [data]
+        size = len(data)
+        while size <= limit and (data := os.read(fd, 1 << 20)):
+            parts.append(data)
+            size += len(data)
+        return b"".join(parts)
+    finally:
+        os.close(fd)

@@ -1,0 +1,35 @@
+"""Every name below a root directory, in one place. Standard library only.
+
+A name made from an id is the id plus one suffix, so no two ids collide. "~" isn't in the id
+alphabet, so temporary and root-wide names collide with none.
+"""
+
+from __future__ import annotations
+
+import os
+
+LOCK = ".lock"
+QUEUE = ".queue"  # the lock's fairness gate
+STATE = ".state"
+DIRECTORY = ".d"
+
+# Inside ID.d
+CONFIG = "config.json"
+EXIT = "exit.json"
+CONTROL = "control.sock"
+GATE = "gate.sock"
+CRASH = "supervisor.err"
+MEMBERS = "members"
+
+# What a process of ours waiting at its gate calls itself; an exec replaces the name (proc(5), comm).
+GATE_COMM = "asyncrt:gate"
+
+
+def temporary(name: str) -> str:
+    """A fresh name for a file that will be renamed to `name` in the same directory."""
+    return f".{name}.{os.urandom(6).hex()}~"
+
+
+def through(dir_fd: int, name: str) -> str:
+    """A path of at most 108 bytes to `name` in an open directory, for sockets (unix(7))."""
+    return f"/proc/self/fd/{dir_fd}/{name}"

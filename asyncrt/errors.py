@@ -1,0 +1,303 @@
+"""Every error asyncrt raises, under one root.
+
+An error carries fields, not only a string: the message is built from them, they survive pickling,
+and the standard class people already catch (FileNotFoundError, TimeoutError, …) is mixed in.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+
+def _rebuild(cls: Callable[..., AsyncrtError], fields: dict[str, Any]) -> AsyncrtError:
+    return cls(**fields)
+
+
+class AsyncrtError(Exception):
+    """Root of all errors of asyncrt."""
+
+    _fields: tuple[str, ...] = ()
+
+    def _set(self, message: str, **fields: object) -> None:
+        self._fields = tuple(fields)
+        for name, value in fields.items():
+            setattr(self, name, value)
+        self.args = (message,)
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else type(self).__name__
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), {name: getattr(self, name) for name in self._fields})
+
+
+class InvalidId(AsyncrtError, ValueError):
+    """A text that can't be a container's id."""
+
+    def __init__(self, *, container_id: str, why: str) -> None:
+        shown = container_id if len(container_id) <= 60 else container_id[:57] + "..."
+        self.container_id = container_id
+        self.why = why
+        self._set(
+            f"invalid container id {shown!r}: {why}; use letters, digits and _+.- (at most 200)",
+            container_id=container_id,
+            why=why,
+        )
+
+
+class ContainerNotFound(AsyncrtError, FileNotFoundError):
+    """No container of that id (or not that instance any more) under the root."""
+
+    def __init__(self, *, container_id: str, root: str, instance: str | None = None) -> None:
+        self.container_id = container_id
+        self.root = root
+        self.instance = instance
+        gone = " (this instance was destroyed)" if instance else ""
+        self._set(
+            f"no container {container_id!r} in {root}{gone}; 'asyncrt list' shows what is there",
+            container_id=container_id,
+            root=root,
+            instance=instance,
+        )
+
+
+class ContainerExists(AsyncrtError, FileExistsError):
+    """The id is taken; the container that has it is untouched."""
+
+    def __init__(self, *, container_id: str, root: str) -> None:
+        self.container_id = container_id
+        self.root = root
+        self._set(
+            f"container {container_id!r} already exists in {root}; "
+            "choose another id or delete it first",
+            container_id=container_id,
+            root=root,
+        )
+
+
+class AmbiguousId(AsyncrtError, LookupError):
+    """An abbreviated id that fits several containers."""
+
+    def __init__(self, *, prefix: str, candidates: Iterable[str]) -> None:
+        self.prefix = prefix
+        self.candidates = tuple(candidates)
+        shown = ", ".join(self.candidates[:8]) + (", ..." if len(self.candidates) > 8 else "")
+        self._set(
+            f"{prefix!r} fits {len(self.candidates)} containers ({shown}); give more of the id",
+            prefix=prefix,
+            candidates=self.candidates,
+        )
+
+
+class InvalidTransition(AsyncrtError):
+    """The operation isn't allowed in the container's status. Nothing was changed."""
+
+    def __init__(
+        self, *, container_id: str, operation: str, status: str, allowed: Iterable[str]
+    ) -> None:
+        self.container_id = container_id
+        self.operation = operation
+        self.status = status
+        self.allowed = tuple(allowed)
+        self._set(
+            f"can't {operation} container {container_id!r}: it is {status}, "
+            f"and must be {' or '.join(self.allowed)}",
+            container_id=container_id,
+            operation=operation,
+            status=status,
+            allowed=self.allowed,
+        )
+
+
+class LockTimeout(AsyncrtError, TimeoutError):
+    """A FileLock wasn't acquired in time. The lock isn't held and nobody's place is lost."""
+
+    def __init__(self, *, path: str, timeout: float, holder: int | None = None) -> None:
+        self.path = path
+        self.timeout = timeout
+        self.holder = holder
+        by = f", held by pid {holder}" if holder else ""
+        self._set(
+            f"lock {path} not acquired in {timeout:g} s{by}",
+            path=path,
+            timeout=timeout,
+            holder=holder,
+        )
+
+
+class ContainerBusy(AsyncrtError, TimeoutError):
+    """Another process kept the container's lock for the whole time allowed."""
+
+    def __init__(
+        self,
+        *,
+        container_id: str,
+        operation: str,
+        timeout: float,
+        holder: int | None = None,
+        status: str | None = None,
+    ) -> None:
+        self.container_id = container_id
+        self.operation = operation
+        self.timeout = timeout
+        self.holder = holder
+        self.status = status
+        by = f" by pid {holder}" if holder else ""
+        now = f" (status {status})" if status else ""
+        self._set(
+            f"can't {operation} container {container_id!r}: locked{by} for over {timeout:g} s{now}; "
+            "try again, or with a longer timeout",
+            container_id=container_id,
+            operation=operation,
+            timeout=timeout,
+            holder=holder,
+            status=status,
+        )
+
+
+class StateCorrupted(AsyncrtError):
+    """A file of the container's can't be read as what it should be. Others aren't affected."""
+
+    def __init__(self, *, path: str, why: str) -> None:
+        self.path = path
+        self.why = why
+        self._set(
+            f"{path} is broken: {why}; 'asyncrt delete --force' removes the container",
+            path=path,
+            why=why,
+        )
+
+
+class SchemaTooNew(AsyncrtError):
+    """A record written by a newer asyncrt than this one understands."""
+
+    def __init__(self, *, path: str, schema: int, supported: int) -> None:
+        self.path = path
+        self.schema = schema
+        self.supported = supported
+        self._set(
+            f"{path} has schema {schema}, this asyncrt knows up to {supported}; use a newer asyncrt",
+            path=path,
+            schema=schema,
+            supported=supported,
+        )
+
+
+class RootUnusable(AsyncrtError, PermissionError):
+    """The root directory can't be trusted or used (a link, somebody else's, not a directory)."""
+
+    def __init__(self, *, path: str, why: str) -> None:
+        self.path = path
+        self.why = why
+        self._set(
+            f"can't use root directory {path}: {why}; give another with --root or $ASYNCRT_ROOT",
+            path=path,
+            why=why,
+        )
+
+
+class StorageFailed(AsyncrtError, OSError):
+    """A file below the root couldn't be read or written (disk full, input/output error, …).
+
+    The old state stands.
+    """
+
+    def __init__(self, *, path: str, errno: int) -> None:
+        self.path = path
+        self.errno = errno
+        self._set(f"{path}: {os.strerror(errno)}", path=path, errno=errno)
+
+
+class SpecInvalid(AsyncrtError, ValueError):
+    """A bundle or spec that isn't well formed; `json_path` says where."""
+
+    def __init__(self, *, json_path: str, why: str, path: str | None = None) -> None:
+        self.json_path = json_path
+        self.why = why
+        self.path = path
+        where = f"{path}: " if path else ""
+        at = f"{json_path}: " if json_path else ""
+        self._set(f"{where}{at}{why}", json_path=json_path, why=why, path=path)
+
+
+class SpecUnsupported(AsyncrtError):
+    """A well-formed spec that the platform can't honour; every such field is named."""
+
+    def __init__(self, *, platform: str, fields: Iterable[str]) -> None:
+        self.platform = platform
+        self.fields = tuple(fields)
+        self._set(
+            f"the {platform} platform can't honour: {', '.join(self.fields)}; "
+            "take these out of the spec or choose another platform",
+            platform=platform,
+            fields=self.fields,
+        )
+
+
+class SandboxUnresponsive(AsyncrtError, TimeoutError):
+    """The supervisor (or init at its gate) gave no answer. destroy can still remove all of it."""
+
+    def __init__(self, *, container_id: str, operation: str, why: str) -> None:
+        self.container_id = container_id
+        self.operation = operation
+        self.why = why
+        self._set(
+            f"can't {operation} container {container_id!r}: {why}; "
+            "'asyncrt delete --force' removes it",
+            container_id=container_id,
+            operation=operation,
+            why=why,
+        )
+
+
+class StartFailed(AsyncrtError):
+    """A program couldn't be started: which step (`what`), on which `path`, with which `errno`."""
+
+    def __init__(self, *, container_id: str, what: str, path: str, errno: int) -> None:
+        self.container_id = container_id
+        self.what = what
+        self.path = path
+        self.errno = errno
+        self._set(
+            f"container {container_id!r}: {what} {path!r}: {os.strerror(errno)}",
+            container_id=container_id,
+            what=what,
+            path=path,
+            errno=errno,
+        )
+
+
+class HookFailed(AsyncrtError):
+    """A hook before poststop failed; the container was stopped and destroyed."""
+
+    def __init__(self, *, container_id: str, kind: str, path: str, why: str) -> None:
+        self.container_id = container_id
+        self.kind = kind
+        self.path = path
+        self.why = why
+        self._set(
+            f"container {container_id!r}: {kind} hook {path}: {why}",
+            container_id=container_id,
+            kind=kind,
+            path=path,
+            why=why,
+        )
+
+
+class DestroyFailed(AsyncrtError):
+    """Something of the container couldn't be stopped or removed; its record stays for a retry."""
+
+    def __init__(self, *, container_id: str, left: Iterable[str]) -> None:
+        self.container_id = container_id
+        self.left = tuple(left)
+        self._set(
+            f"container {container_id!r} isn't fully destroyed, left: {', '.join(self.left)}; "
+            "delete it again",
+            container_id=container_id,
+            left=self.left,
+        )

@@ -1,0 +1,32 @@
+"""What a platform decides on the engine's side and the launch code carries out. Pure data.
+
+The shapes exist for the type checkers only: at run time a plan is the dict that json made.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypedDict
+
+    class ProcessPlan(TypedDict):
+        """One process: init, or one exec'd."""
+
+        args: list[str]
+        env: list[str]  # "KEY=value", no key twice
+        cwd: str
+        uid: int | None  # None: as the launcher
+        gid: int | None
+        groups: list[int] | None
+        umask: int | None
+        rlimits: list[tuple[int, int, int]]  # number of the resource, soft, hard; -1 is unlimited
+        no_new_privs: bool
+        oom_score_adj: int | None
+
+    class HookPlan(TypedDict):
+        """One OCI hook (runtime-spec, config.md#posix-platform-hooks)."""
+
+        path: str
+        args: list[str]
+        env: list[str]
+        timeout: float | None  # seconds
