@@ -1,0 +1,29 @@
+"""How a step of a launch fails: which step, on which path, with which errno."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypedDict
+
+    class FailureReport(TypedDict):
+        """A failure as it crosses processes."""
+
+        what: str
+        path: str
+        errno: int
+
+
+class Failure(Exception):  # noqa: N818 - an outcome that is reported, not a programming error
+    """A step that couldn't be done; becomes StartFailed or HookFailed on the engine's side."""
+
+    def __init__(self, what: str, path: str, errno: int, *, hook: str = "") -> None:
+        super().__init__(what, path, errno)
+        self.what = what
+        self.path = path
+        self.errno = errno
+        self.hook = hook  # why a hook failed, where it was one
+
+    def report(self) -> dict[str, str | int]:
+        """As plain data for json."""
+        return {"what": self.what, "path": self.path, "errno": self.errno, "hook": self.hook}

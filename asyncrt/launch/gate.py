@@ -1,0 +1,109 @@
+"""The gate: what holds init back until start.
+
+A UNIX socket in the container's directory that init itself listens on, so that opening it needs no
+supervisor. A client sends GO and hears, in this order: ABOUT when init has passed the gate and goes
+to execute, then end-of-file by close-on-exec when the program runs, or a failure as JSON. Clients
+that send anything else, or nothing, are let go without a word and harm nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import socket
+
+from asyncrt import _paths
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncrt.launch.failure import Failure
+
+GO = b"go\n"
+ABOUT = b"!"
+_CLIENTS = 16
+
+
+def listen(dir_fd: int) -> socket.socket:
+    """Bind the gate in the open directory. The caller's umask must keep others out."""
+    gate = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        gate.bind(_paths.through(dir_fd, _paths.GATE))
+        gate.listen(_CLIENTS)
+    except BaseException:
+        gate.close()
+        raise
+    return gate
+
+
+class SupervisorGone(Exception):  # noqa: N818 - the order to give up, not an error
+    """The watched socket closed before the gate was opened."""
+
+
+def wait_for_go(gate: socket.socket, watch: socket.socket) -> socket.socket:
+    """Wait until a client says GO; returns its connection.
+
+    `watch` is the launcher's end of a socket pair: when it closes, SupervisorGone is raised, unless
+    a byte came first, which means that the launch is recorded and nobody needs to be watched.
+    """
+    poller = select.poll()
+    poller.register(gate, select.POLLIN)
+    poller.register(watch, select.POLLIN)
+    clients: dict[int, socket.socket] = {}
+    while True:
+        for fd, _ in poller.poll():
+            if fd == watch.fileno():
+                if not watch.recv(1):
+                    raise SupervisorGone
+                poller.unregister(fd)
+            elif fd == gate.fileno():
+                with contextlib.suppress(OSError):
+                    client, _ = gate.accept()
+                    client.setblocking(False)
+                    if len(clients) < _CLIENTS:
+                        clients[client.fileno()] = client
+                        poller.register(client, select.POLLIN)
+                    else:
+                        client.close()
+            else:
+                client = clients[fd]
+                if _says_go(client):
+                    for other in clients.values():
+                        if other is not client:
+                            other.close()
+                    return client
+                poller.unregister(fd)
+                clients.pop(fd).close()
+
+
+def _says_go(client: socket.socket) -> bool:
+    # Three bytes sent in one call on a fresh UNIX stream arrive in one piece.
+    try:
+        return client.recv(16) == GO
+    except OSError:
+        return False
+
+
+def announce(client: socket.socket) -> None:
+    """Tell the client that what follows is the exec. A client that went away is no reason to stop."""
+    with contextlib.suppress(OSError):
+        client.send(ABOUT)
+
+
+def refuse(client: socket.socket, failure: Failure) -> None:
+    """Tell the client why the program doesn't run."""
+    with contextlib.suppress(OSError):
+        client.send(json.dumps(failure.report()).encode())
+
+
+def uncork(watch: socket.socket) -> None:
+    """The launcher's side: the launch is recorded, init needs to watch nobody."""
+    with contextlib.suppress(OSError):
+        watch.send(b".", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+
+def remove(dir_fd: int) -> None:
+    """Take the gate's name away; missing is fine."""
+    with contextlib.suppress(OSError):
+        os.unlink(_paths.GATE, dir_fd=dir_fd)

@@ -1,0 +1,213 @@
+"""The last steps inside a new process: become what the plan says, then execute its program.
+
+Runs in a child between fork and exec. Every step that can fail raises Failure with its name, so
+that the caller hears which field of the spec it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import signal
+import stat
+
+from asyncrt import _libc
+from asyncrt.launch.failure import Failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from asyncrt.launch.plan import ProcessPlan
+
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@contextlib.contextmanager
+def _step(what: str, path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Failure(what, path, error.errno or errno.EIO) from error
+    except (ValueError, OverflowError) as error:
+        raise Failure(what, path, errno.EINVAL) from error
+
+
+def close_all_but(keep: Sequence[int]) -> None:
+    """Close every descriptor from 3 on that isn't in `keep` (close_range(2) under the hood)."""
+    low = 3
+    for fd in sorted({fd for fd in keep if fd >= 3}):
+        os.closerange(low, fd)
+        low = fd + 1
+    os.closerange(low, 1 << 30)
+
+
+def fresh_signals() -> None:
+    """Undo what Python and the supervisor changed: dispositions that an exec would hand down."""
+    signal.set_wakeup_fd(-1)
+    # Python ignores these two, and an ignored signal stays ignored across an exec (execve(2)).
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def take_streams(streams: Sequence[int]) -> None:
+    """Make the three given descriptors standard input, output and error."""
+    for number, fd in enumerate(streams):
+        os.dup2(fd, number, inheritable=True)
+
+
+def prepare(plan: ProcessPlan, umask: int) -> None:
+    """Become the process of the plan, all but its program. `umask` holds where the plan has none.
+
+    The order matters: what needs privilege (scores, raised limits, groups) comes before the user is
+    changed, no_new_privs after it.
+    """
+    score = plan["oom_score_adj"]
+    if score is not None:
+        with _step("process.oomScoreAdj", str(score)):
+            fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(fd, str(score).encode())
+            finally:
+                os.close(fd)
+    for index, (kind, soft, hard) in enumerate(plan["rlimits"]):
+        with _step(f"process.rlimits[{index}]", f"{soft}:{hard}"):
+            resource.setrlimit(kind, (soft, hard))
+    os.umask(umask if plan["umask"] is None else plan["umask"])
+    entered = _enter(plan["cwd"], may_be_denied=plan["uid"] is not None)
+    _become(plan)
+    if not entered:
+        _enter(plan["cwd"], may_be_denied=False)
+    if plan["no_new_privs"]:
+        with _step("process.noNewPrivileges", ""):
+            _libc.set_no_new_privs()
+
+
+def _enter(cwd: str, *, may_be_denied: bool) -> bool:
+    """Change the directory; one that only the final user may enter is tried again as that user."""
+    try:
+        os.chdir(cwd)
+    except PermissionError as error:
+        if may_be_denied:
+            return False
+        raise Failure("process.cwd", cwd, error.errno or errno.EACCES) from error
+    except OSError as error:
+        raise Failure("process.cwd", cwd, error.errno or errno.EIO) from error
+    return True
+
+
+def _become(plan: ProcessPlan) -> None:
+    groups, gid, uid = plan["groups"], plan["gid"], plan["uid"]
+    if uid is not None:
+        _give_pipes(uid)
+    if groups is not None:
+        with _step("process.user.additionalGids", ",".join(map(str, groups))):
+            os.setgroups(groups)
+    if gid is not None:
+        with _step("process.user.gid", str(gid)):
+            os.setresgid(gid, gid, gid)
+    if uid is not None:
+        with _step("process.user.uid", str(uid)):
+            os.setresuid(uid, uid, uid)
+
+
+def _give_pipes(uid: int) -> None:
+    """Let the new user open its pipes again by name (/dev/stdout), as other runtimes do."""
+    for fd in (0, 1, 2):
+        with contextlib.suppress(OSError):
+            found = os.fstat(fd)
+            if stat.S_ISFIFO(found.st_mode) and found.st_uid != uid:
+                os.fchown(fd, uid, -1)
+
+
+def _candidates(plan: ProcessPlan) -> list[str]:
+    """Where the program may be: itself with a slash, else below each directory of its own PATH."""
+    program = plan["args"][0]
+    if "/" in program:
+        return [program]
+    path = _DEFAULT_PATH
+    for pair in plan["env"]:
+        if pair.startswith("PATH="):
+            path = pair[5:]
+    return [os.path.join(directory or ".", program) for directory in path.split(":")]
+
+
+def resolve(plan: ProcessPlan) -> None:
+    """Raise Failure now if the program couldn't be executed, judged without executing it."""
+    worst = errno.ENOENT
+    for path in _candidates(plan):
+        try:
+            found = os.stat(path)
+        except OSError as error:
+            worst = error.errno if error.errno not in _MISSING and error.errno else worst
+            continue
+        if stat.S_ISDIR(found.st_mode):
+            worst = errno.EISDIR
+        elif not os.access(path, os.X_OK, effective_ids=True):
+            worst = errno.EACCES
+        else:
+            return
+    raise Failure("program", plan["args"][0], worst)
+
+
+_MISSING = (errno.ENOENT, errno.ENOTDIR)
+
+
+def execute(plan: ProcessPlan) -> None:
+    """Execute the program. Returns never; raises Failure saying why no candidate could be.
+
+    As execvp(3) does, a candidate that is missing or forbidden lets the next one be tried.
+    """
+    # os.environ isn't used: the environment is the plan's and nothing else.
+    env = dict(pair.split("=", 1) for pair in plan["env"])
+    worst = Failure("program", plan["args"][0], errno.ENOENT)
+    for path in _candidates(plan):
+        try:
+            os.execve(path, plan["args"], env)
+        except OSError as error:
+            failure = _diagnose(path, error.errno or errno.EIO)
+            if failure.errno == errno.ENOENT and failure.what == "program":
+                continue
+            worst = failure
+            if error.errno not in (*_MISSING, errno.EACCES):
+                break
+        except ValueError as error:
+            raise Failure("program", plan["args"][0], errno.EINVAL) from error
+    if worst.what == "program" and worst.errno == errno.ENOENT:
+        worst.path = plan["args"][0]
+    raise worst
+
+
+def _diagnose(path: str, number: int) -> Failure:
+    """The kernel says ENOENT for a missing interpreter too and EACCES for a directory: tell apart."""
+    if number == errno.ENOTDIR:
+        number = errno.ENOENT
+    if number == errno.EACCES and os.path.isdir(path):
+        return Failure("program", path, errno.EISDIR)
+    if number in (errno.ENOENT, errno.EACCES) and os.path.isfile(path):
+        interpreter = _interpreter(path)
+        if interpreter and not os.access(interpreter, os.X_OK):
+            return Failure(f"interpreter of {path}", interpreter, number)
+        if number == errno.ENOENT:
+            return Failure(f"interpreter of {path}", interpreter or "(its ELF loader)", number)
+    return Failure("program", path, number)
+
+
+def _interpreter(path: str) -> str:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return ""
+    try:
+        head = os.read(fd, 256)
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)
+    if not head.startswith(b"#!"):
+        return ""
+    words = head[2:].split(b"\n", 1)[0].split()
+    return os.fsdecode(words[0]) if words else ""

@@ -1,0 +1,142 @@
+"""The processes below one process, and signals to all of them, where no cgroup knows them.
+
+A tree read from /proc is a moving target: a process may fork between the look and the signal. So
+whoever needs all of it stops or kills what is there and looks again until nothing new appears.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+
+from asyncrt import _procid
+
+
+def _table() -> dict[int, _procid.Stat]:
+    found = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            each = _procid.stat(int(name))
+            if each is not None:
+                found[int(name)] = each
+    return found
+
+
+def _children(pid: int) -> list[int] | None:
+    """Direct children by proc(5) task/TID/children; None where the kernel doesn't offer it."""
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
+    found: list[int] = []
+    for task in tasks:
+        try:
+            fd = os.open(f"/proc/{pid}/task/{task}/children", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            if os.path.exists(f"/proc/{pid}/task/{task}/stat"):
+                return None
+            continue
+        except OSError:
+            continue
+        try:
+            raw = b""
+            with contextlib.suppress(OSError):
+                while part := os.read(fd, 65536):
+                    raw += part
+        finally:
+            os.close(fd)
+        found.extend(int(each) for each in raw.split())
+    return found
+
+
+def descendants(root: int) -> list[int]:
+    """Pids of all that descends from `root`, parents before children, `root` itself left out."""
+    found: list[int] = []
+    queue = [root]
+    while queue:
+        children = _children(queue.pop())
+        if children is None:
+            return _descendants_by_table(root)
+        found.extend(children)
+        queue.extend(children)
+    return found
+
+
+def _descendants_by_table(root: int) -> list[int]:
+    parents: dict[int, list[int]] = {}
+    for pid, each in _table().items():
+        parents.setdefault(each.ppid, []).append(pid)
+    found: list[int] = []
+    queue = [root]
+    while queue:
+        children = parents.get(queue.pop(), [])
+        found.extend(children)
+        queue.extend(children)
+    return found
+
+
+def is_below(pid: int, root: int) -> bool:
+    """Whether `pid` descends from `root`."""
+    for _ in range(4096):
+        found = _procid.stat(pid)
+        if found is None or found.ppid == 0:
+            return False
+        if found.ppid == root:
+            return True
+        pid = found.ppid
+    return False
+
+
+def session_members(session: int, root: int) -> list[int]:
+    """Descendants of `root` that belong to a session, reparented ones included."""
+    found = []
+    for pid in descendants(root):
+        each = _procid.stat(pid)
+        if each is not None and each.session == session:
+            found.append(pid)
+    return found
+
+
+def signal_below(root: int, pids: list[int], number: int) -> None:
+    """Signal each pid that still descends from `root`.
+
+    A pid read from /proc may be reused before the signal: it is held by a pidfd while its descent
+    is looked at again. One that has gone or isn't ours to signal is passed over.
+    """
+    for pid in pids:
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            continue
+        try:
+            if is_below(pid, root):
+                signal.pidfd_send_signal(pidfd, number)
+        except (ProcessLookupError, PermissionError):
+            pass
+        finally:
+            os.close(pidfd)
+
+
+def stop(root: int) -> None:
+    """SIGSTOP all below `root` until a look finds nobody new."""
+    seen: set[int] = set()
+    while new := [pid for pid in descendants(root) if pid not in seen]:
+        signal_below(root, new, signal.SIGSTOP)
+        seen.update(new)
+
+
+def resume(root: int) -> None:
+    """SIGCONT all below `root`, children first so that no parent sees a stopped child."""
+    signal_below(root, list(reversed(descendants(root))), signal.SIGCONT)
+
+
+def kill(root: int) -> bool:
+    """One pass of SIGKILL over all below `root`; whether there was anybody.
+
+    The tree is stopped first, so that what forks can't outrun the pass.
+    """
+    stop(root)
+    found = descendants(root)
+    signal_below(root, found, signal.SIGKILL)
+    return bool(found)

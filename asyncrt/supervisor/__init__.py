@@ -1,0 +1,1 @@
+"""The processes that outlive a call: fork server, supervisor, one-shot. Standard library only."""

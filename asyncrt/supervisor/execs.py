@@ -1,0 +1,117 @@
+"""Processes exec'd beside init: started, reported, bounded in time, reaped."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from asyncrt import _procid, clock
+from asyncrt.launch import spawn, tree
+from asyncrt.supervisor import launching
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from asyncrt.supervisor.reactor import Connection, Reactor
+
+
+class Exec:
+    """One exec'd process and who asked for it."""
+
+    __slots__ = ("client", "pid", "reason", "report", "request", "running", "started_at")
+
+    def __init__(self, pid: int, report: int, client: Connection, request: int) -> None:
+        self.pid = pid
+        self.report = report
+        self.client = client
+        self.request = request
+        self.running = False
+        self.reason = ""
+        self.started_at = clock.stamp()
+
+
+class Execs:
+    """All execs of one supervisor, by pid."""
+
+    def __init__(self, reactor: Reactor) -> None:
+        self._reactor = reactor
+        self._by_pid: dict[int, Exec] = {}
+
+    def start(
+        self,
+        client: Connection,
+        message: dict[str, Any],
+        streams: list[int],
+        umask: int,
+    ) -> None:
+        """Fork it; the answer goes out when its program runs or couldn't be executed."""
+        pid, report = spawn.beside(message["plan"], streams, umask)
+        each = Exec(pid, report, client, message["req"])
+        self._by_pid[pid] = each
+        deadline = message.get("deadline")
+        self._reactor.watch(report, lambda _: self._reported(each, deadline))
+
+    def _reported(self, each: Exec, deadline: float | None) -> None:
+        said = os.read(each.report, 65536)
+        self._reactor.forget(each.report)
+        os.close(each.report)
+        each.report = -1
+        if said:
+            failure = launching.failure_of(b"F" + said)
+            each.client.send({"re": each.request, "failed": failure.report()})
+            return
+        each.running = True
+        each.client.send({"re": each.request, "ok": {"process": _procid.facts(each.pid)}})
+        if deadline is not None:
+            self._reactor.after(deadline, lambda: self._expire(each))
+
+    def _expire(self, each: Exec) -> None:
+        if each.pid in self._by_pid:
+            each.reason = "deadline"
+            self.kill(each)
+
+    def kill(self, each: Exec) -> None:
+        """SIGKILL what descends from the exec and what stayed in its session."""
+        os.kill(each.pid, signal.SIGSTOP)  # our child and not reaped yet: the pid is its own
+        tree.stop(each.pid)
+        members = tree.session_members(each.pid, os.getpid())
+        tree.kill(each.pid)
+        tree.signal_below(os.getpid(), members, signal.SIGKILL)
+        os.kill(each.pid, signal.SIGKILL)
+
+    def withdraw(self, client: Connection, request: int) -> None:
+        """The asker doesn't want it any more: kill it, whether or not its program runs yet."""
+        for each in self._by_pid.values():
+            if each.client is client and each.request == request:
+                each.reason = "withdrawn"
+                self.kill(each)
+
+    def reaped(self, pid: int, status: int) -> bool:
+        """Take note of an ended child; False when it isn't one of these."""
+        each = self._by_pid.pop(pid, None)
+        if each is None:
+            return False
+        if each.report >= 0:
+            # It ended before its report was read: what it said comes first.
+            self._reported(each, None)
+        if each.running:
+            ended = exit_record(status, each.reason, each.started_at)
+            each.client.send({"event": "exec-exit", "req": each.request, "exit": ended})
+        return True
+
+
+def exit_record(status: int, reason: str, started_at: str | None) -> dict[str, Any]:
+    """A wait(2) status as the fields of an ExitResult."""
+    code = os.waitstatus_to_exitcode(status)
+    return {
+        "exit_code": code if code >= 0 else None,
+        "signal": -code if code < 0 else None,
+        "oom_killed": None,  # without a cgroup nobody knows
+        "reason": reason or ("exit" if code >= 0 else "signal"),
+        "started_at": started_at,
+        "finished_at": clock.stamp(),
+    }
+
+
+

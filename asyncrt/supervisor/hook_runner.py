@@ -1,0 +1,26 @@
+"""The role that runs one hook for an engine, so that a hook never outlives who asked for it."""
+
+from __future__ import annotations
+
+import os
+
+from asyncrt import _libc
+from asyncrt.launch import hook as hooks
+from asyncrt.supervisor import wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+
+
+def main(peer: socket.socket, umask: int) -> None:
+    """Receive one hook, run it, send the result; an end-of-file meanwhile kills the hook's group."""
+    _libc.set_name("asyncrt:hook")
+    os.setsid()
+    os.umask(umask)
+    message, fds = wire.receive_message(peer)
+    for fd in fds:
+        os.close(fd)
+    state = message["state"].encode()
+    why = hooks.run(message["hook"], state, abandon=peer.fileno())
+    wire.send(peer, wire.encode({"why": why}))

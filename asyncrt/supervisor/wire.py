@@ -1,0 +1,121 @@
+"""How an engine and a supervisor talk: length-prefixed JSON over UNIX stream sockets.
+
+A frame is four bytes of length (big endian), then a JSON object. A frame that brings descriptors
+says how many in "fds"; the kernel hands them over no later than the frame's first byte
+(unix(7), SCM_RIGHTS), in order, so they are claimed from a queue per connection. Every message
+carries "v", the protocol version; a supervisor answers with its own. Both sides use this module.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import socket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+VERSION = 1
+MAX_FRAME = 16 << 20
+_MAX_FDS = 64
+_FD_SIZE = array.array("i").itemsize
+
+
+class BadFrame(Exception):  # noqa: N818 - says what came, the connection is closed for it
+    """What came isn't a frame of this protocol."""
+
+
+def encode(message: dict[str, Any]) -> bytes:
+    """One frame. Lone surrogates (undecodable file names) survive as JSON escapes."""
+    payload = json.dumps({"v": VERSION, **message}, separators=(",", ":")).encode()
+    return len(payload).to_bytes(4, "big") + payload
+
+
+class Decoder:
+    """Collects received bytes and descriptors into messages."""
+
+    __slots__ = ("_data", "_fds")
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._fds: list[int] = []
+
+    def feed(self, data: bytes, fds: Sequence[int]) -> None:
+        self._data += data
+        self._fds.extend(fds)
+
+    def pop(self) -> tuple[dict[str, Any], list[int]] | None:
+        """The next whole message with its descriptors (now the caller's), or None."""
+        data = self._data
+        if len(data) < 4:
+            return None
+        size = int.from_bytes(data[:4], "big")
+        if size > MAX_FRAME:
+            raise BadFrame(f"a frame of {size} bytes")
+        if len(data) < 4 + size:
+            return None
+        try:
+            message = json.loads(bytes(data[4 : 4 + size]))
+        except (ValueError, RecursionError) as error:
+            raise BadFrame(f"no JSON: {error}") from error
+        del data[: 4 + size]
+        if not isinstance(message, dict):
+            raise BadFrame("no JSON object")
+        count = message.get("fds", 0)
+        if not isinstance(count, int) or not 0 <= count <= len(self._fds):
+            raise BadFrame("descriptors announced that didn't come")
+        taken, self._fds = self._fds[:count], self._fds[count:]
+        return message, taken
+
+    def close(self) -> None:
+        """Close the descriptors that no message claimed."""
+        for fd in self._fds:
+            os.close(fd)
+        self._fds = []
+
+
+def receive(sock: socket.socket, size: int = 65536) -> tuple[bytes, list[int]]:
+    """Bytes and descriptors from the socket; empty bytes mean end-of-file. Raises as recvmsg does."""
+    data, ancillary, flags, _ = sock.recvmsg(
+        size, socket.CMSG_SPACE(_MAX_FDS * _FD_SIZE), socket.MSG_CMSG_CLOEXEC
+    )
+    fds = array.array("i")
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(payload[: len(payload) - len(payload) % _FD_SIZE])
+    if flags & socket.MSG_CTRUNC:
+        for fd in fds:
+            os.close(fd)
+        raise BadFrame("more descriptors than fit")
+    return data, list(fds)
+
+
+def send(sock: socket.socket, frame: bytes | memoryview, fds: Sequence[int] = ()) -> int:
+    """Send as much as goes at once; returns how much. The descriptors go with the first byte."""
+    if not fds:
+        return sock.send(frame, socket.MSG_NOSIGNAL)
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
+    return sock.sendmsg([frame], rights, socket.MSG_NOSIGNAL)
+
+
+def peer_uid(sock: socket.socket) -> int:
+    """The uid of who connected (unix(7), SO_PEERCRED)."""
+    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return int.from_bytes(raw[4:8], "little")
+
+
+def receive_message(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Wait for one whole message on a blocking socket. Raises EOFError when the peer closes first."""
+    decoder = Decoder()
+    while True:
+        found = decoder.pop()
+        if found is not None:
+            return found
+        data, fds = receive(sock)
+        if not data:
+            decoder.close()
+            raise EOFError
+        decoder.feed(data, fds)
