@@ -1,0 +1,35 @@
+"""What is on disk: the root, records, exit records, state files, and what is true of them now."""
+
+from __future__ import annotations
+
+from asyncrt.state.exit_record import ExitResult, read_any_exit, read_exit
+from asyncrt.state.listing import find, list_ids, list_views, view_now
+from asyncrt.state.reality import Observed, look, observe, settle
+from asyncrt.state.record import Deletion, HookProgress, Identity, Record, read_record
+from asyncrt.state.root import default_root, open_root
+from asyncrt.state.state_file import StateFile
+from asyncrt.state.view import View, view_of
+
+__all__ = [
+    "Deletion",
+    "ExitResult",
+    "HookProgress",
+    "Identity",
+    "Observed",
+    "Record",
+    "StateFile",
+    "View",
+    "default_root",
+    "find",
+    "list_ids",
+    "list_views",
+    "look",
+    "observe",
+    "open_root",
+    "read_any_exit",
+    "read_exit",
+    "read_record",
+    "settle",
+    "view_now",
+    "view_of",
+]

@@ -1,0 +1,124 @@
+"""What is under a root: ids, views of all, and the id that an abbreviated one means.
+
+Synchronous and lock-free; the caller takes one hop to a worker thread for the whole.
+"""
+
+from __future__ import annotations
+
+import os
+
+from asyncrt import _paths
+from asyncrt.errors import ContainerNotFound, SchemaTooNew, StateCorrupted, StorageFailed
+from asyncrt.ids import ContainerId, is_id, match_prefix
+from asyncrt.state.exit_record import unreadable
+from asyncrt.state.reality import look, settle
+from asyncrt.state.record import decode, exists, record_path
+from asyncrt.state.view import View, view_of
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_CHUNK = 4096
+
+
+def list_ids(root: str) -> list[ContainerId]:
+    """The ids of all containers under the root, broken ones too, sorted.
+
+    Raises StorageFailed when the root can't be read. Blocks for one scan of the root.
+    """
+    with_state, only_lock = _candidates(_names(root))
+    found = [each for each in only_lock if exists(root, each)]
+    return sorted(with_state + found)
+
+
+def find(root: str, text: str) -> ContainerId:
+    """The id that `text` names: an exact one always wins, else the one id that starts with it.
+
+    Raises AmbiguousId with the candidates, or ContainerNotFound. Blocks for one stat when the id
+    is exact, else for one scan of the root.
+    """
+    if is_id(text) and exists(root, ContainerId(text)):
+        return ContainerId(text)
+    found = match_prefix(list_ids(root), text)
+    if found is None:
+        raise ContainerNotFound(container_id=text, root=root)
+    return found
+
+
+def view_now(root: str, container_id: str) -> View:
+    """The view of one container; takes no lock. Raises what `reality.look` raises."""
+    return view_of(*look(root, container_id))
+
+
+def list_views(root: str) -> list[View]:
+    """Views of all containers under the root, sorted by id; takes no lock.
+
+    A broken one becomes a view that says so and hides no other. One that is destroyed meanwhile is
+    left out. Raises StorageFailed when the root can't be read.
+    """
+    directory = _open_root(root)
+    try:
+        with_state, only_lock = _candidates(os.listdir(directory))
+        views = []
+        for container_id in sorted(with_state + only_lock):
+            view = _view(root, directory, container_id)
+            if view is not None:
+                views.append(view)
+        return views
+    finally:
+        os.close(directory)
+
+
+def _view(root: str, directory: int, container_id: ContainerId) -> View | None:
+    try:
+        data = _read(directory, container_id + _paths.STATE)
+        record = decode(data, root, container_id)
+        return view_of(*settle(root, record))
+    except FileNotFoundError:  # ContainerNotFound is one
+        return None
+    except (StateCorrupted, SchemaTooNew, StorageFailed) as error:
+        return View(id=container_id, broken=str(error))
+    except OSError as error:
+        path = record_path(root, container_id)
+        return View(id=container_id, broken=str(unreadable(path, error)))
+
+
+def _read(directory: int, name: str) -> bytes:
+    fd = os.open(name, _READ, dir_fd=directory)
+    try:
+        data = os.read(fd, _CHUNK)
+        if len(data) == _CHUNK:
+            while more := os.read(fd, 1 << 16):
+                data += more
+        return data
+    finally:
+        os.close(fd)
+
+
+def _candidates(names: list[str]) -> tuple[list[ContainerId], list[ContainerId]]:
+    """Ids with a state file among the names, and those with nothing but a lock file.
+
+    A state file that is renamed into place during the scan can be missed on tmpfs of older kernels,
+    where a directory is read newest first and the new entry lies before the old one's place. Lock
+    files are never renamed and live as long as the container, so a look there catches those.
+    """
+    end = _paths.STATE
+    states = {name[: -len(end)] for name in names if name.endswith(end)}
+    end = _paths.LOCK
+    locks = {name[: -len(end)] for name in names if name.endswith(end)} - states
+    return (
+        [ContainerId(each) for each in states if is_id(each)],
+        [ContainerId(each) for each in locks if is_id(each)],
+    )
+
+
+def _open_root(root: str) -> int:
+    try:
+        return os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise StorageFailed(path=root, errno=error.errno or 0) from error
+
+
+def _names(root: str) -> list[str]:
+    try:
+        return os.listdir(root)
+    except OSError as error:
+        raise StorageFailed(path=root, errno=error.errno or 0) from error

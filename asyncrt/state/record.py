@@ -1,0 +1,182 @@
+"""The record of a container: what ROOT/ID.state holds.
+
+JSON, replaced whole, small. Fields that this version doesn't know survive its rewriting: on the top
+level always, and inside a nested object as long as the object itself isn't changed. Only a reader
+that is going to write pays for that; the others decode straight into the struct.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from typing import Literal
+
+import msgspec
+
+from asyncrt import _durable, _paths, _procid
+from asyncrt.errors import ContainerNotFound, SchemaTooNew, StateCorrupted
+from asyncrt.state.exit_record import ExitResult, Moment, undecodable, unreadable
+from asyncrt.status import Status
+
+SCHEMA = 1
+
+
+class Identity(msgspec.Struct, frozen=True, gc=False):
+    """Who a process is, beyond its pid (see asyncrt._procid, which works on these)."""
+
+    pid: int
+    start: int
+    boot: str
+    pidns: int
+
+    @classmethod
+    def of(cls, pid: int) -> Identity | None:
+        """The identity of a living process, or None if it is gone."""
+        found = _procid.facts(pid)
+        return None if found is None else msgspec.convert(found, cls)
+
+
+HookProgress = Literal["pending", "begun", "done"]
+
+
+class Deletion(msgspec.Struct, frozen=True, gc=False):
+    """A deletion that has begun; files go last, so whoever finds this finishes it.
+
+    `poststop` has one entry per poststop hook, in the spec's order. A hook that is done isn't run
+    again, one that was begun is.
+    """
+
+    poststop: tuple[HookProgress, ...] = ()
+
+    def with_hook(self, index: int, progress: HookProgress) -> Deletion:
+        """The same with one hook's progress changed."""
+        hooks = list(self.poststop)
+        hooks[index] = progress
+        return Deletion(poststop=tuple(hooks))
+
+
+class Record(msgspec.Struct, kw_only=True, gc=False):
+    """What is known of one container. Its nested values are frozen: replace, don't change them.
+
+    `revision` counts saves and belongs to StateFile. `paused_from` is set while paused. `owner` is
+    the user name of `uid`, who created it. `exit` is set once it is stopped; `exit.reason` says why.
+    Moments are aware and in UTC.
+    """
+
+    schema: int = SCHEMA
+    revision: int = 0
+    id: str
+    instance: str
+    sandbox: str
+    status: Status
+    paused_from: Status | None = None
+    created_at: Moment
+    started_at: Moment | None = None
+    owner: str
+    uid: int
+    bundle: str | None = None
+    platform: str
+    supervision: Literal["own", "caller"] = "own"
+    creator: Identity | None = None
+    init: Identity | None = None
+    supervisor: Identity | None = None
+    gofer: Identity | None = None
+    cgroups: tuple[str, ...] = ()
+    deletion: Deletion | None = None
+    exit: ExitResult | None = None
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Record)
+_raw_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def record_path(root: str, container_id: str) -> str:
+    """Where the record of a container is."""
+    return f"{root}/{container_id}{_paths.STATE}"
+
+
+def read_record(root: str, container_id: str) -> Record:
+    """The record as of now; takes no lock, since every read is a complete snapshot.
+
+    Raises ContainerNotFound, StateCorrupted, SchemaTooNew or StorageFailed. Blocks for one short
+    file read.
+    """
+    data = read_data(root, container_id)
+    if data is None:
+        raise ContainerNotFound(container_id=container_id, root=root)
+    return decode(data, root, container_id)
+
+
+def exists(root: str, container_id: str) -> bool:
+    """Whether there is a record, broken or not; doubt counts as yes. Blocks for one stat."""
+    try:
+        os.lstat(record_path(root, container_id))
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def read_data(root: str, container_id: str) -> bytes | None:
+    """The record's bytes, not looked at; None when there is no container."""
+    path = record_path(root, container_id)
+    try:
+        return _durable.read(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def decode(data: bytes, root: str, container_id: str) -> Record:
+    """The record in the content of a container's state file, or an error that names the file."""
+    try:
+        record = _decoder.decode(data)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise undecodable(record_path(root, container_id), data, error, SCHEMA) from error
+    if record.schema != SCHEMA:
+        path = record_path(root, container_id)
+        if record.schema > SCHEMA:
+            raise SchemaTooNew(path=path, schema=record.schema, supported=SCHEMA)
+        raise StateCorrupted(path=path, why=f"there is no schema {record.schema} - at `$.schema`")
+    if record.id != container_id:
+        raise StateCorrupted(
+            path=record_path(root, container_id),
+            why=f"it is the record of container {record.id!r} - at `$.id`",
+        )
+    return record
+
+
+class Original:
+    """A loaded record that holds what this version doesn't know, kept for writing it back."""
+
+    __slots__ = ("_raw", "_record")
+
+    def __init__(self, raw: dict[str, msgspec.Raw], record: Record) -> None:
+        """Keep each field's own JSON, and `record` as it is now."""
+        self._raw = raw
+        self._record = copy.copy(record)
+
+    @classmethod
+    def of(cls, data: bytes, record: Record) -> Original | None:
+        """What has to be kept of `data`, which decoded to `record`; mostly nothing."""
+        # What this version wrote itself holds nothing unknown: the usual case, and a cheap test.
+        if _encoder.encode(record) == data:
+            return None
+        return cls(_raw_decoder.decode(data), record)
+
+    def encode(self, record: Record) -> bytes:
+        """`record` as JSON, with every value that is as it was loaded kept as it stood."""
+        merged: dict[str, object] = dict(self._raw)
+        for name in record.__struct_fields__:
+            value = getattr(record, name)
+            if name not in merged or value != getattr(self._record, name):
+                merged[name] = value
+        return _encoder.encode(merged)
+
+
+def encode(record: Record) -> bytes:
+    """A new record as JSON."""
+    return _encoder.encode(record)

@@ -1,0 +1,104 @@
+"""Taking away a container's files, in the order that lets a repetition finish what was begun.
+
+Nothing here is synced: what a power loss brings back is a container that the next reader finds
+stopped and the next delete removes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+
+from asyncrt import _paths
+from asyncrt.errors import StorageFailed
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_ATTEMPTS = 8
+
+
+def remove_container(root: str, container_id: str) -> None:
+    """Remove all files of a container whose lock the caller holds; the lock file goes last.
+
+    Idempotent. Raises StorageFailed with everything later in the order still there.
+    """
+    remove_tree(root, container_id + _paths.DIRECTORY)
+    remove_record(root, container_id)
+    remove_lock_files(root, container_id)
+
+
+def remove_record(root: str, container_id: str) -> None:
+    """Remove the record. Raises StorageFailed."""
+    _unlink(root, container_id + _paths.STATE)
+
+
+def remove_lock_files(root: str, container_id: str) -> None:
+    """Remove the gate and the lock file, in this order. Raises StorageFailed."""
+    _unlink(root, container_id + _paths.QUEUE)
+    _unlink(root, container_id + _paths.LOCK)
+
+
+def remove_tree(root: str, name: str) -> None:
+    """Remove a directory below the root with all in it, or whatever else has that name.
+
+    Goes down by descriptors and follows no link. Raises StorageFailed naming what couldn't be
+    removed.
+    """
+    try:
+        directory = os.open(root, _DIRECTORY)
+    except OSError as error:
+        raise _failed(root, error) from error
+    try:
+        _remove(directory, name, f"{root}/{name}")
+    finally:
+        os.close(directory)
+
+
+def _remove(parent: int, name: str, path: str) -> None:
+    try:
+        os.unlink(name, dir_fd=parent)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno not in {errno.EISDIR, errno.EPERM}:  # POSIX has EPERM for a directory
+            raise _failed(path, error) from error
+    else:
+        return
+    for attempt in range(_ATTEMPTS):
+        try:
+            _empty(parent, name, path)
+            os.rmdir(name, dir_fd=parent)
+        except FileNotFoundError:
+            return
+        except StorageFailed:
+            raise
+        except OSError as error:
+            # Somebody is still writing in it, e.g. a supervisor that was told to end.
+            if error.errno != errno.ENOTEMPTY or attempt == _ATTEMPTS - 1:
+                raise _failed(path, error) from error
+        else:
+            return
+
+
+def _empty(parent: int, name: str, path: str) -> None:
+    directory = os.open(name, _DIRECTORY, dir_fd=parent)
+    try:
+        for each in os.listdir(directory):
+            _remove(directory, each, f"{path}/{each}")
+    finally:
+        os.close(directory)
+
+
+def _unlink(root: str, name: str) -> None:
+    path = f"{root}/{name}"
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    except IsADirectoryError:
+        remove_tree(root, name)  # no file of ours; a broken container can be removed all the same
+    except OSError as error:
+        raise _failed(path, error) from error
+
+
+def _failed(path: str, error: OSError) -> StorageFailed:
+    return StorageFailed(path=path, errno=error.errno or 0)

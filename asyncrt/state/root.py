@@ -1,0 +1,75 @@
+"""The root directory: where it is by default, and that it can be trusted."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import tempfile
+
+from asyncrt.errors import RootUnusable
+
+
+def default_root() -> str:
+    """The root directory when none is given; nothing is made or checked.
+
+    $ASYNCRT_ROOT, else /run/asyncrt for uid 0, else $XDG_RUNTIME_DIR/asyncrt, else asyncrt-UID in
+    the system's temporary directory.
+    """
+    given = os.environ.get("ASYNCRT_ROOT")
+    if given:
+        return os.path.abspath(given)
+    uid = os.geteuid()
+    if uid == 0:
+        return "/run/asyncrt"
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if os.path.isabs(runtime):  # a relative one is invalid (XDG base directory specification)
+        return os.path.join(runtime, "asyncrt")
+    return os.path.join(tempfile.gettempdir(), f"asyncrt-{uid}")
+
+
+def open_root(path: str | os.PathLike[str] | None = None) -> str:
+    """The absolute path of a root directory that is there and can be trusted; made if missing.
+
+    It is made with mode 0700. Of a root that was asked for (here or by $ASYNCRT_ROOT) the parents
+    are made too. Raises RootUnusable when it is a link, no directory, somebody else's, writable by
+    others, or can't be made.
+    """
+    explicit = path is not None or bool(os.environ.get("ASYNCRT_ROOT"))
+    text = default_root() if path is None else os.fspath(path)
+    if not text or "\0" in text:
+        raise RootUnusable(path=repr(text), why="it is no path")
+    # abspath also takes away a trailing slash, with which a link would be followed.
+    root = os.path.abspath(text)
+    try:
+        _make(root, parents=explicit)
+        why = _distrust(os.lstat(root))
+        if not why and not os.access(root, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
+            why = "this user may not write in it"
+    except OSError as error:
+        raise RootUnusable(path=root, why=error.strerror or str(error)) from error
+    if why:
+        raise RootUnusable(path=root, why=why)
+    return root
+
+
+def _make(root: str, *, parents: bool) -> None:
+    if os.path.lexists(root):
+        return
+    if parents:
+        os.makedirs(os.path.dirname(root), exist_ok=True)
+    with contextlib.suppress(FileExistsError):  # somebody else made it just now
+        os.mkdir(root, 0o700)
+
+
+def _distrust(found: os.stat_result) -> str:
+    """Why the directory can't be trusted, or an empty text."""
+    if stat.S_ISLNK(found.st_mode):
+        return "it is a symbolic link"
+    if not stat.S_ISDIR(found.st_mode):
+        return "it is not a directory"
+    if found.st_uid != os.geteuid():
+        return f"it belongs to uid {found.st_uid}"
+    if found.st_mode & 0o022:
+        return f"others may write in it (mode {stat.S_IMODE(found.st_mode):04o})"
+    return ""

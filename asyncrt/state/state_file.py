@@ -1,0 +1,335 @@
+"""One container's files: its lock, its record, its directory.
+
+Whoever changes a container locks, then loads, then acts, then saves, then unlocks. The object makes
+the wrong orders impossible: a save needs the lock and a record loaded under it, so a stale status is
+never written over a newer one and nothing comes back after somebody's destroy.
+
+ID.lock exists as long as its container: `lock` never makes it, `lock_for_new` does, and takes it
+away again when nothing comes of it. File work runs inline on memory-backed file systems, where it
+is cheaper than a hop, and otherwise in one worker thread's hop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple, Unpack
+
+from asyncrt import _durable, _fskind, _paths
+from asyncrt._threads import finish, run_blocking
+from asyncrt.errors import (
+    AsyncrtError,
+    ContainerExists,
+    ContainerNotFound,
+    SchemaTooNew,
+    StateCorrupted,
+    StorageFailed,
+)
+from asyncrt.ids import ContainerId, check_id
+from asyncrt.locking import FileLock
+from asyncrt.state import listing
+from asyncrt.state.record import Original, Record, decode, encode, exists, read_data, read_record
+from asyncrt.state.removal import remove_container, remove_lock_files, remove_record, remove_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_Ts = TypeVarTuple("_Ts")
+_T = TypeVar("_T")
+
+_MODE = 0o640
+
+
+class StateFile:
+    """The files of one container under `root`, which must be a root that `open_root` returned.
+
+    Holds no descriptor unless locked. One task at a time holds the lock; the object isn't shared
+    between tasks that lock. Without `durable` saves aren't synced: whole after any kill, but not
+    after a power loss.
+    """
+
+    def __init__(self, root: str, id: ContainerId, *, durable: bool = True) -> None:
+        """Touch no file of the container. Raises InvalidId, StorageFailed without a root."""
+        self.root = root
+        self.id = check_id(id)
+        self._durable = durable
+        try:
+            self._inline = _fskind.kind_of(root) == "memory"
+        except OSError as error:
+            raise _storage_failed(root, error) from error
+        self._lock: FileLock | None = None
+        self._new = False  # locked for new, and nothing is saved yet
+        self._destroyed = False
+        self._data: bytes | None = None  # read by `lock`, not decoded yet
+        self._original: Original | None = None
+        self._expected: tuple[str, int] | None = None  # instance and revision that are on disk
+
+    @property
+    def locked(self) -> bool:
+        """Whether this object holds the container's lock."""
+        return self._lock is not None and self._lock.locked
+
+    async def lock(self, *, timeout: float | None = None) -> None:
+        """Take the lock of a container that is there, within `timeout` seconds (None: no limit).
+
+        Raises ContainerNotFound, also when the container goes while this waits, and makes no file;
+        LockTimeout; StorageFailed. Nothing is held then. If cancelled, the lock isn't held.
+        """
+        try:
+            await self._acquire(create=False, timeout=timeout)
+        except FileNotFoundError as error:
+            raise ContainerNotFound(container_id=self.id, root=self.root) from error
+        try:
+            there = await self._run(self._read_ahead)
+        except BaseException:
+            self.unlock()
+            raise
+        if not there:
+            # A creator was killed before its first save. Its lock file is of no use to anybody.
+            await self._give_back()
+            raise ContainerNotFound(container_id=self.id, root=self.root)
+
+    async def lock_for_new(
+        self,
+        *,
+        timeout: float | None = None,
+        allow: Callable[[Record], bool] | None = None,
+    ) -> Record | None:
+        """Take the lock of an id that is free, within `timeout` seconds (None: no limit).
+
+        With `allow`, also of one whose record it says True to, e.g. one whose deletion was
+        interrupted: that record is returned, and `save_locked`, then `clear_locked` finish it. A
+        broken record is never allowed. `allow` may be called in a worker thread.
+
+        Raises ContainerExists, LockTimeout or StorageFailed; nothing is held then. If cancelled,
+        the lock isn't held. In both cases no lock file is left unless a container is there.
+        """
+        try:
+            await self._acquire(create=True, timeout=timeout)
+            record = await self._run(self._enter_new, allow)
+        except BaseException as error:
+            await self._give_back()
+            if isinstance(error, FileNotFoundError):
+                raise _storage_failed(self.root, error) from error
+            raise
+        return record
+
+    async def load(self) -> Record:
+        """The record as of now, without the lock; for reading only.
+
+        Raises ContainerNotFound, StateCorrupted, SchemaTooNew or StorageFailed. If cancelled,
+        nothing has changed.
+        """
+        return await self._run(read_record, self.root, self.id)
+
+    async def load_locked(self) -> Record:
+        """The record, to be changed and saved under the lock that is held.
+
+        Raises RuntimeError without the lock, ContainerNotFound, StateCorrupted, SchemaTooNew or
+        StorageFailed. If cancelled, nothing has changed.
+        """
+        self._require_lock("load_locked")
+        if self._data is not None:
+            return self._decode_locked(self._data)
+        return await self._run(self._load_locked)
+
+    async def save_locked(self, record: Record) -> None:
+        """Replace the record on disk; `record.revision` is one higher afterwards.
+
+        The record must come from `load_locked` under this very lock, or be the first of a container
+        locked for new; RuntimeError otherwise, and without the lock. On StorageFailed the old record
+        stands and `record` is as it was. If cancelled, the save is finished first, and
+        `record.revision` says whether it succeeded.
+        """
+        self._require_lock("save_locked")
+        await self._run(self._save, record)
+
+    async def clear_locked(self) -> None:
+        """Remove the directory and the record, and keep the lock as after `lock_for_new`.
+
+        Raises RuntimeError without the lock; StorageFailed with the record still there. If
+        cancelled, the removal is finished first.
+        """
+        self._require_lock("clear_locked")
+        await self._run(self._clear)
+
+    async def destroy(self) -> None:
+        """Remove every file of the container, the lock file last. The lock stays held.
+
+        Idempotent. Raises RuntimeError without the lock; StorageFailed with what comes later in the
+        order ID.d, ID.state, ID.queue, ID.lock still there, so that it can be repeated. If
+        cancelled, the removal is finished first.
+        """
+        self._require_lock("destroy")
+        if not self._destroyed:
+            await self._run(self._destroy)
+
+    def unlock(self) -> None:
+        """Release the lock if it is held. Never blocks, and may be called at any time.
+
+        A lock for new of which nothing was saved takes its lock files along.
+        """
+        lock, self._lock = self._lock, None
+        if lock is None:
+            return
+        try:
+            if self._new and not self._destroyed and lock.locked:
+                with contextlib.suppress(OSError):
+                    remove_lock_files(self.root, self.id)
+        finally:
+            self._forget()
+            lock.release()
+            lock.close()
+
+    def close(self) -> None:
+        """Release the lock if it is held; the object holds nothing afterwards."""
+        self.unlock()
+
+    @classmethod
+    def list_ids(cls, root: str) -> list[ContainerId]:
+        """The ids of all containers under the root, sorted. Blocks for one scan of the root."""
+        return listing.list_ids(root)
+
+    # The lock
+
+    async def _acquire(self, *, create: bool, timeout: float | None) -> None:
+        if self._lock is not None:
+            raise RuntimeError(f"the lock of container {self.id!r} is already held by this object")
+        path = f"{self.root}/{self.id}"
+        lock = FileLock(path + _paths.LOCK, create=create, gate=path + _paths.QUEUE)
+        try:
+            await lock.acquire(timeout=timeout)
+        except BaseException as error:
+            lock.close()
+            own = isinstance(error, (AsyncrtError, FileNotFoundError))
+            if isinstance(error, OSError) and not own:
+                raise _storage_failed(path + _paths.LOCK, error) from error
+            raise
+        self._lock = lock
+        self._forget()
+
+    async def _give_back(self) -> None:
+        """Release the lock, if held; leave no lock file of an id that has no container."""
+        try:
+            await finish(self._sweep())
+        finally:
+            self.unlock()
+
+    async def _sweep(self) -> None:
+        # Whoever holds the lock answers for the files, so what is locked by another isn't ours to
+        # remove. Each who gives up passes here after letting go: the last one finds it free.
+        if self._lock is None:
+            path = f"{self.root}/{self.id}"
+            lock = FileLock(path + _paths.LOCK, create=False, gate=path + _paths.QUEUE)
+            try:
+                taken = lock.try_acquire()
+            except OSError:
+                taken = False
+            if not taken:
+                lock.close()
+                return
+            self._lock = lock
+        with contextlib.suppress(OSError):
+            await self._run(self._remove_if_vacant)
+
+    def _remove_if_vacant(self) -> None:
+        if not self._destroyed and not exists(self.root, self.id):
+            remove_lock_files(self.root, self.id)
+
+    def _forget(self) -> None:
+        self._new = self._destroyed = False
+        self._data = self._original = self._expected = None
+
+    def _require_lock(self, operation: str) -> None:
+        if not self.locked:
+            raise RuntimeError(f"{operation} of container {self.id!r} needs its lock")
+
+    # What runs inline or in a worker thread
+
+    async def _run(self, func: Callable[[Unpack[_Ts]], _T], *args: *_Ts) -> _T:
+        if self._inline:
+            return func(*args)
+        return await run_blocking(func, *args)
+
+    def _read_ahead(self) -> bool:
+        try:
+            self._data = read_data(self.root, self.id)
+        except (StateCorrupted, StorageFailed):
+            return True  # something is there: loading it will say what, and destroy can remove it
+        return self._data is not None
+
+    def _enter_new(self, allow: Callable[[Record], bool] | None) -> Record | None:
+        try:
+            data = read_data(self.root, self.id)
+        except StateCorrupted:
+            data = b""
+        if data is None:
+            self._new = True
+            remove_tree(self.root, self.id + _paths.DIRECTORY)  # of nobody: there is no record
+            return None
+        record = self._decode_allowed(data) if allow is not None else None
+        if allow is None or record is None or not allow(record):
+            raise ContainerExists(container_id=self.id, root=self.root)
+        return record
+
+    def _decode_allowed(self, data: bytes) -> Record | None:
+        try:
+            return self._decode_locked(data)
+        except (StateCorrupted, SchemaTooNew):
+            return None
+
+    def _load_locked(self) -> Record:
+        data = read_data(self.root, self.id)
+        if data is None:
+            raise ContainerNotFound(container_id=self.id, root=self.root)
+        return self._decode_locked(data)
+
+    def _decode_locked(self, data: bytes) -> Record:
+        record = decode(data, self.root, self.id)
+        self._original = Original.of(data, record)
+        self._expected = record.instance, record.revision
+        return record
+
+    def _save(self, record: Record) -> None:
+        if record.id != self.id:
+            raise RuntimeError(f"a record of {record.id!r} isn't saved as {self.id!r}")
+        if not self._new and self._expected != (record.instance, record.revision):
+            raise RuntimeError(
+                f"the record of container {self.id!r} wasn't loaded under this lock: stale"
+            )
+        record.revision += 1
+        try:
+            data = encode(record) if self._original is None else self._original.encode(record)
+            directory = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                _durable.replace(
+                    directory, self.id + _paths.STATE, data, mode=_MODE, durable=self._durable
+                )
+            finally:
+                os.close(directory)
+        except BaseException as error:
+            record.revision -= 1
+            if isinstance(error, OSError):
+                raise _storage_failed(f"{self.root}/{self.id}{_paths.STATE}", error) from error
+            raise
+        self._new = False
+        self._data = None
+        self._expected = record.instance, record.revision
+        if self._original is not None:
+            self._original = Original.of(data, record)
+
+    def _clear(self) -> None:
+        self._data = self._original = self._expected = None
+        remove_tree(self.root, self.id + _paths.DIRECTORY)
+        remove_record(self.root, self.id)
+        self._new = True
+
+    def _destroy(self) -> None:
+        self._data = self._original = self._expected = None
+        remove_container(self.root, self.id)
+        self._destroyed = True
+        self._new = False
+
+
+def _storage_failed(path: str, error: OSError) -> StorageFailed:
+    return StorageFailed(path=path, errno=error.errno or 0)
