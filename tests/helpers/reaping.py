@@ -1,0 +1,125 @@
+"""Children of the test process: its own, and orphans that come to it as their sub-reaper.
+
+A child born here (subprocess, posix_spawn, fork) must be waited for by whoever started it. An
+orphan (a supervisor outlives what started it, on purpose) is nobody else's: it is reaped here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+from asyncrt import _libc, _procid
+
+_born: set[int] = set()
+
+
+def become_subreaper() -> None:
+    """Have every orphan of the tests come to this process; note which children are born here."""
+    _libc.become_subreaper()
+    for owner, name in ((subprocess, "_fork_exec"), (os, "posix_spawn"), (os, "fork")):
+        setattr(owner, name, _noting(getattr(owner, name)))
+
+
+def _noting(start: Callable[..., int]) -> Callable[..., int]:
+    if hasattr(start, "__wrapped__"):
+        return start
+
+    def noting(*args: Any, **kwargs: Any) -> int:
+        pid = start(*args, **kwargs)
+        if pid:
+            _born.add(pid)
+        return pid
+
+    noting.__wrapped__ = start  # type: ignore[attr-defined]  # what functools.wraps would set
+    return noting
+
+
+def children() -> set[int]:
+    """Pids of the living and the unreaped children of this process."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return set()
+    ours = os.getpid()
+    found = set()
+    # The kernel keeps a list per thread in task/TID/children, but not every kernel shows it.
+    for name in os.listdir("/proc"):
+        if name.isdigit() and (stat := _procid.stat(int(name))) and stat.ppid == ours:
+            found.add(int(name))
+    return found
+
+
+def describe(pid: int) -> str:
+    """One line for a report: pid, state, command line."""
+    stat = _procid.stat(pid)
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            command = file.read().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        command = ""
+    state = stat.state if stat else "?"
+    origin = "born here" if pid in _born else "orphan"
+    comm = stat.comm if stat else ""
+    return f"pid {pid}, {origin}, state {state}: {command[:200] or f'[{comm}]'}"
+
+
+def reap_orphans() -> None:
+    """Reap the orphans that ended; for long tests that would else collect thousands of zombies."""
+    for pid in children() - _born:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+
+
+def settle(*, keep: Collection[int] = (), seconds: float) -> set[int]:
+    """Reap orphans until no child is left but those to keep; what is left after the time.
+
+    Waits by pidfd. What was born here is left to its owner, and counts as left while it is there.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        reap_orphans()
+        left = children() - set(keep)
+        if not left:
+            _born.intersection_update(keep)
+            return set()
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            return left
+        # That somebody else reaps a zombie is told by no event: look again soon.
+        zombies = any((stat := _procid.stat(pid)) is None or stat.state == "Z" for pid in left)
+        _wait_for_any(left, min(remaining, 0.005) if zombies else remaining)
+
+
+def kill_all(pids: Collection[int]) -> None:
+    """SIGKILL these children and whatever descends from them, and reap it all."""
+    keep = children() - set(pids)
+    while left := children() - keep:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+    _born.intersection_update(keep)
+
+
+def _wait_for_any(pids: Collection[int], seconds: float) -> None:
+    pidfds = []
+    poller = select.poll()
+    try:
+        for pid in pids:
+            with contextlib.suppress(OSError):  # reaped meanwhile by its owner
+                pidfds.append(os.pidfd_open(pid))
+        alive = [pidfd for pidfd in pidfds if not _procid.ended(pidfd)]
+        for pidfd in alive:
+            poller.register(pidfd, select.POLLIN)
+        poller.poll(seconds * 1000)
+    finally:
+        for pidfd in pidfds:
+            os.close(pidfd)
