@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from asyncrt import _paths
+from asyncrt import _paths, _procid
 from asyncrt.errors import ContainerNotFound, SchemaTooNew, StateCorrupted, StorageFailed
 from asyncrt.ids import ContainerId, is_id, match_prefix
 from asyncrt.state.exit_record import unreadable
@@ -57,9 +57,10 @@ def list_views(root: str) -> list[View]:
     directory = _open_root(root)
     try:
         with_state, only_lock = _candidates(os.listdir(directory))
+        namespace = _procid.pid_namespace()
         views = []
         for container_id in sorted(with_state + only_lock):
-            view = _view(root, directory, container_id)
+            view = _view(root, directory, container_id, namespace)
             if view is not None:
                 views.append(view)
         return views
@@ -67,11 +68,11 @@ def list_views(root: str) -> list[View]:
         os.close(directory)
 
 
-def _view(root: str, directory: int, container_id: ContainerId) -> View | None:
+def _view(root: str, directory: int, container_id: ContainerId, namespace: int) -> View | None:
     try:
         data = _read(directory, container_id + _paths.STATE)
         record = decode(data, root, container_id)
-        return view_of(*settle(root, record))
+        return view_of(*settle(root, record, namespace))
     except FileNotFoundError:  # ContainerNotFound is one
         return None
     except (StateCorrupted, SchemaTooNew, StorageFailed) as error:

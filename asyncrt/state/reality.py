@@ -37,8 +37,10 @@ class Observed(NamedTuple):
     exit_pending: bool = False
 
 
-def observe(record: Record, root: str) -> Observed:
+def observe(record: Record, root: str, namespace: int = 0) -> Observed:
     """What is true of the record's container now. Changes nothing.
+
+    Who observes many gives `namespace`, see `_procid.check`.
 
     Raises StateCorrupted, SchemaTooNew or StorageFailed for an exit record that can't be read.
     Blocks for at most a few reads of small files.
@@ -52,7 +54,7 @@ def observe(record: Record, root: str) -> Observed:
             return Observed(status)
         return Observed(Status.STOPPED, _INTERRUPTED)
     if record.init is not None:
-        alive, comm = _procid.check(record.init)
+        alive, comm = _procid.check(record.init, namespace)
         if alive:
             return _living(record, comm)
     return _dead(record, root)
@@ -67,10 +69,10 @@ def look(root: str, container_id: str) -> tuple[Record, Observed]:
     return settle(root, read_record(root, container_id))
 
 
-def settle(root: str, record: Record) -> tuple[Record, Observed]:
+def settle(root: str, record: Record, namespace: int = 0) -> tuple[Record, Observed]:
     """Like `look`, for a record that was read just now."""
     for _ in range(_LOOKS):
-        observed = observe(record, root)
+        observed = observe(record, root, namespace)
         if not _doubtful(record, observed):
             break
         again = read_record(root, record.id)
@@ -78,7 +80,7 @@ def settle(root: str, record: Record) -> tuple[Record, Observed]:
             break
         record = again
     else:
-        observed = observe(record, root)
+        observed = observe(record, root, namespace)
     return record, observed
 
 
