@@ -1,0 +1,34 @@
+"""OCI's formats: a container's configuration, and the report of its state."""
+
+from __future__ import annotations
+
+from asyncrt.oci.bundle import decode_config
+from asyncrt.oci.config import Config, Hook, Hooks, Process, Rlimit, User
+from asyncrt.oci.exec import derive_exec
+from asyncrt.oci.hooks import HOOK_KINDS, hook_plans, merge_env
+from asyncrt.oci.sandboxes import Membership, membership
+from asyncrt.oci.spec import DEFAULT_PATH, OCI_VERSION, Spec
+from asyncrt.oci.state_report import state_report
+
+load_bundle = Spec.from_bundle
+
+__all__ = [
+    "DEFAULT_PATH",
+    "HOOK_KINDS",
+    "OCI_VERSION",
+    "Config",
+    "Hook",
+    "Hooks",
+    "Membership",
+    "Process",
+    "Rlimit",
+    "Spec",
+    "User",
+    "decode_config",
+    "derive_exec",
+    "hook_plans",
+    "load_bundle",
+    "membership",
+    "merge_env",
+    "state_report",
+]

@@ -1,0 +1,215 @@
+"""The types of an OCI config.json (runtime-spec 1.2, config.md and config-linux.md).
+
+Field names are the JSON ones in snake case. `None` means absent or null, which OCI encoders write
+for the same thing. Unknown properties are ignored, as the specification asks (extensibility). What
+no platform reads yet stays undecoded behind its type: an object whose values are raw JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated
+
+import msgspec
+
+# (uid_t)-1 means "leave as it is" to setresuid(2): whoever passed it on would keep running as root.
+Id = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 2)]
+Uint32 = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+Unsigned = Annotated[int, msgspec.Meta(ge=0)]  # check.py adds uint64's upper bound where it matters
+RawObject = Mapping[str, msgspec.Raw]
+
+
+class _Part(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A frozen part of a config; its mappings are read-only as well."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if type(value) is dict:
+                msgspec.structs.force_setattr(self, name, MappingProxyType(value))
+
+
+class User(_Part, frozen=True):
+    """Who a process runs as (config.md, POSIX-platform user)."""
+
+    uid: Id
+    gid: Id
+    umask: Annotated[int, msgspec.Meta(ge=0, le=0o777)] | None = None
+    additional_gids: tuple[Id, ...] | None = None
+
+
+class Rlimit(_Part, frozen=True):
+    """One resource limit; 2**64-1 is unlimited."""
+
+    type: str
+    soft: Unsigned
+    hard: Unsigned
+
+
+class ConsoleSize(_Part, frozen=True):
+    """Rows and columns of a terminal."""
+
+    height: Unsigned
+    width: Unsigned
+
+
+class Capabilities(_Part, frozen=True):
+    """The five capability sets by name (capabilities(7))."""
+
+    bounding: tuple[str, ...] | None = None
+    effective: tuple[str, ...] | None = None
+    inheritable: tuple[str, ...] | None = None
+    permitted: tuple[str, ...] | None = None
+    ambient: tuple[str, ...] | None = None
+
+
+class Process(_Part, frozen=True):
+    """A process: the container's own, or one that is exec'd."""
+
+    cwd: str
+    args: tuple[str, ...] | None = None
+    env: tuple[str, ...] | None = None
+    user: User | None = None
+    terminal: bool | None = None
+    console_size: ConsoleSize | None = None
+    rlimits: tuple[Rlimit, ...] | None = None
+    no_new_privileges: bool | None = None
+    oom_score_adj: Annotated[int, msgspec.Meta(ge=-1000, le=1000)] | None = None
+    capabilities: Capabilities | None = None
+    apparmor_profile: str | None = None
+    selinux_label: str | None = None
+    scheduler: RawObject | None = None
+    io_priority: RawObject | None = msgspec.field(default=None, name="ioPriority")
+    exec_cpu_affinity: RawObject | None = msgspec.field(default=None, name="execCPUAffinity")
+
+
+class Root(_Part, frozen=True):
+    """The container's root file system; a relative path is below the bundle."""
+
+    path: str
+    readonly: bool | None = None
+
+
+class IdMapping(_Part, frozen=True):
+    """One range of a user namespace's id map."""
+
+    container_id: Uint32 = msgspec.field(name="containerID")
+    host_id: Uint32 = msgspec.field(name="hostID")
+    size: Uint32
+
+
+class Mount(_Part, frozen=True):
+    """One mount below the root file system, in the order given."""
+
+    destination: str
+    type: str | None = None
+    source: str | None = None
+    options: tuple[str, ...] | None = None
+    uid_mappings: tuple[IdMapping, ...] | None = None
+    gid_mappings: tuple[IdMapping, ...] | None = None
+
+
+class Hook(_Part, frozen=True):
+    """A program run at a point of the container's life; `timeout` is in whole seconds.
+
+    `args` are those of execv(3), the program's own name first; without them it is `path`. `env` is
+    all of its environment: nothing is inherited.
+    """
+
+    path: str
+    args: tuple[str, ...] | None = None
+    env: tuple[str, ...] | None = None
+    timeout: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+
+class Hooks(_Part, frozen=True):
+    """The six kinds of hooks, in the order of a container's life (config.md, POSIX hooks)."""
+
+    prestart: tuple[Hook, ...] | None = None
+    create_runtime: tuple[Hook, ...] | None = None
+    create_container: tuple[Hook, ...] | None = None
+    start_container: tuple[Hook, ...] | None = None
+    poststart: tuple[Hook, ...] | None = None
+    poststop: tuple[Hook, ...] | None = None
+
+
+class Namespace(_Part, frozen=True):
+    """A namespace to make, or to join by path."""
+
+    type: str
+    path: str | None = None
+
+
+class Device(_Part, frozen=True):
+    """A device node the container must have."""
+
+    path: str
+    type: str
+    major: int | None = None
+    minor: int | None = None
+    file_mode: Uint32 | None = None
+    uid: Id | None = None
+    gid: Id | None = None
+
+
+class TimeOffset(_Part, frozen=True):
+    """What a clock of a time namespace is ahead by."""
+
+    secs: int | None = None
+    nanosecs: Uint32 | None = None
+
+
+class TimeOffsets(_Part, frozen=True):
+    """The two clocks a time namespace has (time_namespaces(7))."""
+
+    monotonic: TimeOffset | None = None
+    boottime: TimeOffset | None = None
+
+
+class Personality(_Part, frozen=True):
+    """An execution domain (personality(2))."""
+
+    domain: str
+    flags: tuple[str, ...] | None = None
+
+
+class Linux(_Part, frozen=True):
+    """What only Linux has (config-linux.md)."""
+
+    namespaces: tuple[Namespace, ...] | None = None
+    uid_mappings: tuple[IdMapping, ...] | None = None
+    gid_mappings: tuple[IdMapping, ...] | None = None
+    time_offsets: TimeOffsets | None = None
+    devices: tuple[Device, ...] | None = None
+    net_devices: RawObject | None = None
+    cgroups_path: str | None = None
+    resources: RawObject | None = None
+    intel_rdt: RawObject | None = None
+    memory_policy: RawObject | None = None
+    sysctl: Mapping[str, str] | None = None
+    seccomp: RawObject | None = None
+    rootfs_propagation: str | None = None
+    masked_paths: tuple[str, ...] | None = None
+    readonly_paths: tuple[str, ...] | None = None
+    mount_label: str | None = None
+    personality: Personality | None = None
+
+
+class Config(_Part, frozen=True):
+    """A whole config.json."""
+
+    oci_version: str
+    process: Process | None = None
+    root: Root | None = None
+    hostname: str | None = None
+    domainname: str | None = None
+    mounts: tuple[Mount, ...] | None = None
+    hooks: Hooks | None = None
+    annotations: Mapping[str, str] | None = None
+    linux: Linux | None = None
+    vm: RawObject | None = None
+    windows: RawObject | None = None
+    solaris: RawObject | None = None
+    zos: RawObject | None = None
+    freebsd: RawObject | None = None
