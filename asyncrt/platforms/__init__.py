@@ -1,0 +1,8 @@
+"""How a container's process is made: one module per platform, chosen at one place."""
+
+from __future__ import annotations
+
+from asyncrt.platforms.choose import PLATFORM_NAMES, choose
+from asyncrt.platforms.protocol import Platform
+
+__all__ = ["PLATFORM_NAMES", "Platform", "choose"]

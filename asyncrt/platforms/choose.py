@@ -1,0 +1,35 @@
+"""Which platform makes a container. Chosen here, once, at its creation."""
+
+from __future__ import annotations
+
+from asyncrt.errors import SpecInvalid
+from asyncrt.platforms import host
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncrt.oci import Spec
+    from asyncrt.platforms.protocol import Platform
+
+AUTO = "auto"
+
+# From the one that does least to the one that does most: auto takes the first that honours the spec.
+_PLATFORMS: tuple[Platform, ...] = (host,)
+
+PLATFORM_NAMES: tuple[str, ...] = (AUTO, *(each.name for each in _PLATFORMS))
+
+
+def choose(name: str, spec: Spec) -> Platform:
+    """The platform called `name`; for "auto" the least one that honours the whole of `spec`.
+
+    If none does, auto gives the last, whose `plan` then names what it can't honour.
+
+    Raises SpecInvalid for a name that doesn't exist.
+    """
+    if name == AUTO:
+        *others, last = _PLATFORMS
+        return next((each for each in others if not each.unsupported(spec)), last)
+    for each in _PLATFORMS:
+        if each.name == name:
+            return each
+    why = f"there is no platform {name!r}; choose one of {', '.join(PLATFORM_NAMES)}"
+    raise SpecInvalid(json_path="", why=why)

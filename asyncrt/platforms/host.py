@@ -1,0 +1,167 @@
+"""The host platform: a plain process, no isolation.
+
+It honours what a process can do to itself before it executes a program. Everything else a spec may
+ask for is refused by name: a container that silently isn't isolated is worse than none.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Mapping
+
+import msgspec
+
+from asyncrt.errors import SpecInvalid, SpecUnsupported
+from asyncrt.oci import membership, merge_env
+from asyncrt.oci.config import Linux
+from asyncrt.oci.rlimits import RLIMITS, UNLIMITED
+from asyncrt.platforms._identity import Identity, plan_identity
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from asyncrt.launch.plan import ProcessPlan
+    from asyncrt.oci import Config, Process, Spec
+
+name = "host"
+
+# Struct fields that no plain process can honour, whatever they ask for, unless they ask for nothing.
+_PROCESS = (
+    "capabilities",
+    "apparmor_profile",
+    "selinux_label",
+    "scheduler",
+    "io_priority",
+    "exec_cpu_affinity",
+)
+_CONFIG = ("hostname", "domainname", "mounts", "vm", "windows", "solaris", "zos", "freebsd")
+_LINUX = tuple(each for each in Linux.__struct_fields__ if each != "namespaces")  # those by index
+_LARGEST_LIMIT = 2**63 - 1
+
+
+def plan(spec: Spec) -> ProcessPlan:
+    """How to make the container's init.
+
+    Raises SpecUnsupported naming every field that can't be honoured, SpecInvalid when there is no
+    program to run. May block for a moment: looks up the home directory when the environment has
+    none.
+    """
+    process = spec.config.process
+    if process is None:
+        refused, identity = _refused_config(spec.config), Identity(None, None, None, [])
+    else:
+        identity = plan_identity(process.user, "process")
+        refused = [*_refused_process(process, identity, "process"), *_refused_config(spec.config)]
+    if refused:
+        raise SpecUnsupported(platform=name, fields=refused)
+    if process is None:
+        raise SpecInvalid(json_path="process", why="is required and missing", path=spec.path)
+    return _make(process, identity, "process")
+
+
+def unsupported(spec: Spec) -> list[str]:
+    """The JSON path of every field the host can't honour, in the order of the config."""
+    process = spec.config.process
+    if process is None:
+        return _refused_config(spec.config)
+    identity = plan_identity(process.user, "process")
+    return [*_refused_process(process, identity, "process"), *_refused_config(spec.config)]
+
+
+def plan_process(process: Process, json_path: str = "process") -> ProcessPlan:
+    """How to make one process, init or exec'd. Raises and blocks as `plan` does."""
+    identity = plan_identity(process.user, json_path)
+    refused = _refused_process(process, identity, json_path)
+    if refused:
+        raise SpecUnsupported(platform=name, fields=refused)
+    return _make(process, identity, json_path)
+
+
+def _make(process: Process, identity: Identity, json_path: str) -> ProcessPlan:
+    if not process.args:
+        raise SpecInvalid(json_path=f"{json_path}.args", why="is required and missing")
+    env = merge_env(process.env or ())
+    if not any(entry.startswith("HOME=") for entry in env):
+        env.append(f"HOME={_home(identity.uid)}")
+    return {
+        "args": list(process.args),
+        "env": env,
+        "cwd": process.cwd,
+        "uid": identity.uid,
+        "gid": identity.gid,
+        "groups": identity.groups,
+        "umask": process.user.umask if process.user is not None else None,
+        "rlimits": [
+            (RLIMITS[each.type], _limit(each.soft), _limit(each.hard))
+            for each in process.rlimits or ()
+        ],
+        "no_new_privs": bool(process.no_new_privileges),
+        "oom_score_adj": process.oom_score_adj,
+    }
+
+
+def _home(uid: int | None) -> str:
+    try:
+        home = pwd.getpwuid(os.geteuid() if uid is None else uid).pw_dir
+    except (KeyError, OSError):
+        return "/"
+    return home or "/"
+
+
+def _limit(value: int) -> int:
+    return -1 if value == UNLIMITED else value
+
+
+def _refused_process(process: Process, identity: Identity, json_path: str) -> list[str]:
+    found = []
+    if process.terminal:
+        found.append(f"{json_path}.terminal")
+        if process.console_size is not None:  # without a terminal it is to be ignored
+            found.append(f"{json_path}.consoleSize")
+    found += _requests(process, _PROCESS, f"{json_path}.")
+    found += identity.refused
+    for index, each in enumerate(process.rlimits or ()):
+        # setrlimit takes these through a signed number here; only "unlimited" is above that.
+        for field, value in (("soft", each.soft), ("hard", each.hard)):
+            if _LARGEST_LIMIT < value < UNLIMITED:
+                found.append(f"{json_path}.rlimits[{index}].{field}")
+    return found
+
+
+def _refused_config(config: Config) -> list[str]:
+    found = []
+    if config.root is not None:
+        if not config.root.path or config.root.path.strip("/"):
+            found.append("root.path")
+        if config.root.readonly:
+            found.append("root.readonly")
+    found += _requests(config, _CONFIG, "")
+    if config.linux is not None:
+        found += [f"linux.namespaces[{i}]" for i in range(len(config.linux.namespaces or ()))]
+        found += _requests(config.linux, _LINUX, "linux.")
+    member = membership(config)
+    if member.sandbox_id is not None:
+        # Several containers of one sandbox can't be told apart without a cgroup each.
+        found.append(member.json_path)
+    return found
+
+
+def _requests(part: msgspec.Struct, fields: Iterable[str], prefix: str) -> list[str]:
+    """The JSON paths of those `fields` of `part` that ask for something."""
+    names = dict(zip(part.__struct_fields__, part.__struct_encode_fields__, strict=True))
+    return [f"{prefix}{names[each]}" for each in fields if _asks(getattr(part, each))]
+
+
+def _asks(value: object) -> bool:
+    """Whether a value asks for anything: null, false, "" and [] don't, nor objects of only these."""
+    if isinstance(value, msgspec.Raw):
+        return _asks(msgspec.json.decode(value))
+    if isinstance(value, Mapping):
+        return any(_asks(each) for each in value.values())
+    if isinstance(value, msgspec.Struct):
+        return any(_asks(getattr(value, each)) for each in value.__struct_fields__)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return True  # a limit of 0 is one
+    return bool(value)

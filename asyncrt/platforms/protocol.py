@@ -1,0 +1,35 @@
+"""What a platform is to the engine: it turns a spec into a plan, or says what it can't do.
+
+A platform touches no state file, knows no statuses and starts nothing. Planning runs on the engine's
+side; the launch code carries the plan out.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncrt.launch.plan import ProcessPlan
+    from asyncrt.oci import Process, Spec
+
+
+class Platform(Protocol):
+    """One way to make a container's process. A module with these names is one."""
+
+    @property
+    def name(self) -> str:
+        """As the records and `platform=` name it."""
+
+    def unsupported(self, spec: Spec) -> list[str]:
+        """The JSON path of every field this platform can't honour, in the order of the config."""
+
+    def plan(self, spec: Spec) -> ProcessPlan:
+        """How to make the container's init.
+
+        Raises SpecUnsupported naming every field that can't be honoured, or SpecInvalid. May block
+        for a moment: looks up the home directory when the environment has none.
+        """
+
+    def plan_process(self, process: Process, json_path: str = "process") -> ProcessPlan:
+        """The same for one process, say an exec'd one; `json_path` is its place in the config."""
