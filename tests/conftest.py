@@ -12,7 +12,7 @@ import hypothesis
 import pytest
 
 import asyncrt
-from asyncrt import _fskind
+from asyncrt import _fskind, _threads
 from tests.helpers import capabilities, programs, reaping
 from tests.helpers.capabilities import User
 from tests.helpers.leaks import LeakCheck
@@ -32,6 +32,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("full" if config.getoption("--full") else "sample")
     reaping.become_subreaper()
+    # The leak check waits for idle threads to end: let them not linger.
+    _threads._pool.idle_seconds = 0.05
 
 
 def pytest_report_header(config: pytest.Config) -> str:
