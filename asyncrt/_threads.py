@@ -123,7 +123,7 @@ class _Call(Generic[T]):
 def _undo_logged(undo: Callable[[T], object], result: T) -> None:
     try:
         undo(result)
-    except Exception:
+    except Exception:  # noqa: BLE001  # any failure is told, none may replace the CancelledError
         # The caller gets its CancelledError; this is the only place where the failure can be told.
         _log.exception("a cancelled call's result could not be undone")
 

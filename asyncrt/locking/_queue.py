@@ -1,0 +1,379 @@
+"""The tasks of one loop that want one lock: a FIFO queue in front of the kernel's lock.
+
+Lives on its loop's thread; only `_report` runs elsewhere. See asyncrt.locking.file_lock for the
+algorithm as a whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections import OrderedDict
+from functools import partial
+from typing import TYPE_CHECKING
+from weakref import WeakSet, WeakValueDictionary
+
+from asyncrt._fskind import kind_of
+from asyncrt._threads import run_blocking
+from asyncrt.locking._flock import Flock
+from asyncrt.locking._take import Attempt, Hold, Place, Wish, drop, someone_waits, try_take
+
+if TYPE_CHECKING:
+    from asyncrt.locking._flock import System
+
+BATCH = 16  # grants under one kernel lock before other processes and loops are asked after
+SKIPS = 8  # acquires in a row that may pass by the gate
+
+# How often in a row this process passed by the gate. It outlives the queues, which come and go with
+# every FileLock, at a fixed size: paths that share a count only ask at the gate more evenly.
+_skips = [0] * 1024
+
+
+class Ticket:
+    """A place in the queue. Its future becomes True when the lock is granted, False on timeout."""
+
+    __slots__ = ("future", "wish")
+
+    def __init__(self, future: asyncio.Future[bool], wish: Wish) -> None:
+        self.future = future
+        self.wish = wish
+
+
+class PathQueue:
+    """Who of one loop holds and who waits for one lock file.
+
+    `_hold` is the kernel's lock while we have it. `_holders` counts the tasks inside: one, or
+    several when `_hold_shared`. `_attempt` says that a thread waits for the kernel's lock; then we
+    don't have it. Every method leaves it so that somebody waiting implies a holder inside or a
+    thread under way: that is why no wake-up is lost.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_attempt",
+        "_hold",
+        "_holders",
+        "_inline",
+        "_loop",
+        "_pid",
+        "_place",
+        "_readers",
+        "_slot",
+        "_turns",
+        "_waiting",
+    )
+
+    def __init__(
+        self,
+        system: System,
+        path: str,
+        gate: str,
+        *,
+        loop: asyncio.AbstractEventLoop | None,
+        inline: bool = True,
+    ) -> None:
+        self._place = Place(system, path, gate)
+        self._loop = loop
+        self._inline = inline
+        self._pid = os.getpid()
+        self._hold: Hold | None = None
+        self._holders = 0
+        self._readers = False
+        self._waiting: OrderedDict[Ticket, None] = OrderedDict()
+        self._attempt: Ticket | None = None
+        self._turns = 0
+        self._slot = hash(path) % len(_skips)
+        _all.add(self)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop its tasks run in; None for calls made outside of any."""
+        return self._loop
+
+    @property
+    def inline(self) -> bool:
+        """Whether the lock may be tried on the loop: not on a network file system."""
+        return self._inline
+
+    # Taking
+
+    def try_take(self, wish: Wish) -> bool:
+        """Become a holder without waiting and without overtaking anybody of this loop.
+
+        Raises OSError as open(2) does.
+        """
+        if self._holders:
+            if not wish.shared or not self._readers or self._waiting or not self._may_join():
+                return False
+            self._holders += 1
+            return True
+        if self._waiting or self._attempt is not None:
+            return False
+        skips = _skips[self._slot]
+        gated = wish.shared or skips >= SKIPS
+        hold = try_take(self._place, wish, gated=gated)
+        if hold is None:
+            _skips[self._slot] = SKIPS
+            return False
+        _skips[self._slot] = 0 if gated else skips + 1
+        self._hold = hold
+        self._holders = 1
+        self._readers = wish.shared
+        self._turns = 1
+        return True
+
+    async def try_take_remote(self, wish: Wish) -> bool:
+        """As try_take, but in a thread.
+
+        If cancelled, the lock isn't held.
+        """
+        if self._holders or self._waiting or self._attempt is not None:
+            return False
+        self._attempt = Ticket(asyncio.get_running_loop().create_future(), wish)
+        hold: Hold | None = None
+        try:
+            hold = await run_blocking(
+                partial(try_take, self._place, wish, gated=True), undo=self._undo_take
+            )
+        finally:
+            self._attempt = None
+            if hold is None:
+                self._advance()  # for those who came meanwhile
+        if hold is None:
+            return False
+        self._hold = hold
+        self._holders = 1
+        self._readers = wish.shared
+        return True
+
+    def _undo_take(self, hold: Hold | None) -> None:
+        if hold is not None:
+            drop(self._place.system, hold.fd)
+
+    def enqueue(self, wish: Wish) -> Ticket:
+        """A place at the end of the queue. Only in a loop."""
+        assert self._loop is not None  # noqa: S101  # FileLock's doing
+        ticket = Ticket(self._loop.create_future(), wish)
+        self._waiting[ticket] = None
+        if not self._holders and self._attempt is None:
+            try:
+                self._begin_attempt(ticket)
+            except BaseException:
+                del self._waiting[ticket]
+                raise
+        return ticket
+
+    def expire(self, ticket: Ticket) -> None:
+        """The ticket's time is up. A grant in the same tick wins."""
+        if not ticket.future.done():
+            ticket.future.set_result(False)
+            self._leave(ticket)
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """The ticket's owner was cancelled. A grant that came first goes to the next waiter."""
+        future = ticket.future
+        if future.done() and not future.cancelled():
+            if future.exception() is None and future.result():
+                self.release()
+            return
+        self._leave(ticket)
+
+    def _leave(self, ticket: Ticket) -> None:
+        first = next(iter(self._waiting), None) is ticket
+        self._waiting.pop(ticket, None)
+        # Readers that queued behind a writer needn't wait for it any more.
+        if first and self._holders and self._readers:
+            while (head := self._head()) is not None and head.wish.shared and self._may_join():
+                self._holders += 1
+                self._grant(head)
+
+    # Releasing
+
+    def release(self) -> None:
+        """One holder goes; the next ones in the queue come, or the kernel's lock is given back."""
+        self._holders -= 1
+        if self._holders:
+            return
+        if self._loop is not None and self._loop.is_closed():
+            self._waiting.clear()
+        if self._head() is None:
+            self._drop()
+        elif self._may_hand_over():
+            self._serve()
+        else:
+            self._drop()
+            self._advance()
+
+    def forsake(self) -> None:
+        """In a forked child: close our copy of the descriptor. The parent's lock isn't touched."""
+        hold, self._hold = self._hold, None
+        self._holders = 0
+        self._waiting.clear()
+        if hold is not None:
+            self._place.system.close(hold.fd)
+
+    def _drop(self) -> None:
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            drop(self._place.system, hold.fd)
+
+    # The queue
+
+    def _head(self) -> Ticket | None:
+        while self._waiting:
+            ticket = next(iter(self._waiting))
+            if not ticket.future.done():
+                return ticket
+            del self._waiting[ticket]  # cancelled, its task hasn't run yet
+        return None
+
+    def _grant(self, ticket: Ticket) -> None:
+        del self._waiting[ticket]
+        self._turns += 1
+        ticket.future.set_result(True)
+
+    def _serve(self) -> None:
+        """Let the first waiters in: one writer, or the readers up to the next writer."""
+        head = self._head()
+        assert head is not None  # noqa: S101  # the callers looked
+        self._readers = head.wish.shared
+        self._holders = 1
+        self._grant(head)
+        if self._readers:
+            while self._holders < BATCH and (head := self._head()) is not None and head.wish.shared:
+                self._holders += 1
+                self._grant(head)
+
+    def _still_there(self) -> bool:
+        hold = self._hold
+        return hold is not None and self._place.system.inode_at(self._place.path) == hold.inode
+
+    def _may_join(self) -> bool:
+        """Whether a reader may join ours: no writer elsewhere waits for them to end."""
+        try:
+            return self._inline and not someone_waits(self._place) and self._still_there()
+        except OSError:
+            return False  # it queues, and hears of the error when its turn comes
+
+    def _may_hand_over(self) -> bool:
+        """Whether the next one in the queue may have the kernel's lock without letting go of it."""
+        hold, head = self._hold, self._head()
+        if not self._inline or hold is None or head is None:
+            return False
+        if hold.shared and not head.wish.shared:
+            return False
+        try:
+            if hold.shared or self._turns >= BATCH:
+                if someone_waits(self._place):
+                    return False
+                self._turns = 0
+            return self._still_there()
+        except OSError:
+            return False  # no descriptor to ask with, say: a release must not fail for that
+
+    def _advance(self) -> None:
+        """Get the kernel's lock for the head of the queue, if there is one."""
+        while (head := self._head()) is not None:
+            try:
+                if self._inline:
+                    hold = try_take(self._place, head.wish, gated=True)
+                    if hold is not None:
+                        self._enter(hold)
+                        return
+                self._begin_attempt(head)
+            except BaseException as error:  # noqa: BLE001  # it's the waiter's, who raises it
+                self._fail(head, error)
+            else:
+                return
+
+    def _enter(self, hold: Hold) -> None:
+        self._hold = hold
+        self._turns = 0
+        self._serve()
+
+    def _fail(self, ticket: Ticket, error: BaseException) -> None:
+        del self._waiting[ticket]
+        ticket.future.set_exception(error)
+
+    # The one thread
+
+    def _begin_attempt(self, ticket: Ticket) -> None:
+        attempt = Attempt(self._place, ticket.wish, self._is_wanted)
+        self._attempt = ticket
+        try:
+            self._place.system.submit(attempt.run, lambda _, error: self._report(attempt, error))
+        except BaseException:
+            self._attempt = None
+            raise
+
+    def _is_wanted(self) -> bool:
+        return bool(self._waiting)
+
+    def _report(self, attempt: Attempt, error: BaseException | None) -> None:
+        # In the thread.
+        assert self._loop is not None  # noqa: S101  # set since enqueue
+        try:
+            self._loop.call_soon_threadsafe(self._arrived, attempt, error)
+        except RuntimeError:
+            attempt.give_back()  # the loop is closed
+
+    def _arrived(self, attempt: Attempt, error: BaseException | None) -> None:
+        """The thread has ended: with the lock, with an error, or because nobody wanted it."""
+        asked, self._attempt = self._attempt, None
+        _skips[self._slot] = SKIPS  # somebody else was there: the next one asks at the gate
+        hold = attempt.detach()
+        head = self._head()
+        if hold is not None:
+            if head is not None and (head.wish.shared or not hold.shared):
+                self._enter(hold)
+                return
+            drop(self._place.system, hold.fd)
+        elif error is not None and head is not None and head is asked:
+            self._fail(head, error)
+        self._advance()
+
+    def __del__(self) -> None:
+        hold = getattr(self, "_hold", None)
+        if hold is not None:
+            (self._drop if self._pid == os.getpid() else self.forsake)()
+
+
+# Weak: a queue lives as long as a FileLock or a thread uses it. The key's loop can't be another one
+# of the same id, for the queue keeps it alive.
+_queues: WeakValueDictionary[tuple[str, str, int], PathQueue] = WeakValueDictionary()
+_all: WeakSet[PathQueue] = WeakSet()
+_mutex = threading.Lock()
+
+
+def _forsake_all() -> None:
+    # A forked child has neither loops nor threads of ours, and a mutex it may never get.
+    global _queues, _all, _mutex
+    for queue in list(_all):
+        queue.forsake()
+    _queues, _all, _mutex = WeakValueDictionary(), WeakSet(), threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forsake_all)
+
+flock = Flock()
+
+
+def queue_for(path: str, gate: str, loop: asyncio.AbstractEventLoop | None) -> PathQueue:
+    """The queue of that real path in that loop; outside of loops one of its own for each caller."""
+    if loop is None:
+        return PathQueue(flock, path, gate, loop=None)
+    key = (path, gate, id(loop))
+    queue = _queues.get(key)
+    if queue is None:
+        new = PathQueue(flock, path, gate, loop=loop, inline=not _is_remote(path))
+        with _mutex:
+            queue = _queues.setdefault(key, new)
+    return queue
+
+
+def _is_remote(path: str) -> bool:
+    try:
+        return kind_of(os.path.dirname(path)) == "network"
+    except OSError:
+        return False  # no such directory: opening the file will tell
