@@ -57,7 +57,9 @@ class StateFile:
             self._inline = _fskind.kind_of(root) == "memory"
         except OSError as error:
             raise _storage_failed(root, error) from error
+        self._locks: dict[bool, FileLock] = {}
         self._lock: FileLock | None = None
+        self._locking = False
         self._new = False  # locked for new, and nothing is saved yet
         self._destroyed = False
         self._data: bytes | None = None  # read by `lock`, not decoded yet
@@ -75,6 +77,7 @@ class StateFile:
         Raises ContainerNotFound, also when the container goes while this waits, and makes no file;
         LockTimeout; StorageFailed. Nothing is held then. If cancelled, the lock isn't held.
         """
+        self._require_free()
         try:
             await self._acquire(create=False, timeout=timeout)
         except FileNotFoundError as error:
@@ -104,6 +107,7 @@ class StateFile:
         Raises ContainerExists, LockTimeout or StorageFailed; nothing is held then. If cancelled,
         the lock isn't held. In both cases no lock file is left unless a container is there.
         """
+        self._require_free()
         try:
             await self._acquire(create=True, timeout=timeout)
             record = await self._run(self._enter_new, allow)
@@ -179,11 +183,11 @@ class StateFile:
         finally:
             self._forget()
             lock.release()
-            lock.close()
 
     def close(self) -> None:
         """Release the lock if it is held; the object holds nothing afterwards."""
         self.unlock()
+        self._locks.clear()
 
     @classmethod
     def list_ids(cls, root: str) -> list[ContainerId]:
@@ -193,20 +197,27 @@ class StateFile:
     # The lock
 
     async def _acquire(self, *, create: bool, timeout: float | None) -> None:
-        if self._lock is not None:
-            raise RuntimeError(f"the lock of container {self.id!r} is already held by this object")
-        path = f"{self.root}/{self.id}"
-        lock = FileLock(path + _paths.LOCK, create=create, gate=path + _paths.QUEUE)
+        lock = self._file_lock(create=create)
+        self._locking = True
         try:
             await lock.acquire(timeout=timeout)
-        except BaseException as error:
-            lock.close()
-            own = isinstance(error, (AsyncrtError, FileNotFoundError))
-            if isinstance(error, OSError) and not own:
-                raise _storage_failed(path + _paths.LOCK, error) from error
-            raise
+        except OSError as error:
+            if isinstance(error, (AsyncrtError, FileNotFoundError)):
+                raise
+            raise _storage_failed(lock.path, error) from error
+        finally:
+            self._locking = False
         self._lock = lock
         self._forget()
+
+    def _file_lock(self, *, create: bool) -> FileLock:
+        # Kept, because making one costs more than locking with it; it holds nothing while free.
+        lock = self._locks.get(create)
+        if lock is None:
+            path = f"{self.root}/{self.id}"
+            lock = FileLock(path + _paths.LOCK, create=create, gate=path + _paths.QUEUE)
+            self._locks[create] = lock
+        return lock
 
     async def _give_back(self) -> None:
         """Release the lock, if held; leave no lock file of an id that has no container."""
@@ -219,14 +230,11 @@ class StateFile:
         # Whoever holds the lock answers for the files, so what is locked by another isn't ours to
         # remove. Each who gives up passes here after letting go: the last one finds it free.
         if self._lock is None:
-            path = f"{self.root}/{self.id}"
-            lock = FileLock(path + _paths.LOCK, create=False, gate=path + _paths.QUEUE)
+            lock = self._file_lock(create=False)
             try:
-                taken = lock.try_acquire()
+                if not lock.try_acquire():
+                    return
             except OSError:
-                taken = False
-            if not taken:
-                lock.close()
                 return
             self._lock = lock
         with contextlib.suppress(OSError):
@@ -239,6 +247,12 @@ class StateFile:
     def _forget(self) -> None:
         self._new = self._destroyed = False
         self._data = self._original = self._expected = None
+
+    def _require_free(self) -> None:
+        if self._lock is not None or self._locking:
+            raise RuntimeError(
+                f"this object holds the lock of {self.id!r} already, or waits for it"
+            )
 
     def _require_lock(self, operation: str) -> None:
         if not self.locked:
