@@ -6,12 +6,10 @@ every order of events without a file, a thread or a second process.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import TYPE_CHECKING, Protocol
 
 from portalocker import LockFlags
-from portalocker.exceptions import AlreadyLocked, LockException
 from portalocker.portalocker import FlockLocker
 
 from asyncrt import _threads
@@ -21,6 +19,22 @@ if TYPE_CHECKING:
 
     Inode = tuple[int, int]
     """Device and inode number: both, for inode numbers repeat on other devices."""
+
+
+class Owner:
+    """This process's pid, looked up once and again after a fork: what is held belongs to it."""
+
+    __slots__ = ("pid",)
+
+    def __init__(self) -> None:
+        self.look_up()
+
+    def look_up(self) -> None:
+        self.pid = os.getpid()
+
+
+owner = Owner()
+os.register_at_fork(after_in_child=owner.look_up)
 
 
 class System(Protocol):
@@ -53,18 +67,17 @@ class System(Protocol):
         """Run `func`, then `callback(None, error)`, in a thread that never delays an exit."""
 
 
-# Composed once: combining flags of an enum costs more than the system call.
-_TRY = LockFlags.EXCLUSIVE | LockFlags.NON_BLOCKING
-_TRY_SHARED = LockFlags.SHARED | LockFlags.NON_BLOCKING
-
 # A planted link isn't followed, an exec inherits nothing, a planted FIFO or terminal doesn't hang.
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
-_locker = FlockLocker()
+# portalocker's own flock, without the enum arithmetic and the translation of errors that its lock()
+# wraps around it: those take twice the time of the system call, on the loop.
+_flock = FlockLocker().locker
 
-
-def _os_error(error: LockException) -> BaseException:
-    return error.__cause__ or error
+_EXCLUSIVE = LockFlags.EXCLUSIVE.value
+_SHARED = LockFlags.SHARED.value
+_TRY = LockFlags.NON_BLOCKING.value
+_UNLOCK = LockFlags.UNBLOCK.value
 
 
 class Flock:
@@ -76,29 +89,26 @@ class Flock:
         return os.open(path, _OPEN | os.O_CREAT, mode)
 
     def close(self, fd: int) -> None:
-        # On Linux close frees the descriptor even when it reports an error (close(2)).
-        with contextlib.suppress(OSError):
+        try:  # noqa: SIM105  # a context manager's making costs as much as the close
             os.close(fd)
+        except OSError:
+            pass  # the descriptor is free all the same (close(2)), and nobody could do more
 
     def try_lock(self, fd: int, *, shared: bool) -> bool:
         try:
-            _locker.lock(fd, _TRY_SHARED if shared else _TRY)
-        except AlreadyLocked:
+            _flock(fd, (_SHARED if shared else _EXCLUSIVE) | _TRY)
+        except BlockingIOError:
             return False
-        except LockException as error:
-            raise _os_error(error) from error
         return True
 
     def lock(self, fd: int, *, shared: bool) -> None:
-        try:
-            _locker.lock(fd, LockFlags.SHARED if shared else LockFlags.EXCLUSIVE)
-        except LockException as error:
-            raise _os_error(error) from error
+        _flock(fd, _SHARED if shared else _EXCLUSIVE)
 
     def unlock(self, fd: int) -> None:
-        # A failure (a network file system that went away) leaves it to the close that follows.
-        with contextlib.suppress(LockException):
-            _locker.unlock(fd)
+        try:  # noqa: SIM105  # as above
+            _flock(fd, _UNLOCK)
+        except OSError:
+            pass  # a network file system that went away: the close that follows has to do
 
     def inode(self, fd: int) -> Inode:
         found = os.fstat(fd)

@@ -16,7 +16,7 @@ from weakref import WeakSet, WeakValueDictionary
 
 from asyncrt._fskind import kind_of
 from asyncrt._threads import run_blocking
-from asyncrt.locking._flock import Flock
+from asyncrt.locking._flock import Flock, owner
 from asyncrt.locking._take import Attempt, Hold, Place, Wish, drop, someone_waits, try_take
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class PathQueue:
         self._place = Place(system, path, gate)
         self._loop = loop
         self._inline = inline
-        self._pid = os.getpid()
+        self._pid = owner.pid
         self._hold: Hold | None = None
         self._holders = 0
         self._readers = False
@@ -336,7 +336,7 @@ class PathQueue:
     def __del__(self) -> None:
         hold = getattr(self, "_hold", None)
         if hold is not None:
-            (self._drop if self._pid == os.getpid() else self.forsake)()
+            (self._drop if self._pid == owner.pid else self.forsake)()
 
 
 # Weak: a queue lives as long as a FileLock or a thread uses it. The key's loop can't be another one

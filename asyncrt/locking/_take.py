@@ -7,6 +7,8 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakSet
 
+from asyncrt.locking._flock import owner
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -28,12 +30,15 @@ class Wish(NamedTuple):
     mode: int | None
 
 
-class Hold(NamedTuple):
+class Hold:
     """A kernel lock that is held: its descriptor, the file's identity, and whether it is shared."""
 
-    fd: int
-    inode: Inode
-    shared: bool
+    __slots__ = ("fd", "inode", "shared")
+
+    def __init__(self, fd: int, inode: Inode, *, shared: bool) -> None:
+        self.fd = fd
+        self.inode = inode
+        self.shared = shared
 
 
 # A gate that can't be had because of these leaves the lock without fairness between processes,
@@ -65,14 +70,14 @@ def drop(system: System, fd: int) -> None:
     system.close(fd)
 
 
-def _open_lock(place: Place, wish: Wish) -> tuple[int, bool]:
+def _open_lock(place: Place, mode: int | None) -> tuple[int, bool]:
     """The lock file's descriptor, and whether it may have been made just now."""
     try:
         return place.system.open(place.path, None), False
     except FileNotFoundError:
-        if wish.mode is None:
+        if mode is None:
             raise
-        return place.system.open(place.path, wish.mode), True
+        return place.system.open(place.path, mode), True
 
 
 def someone_waits(place: Place) -> bool:
@@ -116,7 +121,7 @@ def _try_lock_file(place: Place, wish: Wish) -> Hold | None:
     system = place.system
     path = place.path
     while True:
-        fd, created = _open_lock(place, wish)
+        fd, created = _open_lock(place, wish.mode)
         try:
             if not system.try_lock(fd, shared=wish.shared):
                 system.close(fd)
@@ -125,7 +130,7 @@ def _try_lock_file(place: Place, wish: Wish) -> Hold | None:
             if inode == system.inode_at(path):
                 if created and wish.mode is not None:
                     _add_gate(place, wish.mode)
-                return Hold(fd, inode, wish.shared)
+                return Hold(fd, inode, shared=wish.shared)
         except BaseException:
             drop(system, fd)
             raise
@@ -149,7 +154,7 @@ class Attempt:
     def __init__(self, place: Place, wish: Wish, wanted: Callable[[], bool]) -> None:
         self._place = place
         self._wanted = wanted
-        self._pid = os.getpid()
+        self._pid = owner.pid
         self._gate = -1
         self._lock = -1
         self.wish = wish
@@ -177,7 +182,7 @@ class Attempt:
             system.lock(gate, shared=False)
             if system.inode(gate) != system.inode_at(place.gate) or not self._wanted():
                 return
-        self._lock, created = _open_lock(place, wish)
+        self._lock, created = _open_lock(place, wish.mode)
         system.lock(self._lock, shared=wish.shared)
         inode = system.inode(self._lock)
         if inode != system.inode_at(place.path):
@@ -185,7 +190,7 @@ class Attempt:
             return
         if wish.mode is not None and (created or gate is None):
             _add_gate(place, wish.mode)
-        self.hold = Hold(self._lock, inode, wish.shared)
+        self.hold = Hold(self._lock, inode, shared=wish.shared)
 
     def _leave_gate(self) -> None:
         gate, self._gate = self._gate, -1
@@ -199,7 +204,7 @@ class Attempt:
 
     def give_back(self) -> None:
         """Release what is held. In a forked child the copies are closed, nothing is unlocked."""
-        mine = self._pid == os.getpid()
+        mine = self._pid == owner.pid
         for fd in (self._lock, self._gate):
             if fd >= 0:
                 (drop if mine else _just_close)(self._place.system, fd)

@@ -32,7 +32,7 @@ import warnings
 from typing import TYPE_CHECKING, Self
 
 from asyncrt.errors import LockTimeout
-from asyncrt.locking._flock import holder_pid
+from asyncrt.locking._flock import holder_pid, owner
 from asyncrt.locking._queue import queue_for
 from asyncrt.locking._take import Wish
 
@@ -80,7 +80,7 @@ class FileLock:
         self._gate = self._path + ".queue" if gate is None else _real(gate)
         self._wish = Wish(False, mode if create else None)
         self._wish_shared = Wish(True, mode if create else None)
-        self._pid = os.getpid()
+        self._pid = owner.pid
         self._queue: PathQueue | None = None
 
     @property
@@ -91,7 +91,7 @@ class FileLock:
     @property
     def locked(self) -> bool:
         """Whether this object holds the lock, in this process."""
-        return self._held and self._pid == os.getpid()
+        return self._held and self._pid == owner.pid
 
     async def acquire(self, *, timeout: float | None = None, shared: bool = False) -> None:
         """Hold the lock, exclusively or together with other readers, when this returns.
@@ -157,7 +157,7 @@ class FileLock:
         Raises RuntimeError when this object doesn't hold the lock. In a forked child the parent's
         lock isn't held, and stays as it is.
         """
-        if self._pid != os.getpid() and self._forget_parent():
+        if self._pid != owner.pid and self._forget_parent():
             return
         if not self._held or self._queue is None:
             raise RuntimeError(f"{self!r} isn't held: nothing to release")
@@ -166,7 +166,7 @@ class FileLock:
 
     def close(self) -> None:
         """Release the lock if it is held. The object may be used again."""
-        if self._pid != os.getpid():
+        if self._pid != owner.pid:
             self._forget_parent()
         elif self._held:
             self.release()
@@ -198,7 +198,7 @@ class FileLock:
         return f"<FileLock {self._path!r} {state}>"
 
     def __del__(self) -> None:
-        if not getattr(self, "_held", False) or self._pid != os.getpid():
+        if not getattr(self, "_held", False) or self._pid != owner.pid:
             return
         queue = self._queue
         if queue is None:
@@ -215,7 +215,7 @@ class FileLock:
 
     def _enter(self, loop: asyncio.AbstractEventLoop | None) -> PathQueue:
         """The queue to ask, when this object is free to ask."""
-        if self._pid != os.getpid():
+        if self._pid != owner.pid:
             self._forget_parent()
         if self._held or self._pending:
             raise RuntimeError(f"{self!r} can't be acquired again: it isn't re-entrant")
@@ -230,5 +230,5 @@ class FileLock:
         if self._queue is not None:
             self._queue.forsake()
         self._queue = None
-        self._pid = os.getpid()
+        self._pid = owner.pid
         return was_held
