@@ -34,6 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
     reaping.become_subreaper()
     # The leak check waits for idle threads to end: let them not linger.
     _threads._pool.idle_seconds = 0.05
+    if config.getoption("--uvloop"):
+        _new_uvloop().close()  # libuv's first loop makes a pipe for signals that stays for ever
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -56,10 +58,14 @@ def pytest_asyncio_loop_factories(
     config: pytest.Config,
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     if config.getoption("--uvloop"):
-        import uvloop
-
-        return {"uvloop": uvloop.new_event_loop}
+        return {"uvloop": _new_uvloop}
     return {"asyncio": asyncio.new_event_loop}
+
+
+def _new_uvloop() -> asyncio.AbstractEventLoop:
+    import uvloop
+
+    return uvloop.new_event_loop()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -47,6 +47,8 @@ class LeakCheck:
             found += self._check_roots(may_leave)
         for root in self._roots:
             _remove(root)
+        if found:
+            gc.collect()  # what else Python has to say of it is said in this test, not a later one
         return [] if failed else found
 
     def _check_children(self, deadline: float) -> list[str]:

@@ -47,13 +47,24 @@ def children() -> set[int]:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return set()
-    ours = os.getpid()
-    found = set()
-    # The kernel keeps a list per thread in task/TID/children, but not every kernel shows it.
-    for name in os.listdir("/proc"):
-        if name.isdigit() and (stat := _procid.stat(int(name))) and stat.ppid == ours:
-            found.add(int(name))
+    try:
+        return _listed_children()
+    except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN, or a thread just ended
+        return _searched_children()
+
+
+def _listed_children() -> set[int]:
+    found: set[int] = set()
+    for thread in os.listdir("/proc/self/task"):
+        with open(f"/proc/self/task/{thread}/children", "rb") as file:
+            found.update(map(int, file.read().split()))
     return found
+
+
+def _searched_children() -> set[int]:
+    ours = os.getpid()
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    return {pid for pid in pids if (stat := _procid.stat(pid)) and stat.ppid == ours}
 
 
 def describe(pid: int) -> str:
