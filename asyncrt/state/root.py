@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import tempfile
@@ -47,7 +48,10 @@ def open_root(path: str | os.PathLike[str] | None = None) -> str:
         if not why and not os.access(root, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
             why = "this user may not write in it"
     except OSError as error:
-        raise RootUnusable(path=root, why=error.strerror or str(error)) from error
+        why = error.strerror or str(error)
+        if error.filename not in {None, root}:
+            why = f"{error.filename}: {why}"
+        raise RootUnusable(path=root, why=why) from error
     if why:
         raise RootUnusable(path=root, why=why)
     return root
@@ -57,7 +61,12 @@ def _make(root: str, *, parents: bool) -> None:
     if os.path.lexists(root):
         return
     if parents:
-        os.makedirs(os.path.dirname(root), exist_ok=True)
+        try:
+            os.makedirs(os.path.dirname(root), exist_ok=True)
+        except FileExistsError as error:  # a parent is there, but as a file
+            raise NotADirectoryError(
+                errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename
+            ) from error
     with contextlib.suppress(FileExistsError):  # somebody else made it just now
         os.mkdir(root, 0o700)
 
