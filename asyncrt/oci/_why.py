@@ -51,7 +51,10 @@ def _find_keys(path: str, data: bytes) -> str:
     head, sep, rest = path.partition("[...]")
     if not sep or rest:
         return path
-    value: object = json.loads(data)
+    try:
+        value: object = json.loads(data)
+    except (ValueError, RecursionError):
+        return path  # the decoder stopped at its error, Python's meets what comes after
     for name in head.split("."):
         value = value.get(name) if isinstance(value, dict) else None
     if not isinstance(value, dict):

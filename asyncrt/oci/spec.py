@@ -61,7 +61,9 @@ class Spec:
         return self._data
 
     @classmethod
-    def decode(cls, data: bytes, *, bundle: str | None = None, path: str | None = None) -> Spec:
+    def decode(
+        cls, data: bytes | bytearray, *, bundle: str | None = None, path: str | None = None
+    ) -> Spec:
         """A spec from the bytes of a config.json; `path` is the file that errors name.
 
         Raises SpecInvalid.

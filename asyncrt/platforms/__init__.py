@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncrt.platforms.choose import PLATFORM_NAMES, choose
+from asyncrt.platforms.choice import PLATFORM_NAMES, choose
 from asyncrt.platforms.protocol import Platform
 
 __all__ = ["PLATFORM_NAMES", "Platform", "choose"]

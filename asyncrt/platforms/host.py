@@ -58,7 +58,7 @@ def plan(spec: Spec) -> ProcessPlan:
         raise SpecUnsupported(platform=name, fields=refused)
     if process is None:
         raise SpecInvalid(json_path="process", why="is required and missing", path=spec.path)
-    return _make(process, identity, "process")
+    return _make(process, identity, "process", file=spec.path)
 
 
 def unsupported(spec: Spec) -> list[str]:
@@ -79,9 +79,12 @@ def plan_process(process: Process, json_path: str = "process") -> ProcessPlan:
     return _make(process, identity, json_path)
 
 
-def _make(process: Process, identity: Identity, json_path: str) -> ProcessPlan:
+def _make(
+    process: Process, identity: Identity, json_path: str, *, file: str | None = None
+) -> ProcessPlan:
     if not process.args:
-        raise SpecInvalid(json_path=f"{json_path}.args", why="is required and missing")
+        why = "is required and missing"
+        raise SpecInvalid(json_path=f"{json_path}.args", why=why, path=file)
     env = merge_env(process.env or ())
     if not any(entry.startswith("HOME=") for entry in env):
         env.append(f"HOME={_home(identity.uid)}")
@@ -156,12 +159,18 @@ def _requests(part: msgspec.Struct, fields: Iterable[str], prefix: str) -> list[
 
 def _asks(value: object) -> bool:
     """Whether a value asks for anything: null, false, "" and [] don't, nor objects of only these."""
-    if isinstance(value, msgspec.Raw):
-        return _asks(msgspec.json.decode(value))
-    if isinstance(value, Mapping):
-        return any(_asks(each) for each in value.values())
-    if isinstance(value, msgspec.Struct):
-        return any(_asks(getattr(value, each)) for each in value.__struct_fields__)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return True  # a limit of 0 is one
-    return bool(value)
+    rest = [value]  # no recursion: how deep the JSON is nested was somebody else's choice
+    while rest:
+        each = rest.pop()
+        if isinstance(each, msgspec.Raw):
+            try:
+                rest.append(msgspec.json.decode(each))
+            except (msgspec.DecodeError, RecursionError, ValueError):
+                return True  # too deep or too long to look at, but not nothing
+        elif isinstance(each, Mapping):
+            rest.extend(each.values())
+        elif isinstance(each, msgspec.Struct):
+            rest.extend(getattr(each, field) for field in each.__struct_fields__)
+        elif each or (isinstance(each, int) and not isinstance(each, bool)):
+            return True  # a number always does: a limit of 0 is one
+    return False

@@ -1,0 +1,488 @@
+"""What the host platform plans, what it refuses and by which names, and how a platform is chosen."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import resource
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from asyncrt.errors import AsyncrtError, SpecInvalid, SpecUnsupported
+from asyncrt.oci import Spec, User, derive_exec
+from asyncrt.platforms import PLATFORM_NAMES, Platform, _identity, choose, host
+from tests.helpers.capabilities import User as Account
+from tests.helpers.processes import REPOSITORY
+
+TRUE = {"cwd": "/", "args": ["true"], "env": ["HOME=/h"]}
+
+
+def spec_of(process: dict[str, Any] | None = None, **config: Any) -> Spec:
+    whole = {"ociVersion": "1.2.0", "process": {**TRUE, **(process or {})}, **config}
+    return Spec.decode(json.dumps(whole).encode())
+
+
+def refused(spec: Spec) -> tuple[str, ...]:
+    with pytest.raises(SpecUnsupported) as caught:
+        host.plan(spec)
+    assert caught.value.platform == "host"
+    assert list(caught.value.fields) == host.unsupported(spec)
+    return caught.value.fields
+
+
+def test_a_plain_command_plans_nothing_but_itself() -> None:
+    spec = Spec.command(["a", "b"], env={"PATH": "/bin", "HOME": "/x"}, cwd="/tmp")
+    assert dict(host.plan(spec)) == {
+        "args": ["a", "b"],
+        "env": ["PATH=/bin", "HOME=/x"],
+        "cwd": "/tmp",
+        "uid": None,
+        "gid": None,
+        "groups": None,
+        "umask": None,
+        "rlimits": [],
+        "no_new_privs": False,
+        "oom_score_adj": None,
+    }
+
+
+def test_a_plan_is_pure_data_that_json_takes() -> None:
+    spec = Spec.command(["a"], rlimits={"CPU": (1, 2)}, umask=0o77)
+    assert json.loads(json.dumps(host.plan(spec)))["rlimits"] == [[resource.RLIMIT_CPU, 1, 2]]
+
+
+def test_limits_umask_privileges_and_score_are_planned() -> None:
+    plan = host.plan(
+        Spec.command(
+            ["a"],
+            rlimits={"NOFILE": (10, -1), "LOCKS": (-1, -1)},
+            umask=0o27,
+            no_new_privs=True,
+            oom_score_adj=0,
+        )
+    )
+    assert plan["rlimits"] == [(resource.RLIMIT_NOFILE, 10, -1), (10, -1, -1)]
+    assert (plan["umask"], plan["no_new_privs"], plan["oom_score_adj"]) == (0o27, True, 0)
+    assert (plan["uid"], plan["gid"], plan["groups"]) == (None, None, None)  # the umask's own user
+
+
+def test_the_last_duplicate_of_a_variable_wins() -> None:
+    plan = host.plan(spec_of({"env": ["A=1", "HOME=/h", "A=2=x", "B=", "A=3"]}))
+    assert plan["env"] == ["A=3", "HOME=/h", "B="]
+
+
+def test_home_comes_from_the_user_that_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    homes = {os.geteuid(): "/home/me", 33: "/var/www", 34: ""}
+
+    def getpwuid(uid: int) -> pwd.struct_passwd:
+        return pwd.struct_passwd(("n", "x", uid, 0, "", homes[uid], "/bin/sh"))
+
+    monkeypatch.setattr(pwd, "getpwuid", getpwuid)
+    monkeypatch.setattr(_identity, "_has_capability", lambda number: True)
+    monkeypatch.setattr(_identity, "_is_mapped", lambda number, name: True)
+
+    def home(user: dict[str, int] | None) -> list[str]:
+        return host.plan(spec_of({"env": ["XHOME=1"], **({"user": user} if user else {})}))["env"]
+
+    assert home(None) == ["XHOME=1", "HOME=/home/me"]
+    assert home({"uid": 33, "gid": 33}) == ["XHOME=1", "HOME=/var/www"]
+    assert home({"uid": 34, "gid": 34}) == ["XHOME=1", "HOME=/"]
+    assert home({"uid": 35, "gid": 35}) == ["XHOME=1", "HOME=/"]  # no such entry
+    assert host.plan(spec_of({"env": ["HOME="]}))["env"] == ["HOME="]
+
+
+def test_a_spec_without_a_program_is_invalid_not_unsupported() -> None:
+    for data, path in (
+        ({"ociVersion": "1.2.0"}, "process"),
+        ({"ociVersion": "1.2.0", "process": {"cwd": "/"}}, "process.args"),
+        ({"ociVersion": "1.2.0", "process": {"cwd": "/", "args": None}}, "process.args"),
+    ):
+        with pytest.raises(SpecInvalid) as caught:
+            host.plan(Spec.decode(json.dumps(data).encode(), path="/b/config.json"))
+        assert (caught.value.json_path, caught.value.path) == (path, "/b/config.json")
+
+
+PROCESS_REQUESTS: dict[str, Any] = {
+    "capabilities": {"bounding": ["CAP_KILL"]},
+    "apparmorProfile": "p",
+    "selinuxLabel": "l",
+    "scheduler": {"policy": "SCHED_IDLE"},
+    "ioPriority": {"class": "IOPRIO_CLASS_IDLE"},
+    "execCPUAffinity": {"final": "0"},
+    "terminal": True,
+}
+CONFIG_REQUESTS: dict[str, Any] = {
+    "hostname": "h",
+    "domainname": "d",
+    "mounts": [{"destination": "/x"}],
+    "vm": {"kernel": {"path": "/k"}},
+    "windows": {"layerFolders": ["x"]},
+    "solaris": {"milestone": "x"},
+    "zos": {"namespaces": ["x"]},
+    "freebsd": {"jail": {"host": "x"}},
+}
+LINUX_REQUESTS: dict[str, Any] = {
+    "uidMappings": [{"containerID": 0, "hostID": 0, "size": 1}],
+    "gidMappings": [{"containerID": 0, "hostID": 0, "size": 1}],
+    "timeOffsets": {"monotonic": {"secs": 0}},
+    "devices": [{"path": "/dev/x", "type": "c"}],
+    "netDevices": {"eth0": {"name": "eth1"}},
+    "cgroupsPath": "/c",
+    "resources": {"pids": {"limit": 0}},
+    "intelRdt": {"closID": "c"},
+    "memoryPolicy": {"mode": "MPOL_BIND"},
+    "sysctl": {"a.b": "1"},
+    "seccomp": {"defaultAction": "SCMP_ACT_ALLOW"},
+    "rootfsPropagation": "slave",
+    "maskedPaths": ["/proc/kcore"],
+    "readonlyPaths": ["/proc/sys"],
+    "mountLabel": "l",
+    "personality": {"domain": "LINUX32"},
+}
+
+
+@pytest.mark.parametrize("field", PROCESS_REQUESTS)
+def test_what_a_plain_process_cannot_be_is_refused(field: str) -> None:
+    assert refused(spec_of({field: PROCESS_REQUESTS[field]})) == (f"process.{field}",)
+
+
+@pytest.mark.parametrize("field", CONFIG_REQUESTS)
+def test_what_a_plain_process_cannot_have_is_refused(field: str) -> None:
+    assert refused(spec_of(**{field: CONFIG_REQUESTS[field]})) == (field,)
+
+
+@pytest.mark.parametrize("field", LINUX_REQUESTS)
+def test_every_kind_of_isolation_is_refused(field: str) -> None:
+    assert refused(spec_of(linux={field: LINUX_REQUESTS[field]})) == (f"linux.{field}",)
+
+
+def test_each_namespace_is_refused_by_its_index() -> None:
+    kinds = ["pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time"]
+    spec = spec_of(linux={"namespaces": [{"type": each} for each in kinds]})
+    assert refused(spec) == tuple(f"linux.namespaces[{index}]" for index in range(8))
+
+
+def test_every_field_is_named_at_once_and_in_one_error() -> None:
+    spec = spec_of(
+        PROCESS_REQUESTS,
+        root={"path": "rootfs", "readonly": True},
+        linux={"namespaces": [{"type": "pid"}], **LINUX_REQUESTS},
+        **CONFIG_REQUESTS,
+    )
+    wanted = {f"process.{each}" for each in PROCESS_REQUESTS}
+    wanted |= {"root.path", "root.readonly", "linux.namespaces[0]"}
+    wanted |= set(CONFIG_REQUESTS) | {f"linux.{each}" for each in LINUX_REQUESTS}
+    found = refused(spec)
+    assert set(found) == wanted
+    assert len(found) == len(wanted)
+
+
+def test_every_field_of_a_config_is_either_honoured_or_refused() -> None:
+    """A field that is decoded one day and forgotten here would be ignored silently."""
+    config = spec_of(linux={}).config
+    assert config.process is not None
+    assert config.linux is not None
+    honoured = {"args", "env", "cwd", "user", "rlimits", "noNewPrivileges", "oomScoreAdj"}
+    honoured |= {"consoleSize"}  # refused with a terminal, ignored without
+    assert set(config.process.__struct_encode_fields__) - honoured == set(PROCESS_REQUESTS)
+    honoured = {"ociVersion", "process", "root", "hooks", "annotations", "linux"}
+    assert set(config.__struct_encode_fields__) - honoured == set(CONFIG_REQUESTS)
+    assert set(config.linux.__struct_encode_fields__) - {"namespaces"} == set(LINUX_REQUESTS)
+
+
+def test_what_is_there_but_asks_for_nothing_passes() -> None:
+    spec = spec_of(
+        {
+            "terminal": False,
+            "consoleSize": {"height": 1, "width": 1},
+            "capabilities": {"bounding": [], "ambient": None},
+            "apparmorProfile": "",
+            "scheduler": {},
+            "rlimits": [],
+        },
+        hostname="",
+        mounts=[],
+        root={"path": "/", "readonly": False},
+        vm=None,
+        windows={},
+        linux={
+            "namespaces": [],
+            "resources": {"memory": {}, "devices": [], "x": {"y": {"z": None, "w": False}}},
+            "sysctl": {},
+            "timeOffsets": {},
+            "cgroupsPath": "",
+            "maskedPaths": None,
+        },
+    )
+    assert host.plan(spec)["args"] == ["true"]
+
+
+@pytest.mark.parametrize(
+    ("root", "fields"),
+    [
+        ({"path": "/"}, ()),
+        ({"path": "//"}, ()),
+        ({"path": "/", "readonly": True}, ("root.readonly",)),
+        ({"path": "rootfs"}, ("root.path",)),
+        ({"path": "."}, ("root.path",)),
+        ({"path": ""}, ("root.path",)),
+        ({"path": "/srv", "readonly": True}, ("root.path", "root.readonly")),
+    ],
+)
+def test_only_the_hosts_own_writable_root_can_be_the_root(
+    root: dict[str, Any], fields: tuple[str, ...]
+) -> None:
+    assert tuple(host.unsupported(spec_of(root=root))) == fields
+
+
+def test_a_console_size_is_refused_with_its_terminal() -> None:
+    spec = spec_of({"terminal": True, "consoleSize": {"height": 1, "width": 1}})
+    assert refused(spec) == ("process.terminal", "process.consoleSize")
+
+
+def test_deeply_nested_requests_are_refused_not_overflowed() -> None:
+    deep = '{"a":' * 400 + "{}" + "}" * 400
+    text = f'{{"ociVersion":"1.2.0","process":{json.dumps(TRUE)},"linux":{{"resources":{deep}}}}}'
+    assert host.plan(Spec.decode(text.encode()))["args"] == ["true"]
+    assert refused(Spec.decode(text.replace("{}", "[0]").encode())) == ("linux.resources",)
+
+
+def test_a_limit_the_interpreter_cannot_set_is_refused_by_its_path() -> None:
+    limits = [{"type": "RLIMIT_AS", "soft": 1, "hard": 2**63}]
+    assert refused(spec_of({"rlimits": limits})) == ("process.rlimits[0].hard",)
+    limits = [{"type": "RLIMIT_AS", "soft": 2**63 - 1, "hard": 2**64 - 1}]
+    assert host.plan(spec_of({"rlimits": limits}))["rlimits"] == [
+        (resource.RLIMIT_AS, 2**63 - 1, -1)
+    ]
+
+
+CRI_TYPE = "io.kubernetes.cri.container-type"
+
+
+def test_a_sandbox_is_accepted_and_a_container_in_one_refused_by_its_annotation() -> None:
+    assert host.plan(spec_of(annotations={CRI_TYPE: "sandbox"}))["args"] == ["true"]
+    assert host.plan(spec_of(annotations={"any": "thing"}))["args"] == ["true"]
+    spec = spec_of(annotations={CRI_TYPE: "container", "io.kubernetes.cri.sandbox-id": "pod"})
+    assert refused(spec) == (f'annotations["{CRI_TYPE}"]',)
+
+
+def test_an_unknown_container_type_is_refused_by_its_annotation() -> None:
+    with pytest.raises(SpecInvalid) as caught:
+        host.plan(spec_of(annotations={CRI_TYPE: "pod"}))
+    assert caught.value.json_path == f'annotations["{CRI_TYPE}"]'
+
+
+def test_a_refused_exec_is_named_from_the_place_it_has() -> None:
+    process = spec_of({"terminal": True}).config.process
+    assert process is not None
+    with pytest.raises(SpecUnsupported) as caught:
+        host.plan_process(process, "exec")
+    assert caught.value.fields == ("exec.terminal",)
+    assert host.plan_process(derive_exec(process, ["ls"]))["args"] == ["ls"]
+
+
+# -- identities
+
+
+class Credentials:
+    """This process as the platform sees it, made up."""
+
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        uid: int = 1000,
+        gid: int = 1000,
+        groups: tuple[int, ...] = (1000,),
+        capable: tuple[int, ...] = (),
+        mapped: range = range(2**32),
+        setgroups: bool = True,
+    ) -> None:
+        monkeypatch.setattr(os, "getresuid", lambda: (uid, uid, uid))
+        monkeypatch.setattr(os, "getresgid", lambda: (gid, gid, gid))
+        monkeypatch.setattr(os, "getgroups", lambda: list(groups))
+        monkeypatch.setattr(_identity, "_has_capability", lambda number: number in capable)
+        monkeypatch.setattr(_identity, "_is_mapped", lambda number, name: number in mapped)
+        monkeypatch.setattr(_identity, "_setgroups_allowed", lambda: setgroups)
+
+
+CAPABLE = (_identity._CAP_SETGID, _identity._CAP_SETUID)
+
+
+def identity(uid: int, gid: int, *groups: int) -> _identity.Identity:
+    return _identity.plan_identity(User(uid=uid, gid=gid, additional_gids=groups), "process")
+
+
+def test_asking_for_what_one_is_plans_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    Credentials(monkeypatch, groups=(1000, 27))
+    assert identity(1000, 1000, 27) == (None, None, None, [])
+    assert identity(1000, 1000, 27, 1000) == (None, None, None, [])
+    assert identity(1000, 1000) == (None, None, None, [])  # none asked for, can't drop
+
+
+def test_an_unprivileged_process_may_ask_for_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    Credentials(monkeypatch, groups=(1000, 27))
+    assert identity(0, 0).refused == ["process.user.uid", "process.user.gid"]
+    assert identity(1001, 1000).refused == ["process.user.uid"]
+    assert identity(1000, 27).refused == ["process.user.gid"]
+    assert identity(1000, 1000, 28).refused == ["process.user.additionalGids"]
+
+
+def test_root_drops_the_groups_it_has_and_takes_those_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Credentials(monkeypatch, uid=0, gid=0, groups=(0, 4), capable=CAPABLE)
+    assert identity(33, 34) == (33, 34, [], [])
+    assert identity(33, 34, 8, 7) == (33, 34, [7, 8], [])
+    assert identity(0, 0) == (None, None, [], [])
+    assert identity(0, 0, 4) == (None, None, None, [])
+
+
+def test_groups_are_dropped_even_when_the_new_gid_is_one_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Credentials(monkeypatch, uid=0, gid=0, groups=(0, 4), capable=CAPABLE)
+    assert identity(33, 4) == (33, 4, [], [])
+    Credentials(monkeypatch, uid=0, gid=0, groups=(4,), capable=CAPABLE)
+    assert identity(33, 4) == (33, 4, None, [])
+
+
+def test_uid_0_without_capabilities_is_nobody_special(monkeypatch: pytest.MonkeyPatch) -> None:
+    Credentials(monkeypatch, uid=0, gid=0, groups=())
+    assert identity(33, 34, 5).refused == [
+        "process.user.uid",
+        "process.user.gid",
+        "process.user.additionalGids",
+    ]
+
+
+def test_each_capability_counts_for_its_own_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    Credentials(monkeypatch, capable=(_identity._CAP_SETUID,))
+    assert identity(33, 34).refused == ["process.user.gid"]
+    Credentials(monkeypatch, capable=(_identity._CAP_SETGID,))
+    assert identity(33, 34, 5).refused == ["process.user.uid"]
+
+
+def test_ids_the_user_namespace_lacks_are_refused_even_to_root(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Credentials(monkeypatch, uid=0, gid=0, groups=(), capable=CAPABLE, mapped=range(1000))
+    assert identity(1000, 1001, 7, 1002).refused == [
+        "process.user.uid",
+        "process.user.gid",
+        "process.user.additionalGids[1]",
+    ]
+
+
+def test_a_namespace_that_forbids_setgroups_refuses_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    Credentials(monkeypatch, uid=0, gid=0, groups=(), capable=CAPABLE, setgroups=False)
+    assert identity(0, 0, 5).refused == ["process.user.additionalGids"]
+    assert identity(0, 0) == (None, None, None, [])
+
+
+def test_refused_identities_are_named_with_everything_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Credentials(monkeypatch)
+    assert refused(spec_of({"user": {"uid": 0, "gid": 1000}}, hostname="h")) == (
+        "process.user.uid",
+        "hostname",
+    )
+
+
+_PLAN_AS = """
+import json, os, sys
+from asyncrt.errors import SpecUnsupported
+from asyncrt.oci import Spec
+from asyncrt.platforms import host
+try:
+    plan = host.plan(Spec.command(["true"], user=sys.argv[1]))
+    print(json.dumps([plan["uid"], plan["gid"], plan["groups"]]))
+except SpecUnsupported as error:
+    print(json.dumps(error.fields))
+"""
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize(
+    ("user", "wanted"),
+    [
+        ("0:0", ["process.user.uid", "process.user.gid"]),
+        ("{uid}:0", ["process.user.gid"]),
+        ("{uid}:{gid}", [None, None, None]),
+        ("{uid}", [None, None, None]),
+        ("{name}", [None, None, None]),
+    ],
+)
+def test_what_an_ordinary_user_may_ask_for_is_what_the_kernel_allows_it(
+    ordinary_user: Account, user: str, wanted: list[object]
+) -> None:
+    text = user.format(uid=ordinary_user.uid, gid=ordinary_user.gid, name=ordinary_user.name)
+    # Imported before it becomes another user, who may not be able to read the sources.
+    drop = f"os.setgroups([]); os.setgid({ordinary_user.gid}); os.setuid({ordinary_user.uid})\n"
+    script = _PLAN_AS.replace("try:", f"{drop}try:", 1)
+    done = subprocess.run(
+        [sys.executable, "-c", script, text],
+        cwd=REPOSITORY,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    assert json.loads(done.stdout) == wanted
+
+
+@pytest.mark.needs_root
+def test_root_may_become_an_ordinary_user(ordinary_user: Account) -> None:
+    plan = host.plan(Spec.command(["true"], user=f"{ordinary_user.uid}:{ordinary_user.gid}"))
+    assert (plan["uid"], plan["gid"]) == (ordinary_user.uid, ordinary_user.gid)
+
+
+def test_the_probes_read_this_kernels_files() -> None:
+    assert _identity._is_mapped(os.geteuid(), "uid_map")
+    assert not _identity._is_mapped(2**32 - 1, "uid_map")
+    assert isinstance(_identity._setgroups_allowed(), bool)
+    assert not _identity._has_capability(63)
+
+
+# -- choosing
+
+
+def test_auto_takes_the_host_for_a_spec_that_asks_for_no_isolation() -> None:
+    assert choose("auto", Spec.command(["a"])).name == "host"
+    assert choose("host", Spec.command(["a"])).name == "host"
+
+
+def test_auto_gives_a_platform_that_names_what_nobody_can_honour() -> None:
+    spec = spec_of(hostname="h")
+    platform: Platform = choose("auto", spec)
+    with pytest.raises(SpecUnsupported) as caught:
+        platform.plan(spec)
+    assert caught.value.fields == ("hostname",)
+
+
+def test_auto_takes_the_first_that_honours_the_whole_spec(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Able:
+        name = "able"
+        plan = staticmethod(host.plan)
+        plan_process = staticmethod(host.plan_process)
+
+        def unsupported(self, spec: Spec) -> list[str]:
+            return []
+
+    monkeypatch.setattr("asyncrt.platforms.choice._PLATFORMS", (host, Able()))
+    assert choose("auto", spec_of(hostname="h")).name == "able"
+    assert choose("auto", spec_of()).name == "host"
+    assert choose("host", spec_of(hostname="h")).name == "host"
+
+
+@pytest.mark.parametrize("name", ["linux-vm", "", "HOST", "host "])
+def test_an_unknown_platform_is_one_error_that_lists_those_there_are(name: str) -> None:
+    with pytest.raises(AsyncrtError) as caught:
+        choose(name, Spec.command(["a"]))
+    assert isinstance(caught.value, ValueError)
+    assert str(caught.value) == f"there is no platform {name!r}; choose one of auto, host"
+    assert PLATFORM_NAMES == ("auto", "host")
