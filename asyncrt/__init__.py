@@ -1,3 +1,127 @@
-"""asyncrt: an asyncio container-lifecycle engine for Linux."""
+"""asyncrt: an asyncio container-lifecycle engine for Linux.
+
+    async with asyncrt.Engine() as engine:
+        spec = asyncrt.Spec.command(["echo", "hello"])
+        done = await engine.run("hello", spec=spec, stdout=asyncrt.PIPE)
+
+Names are resolved when first used (PEP 562), so that the processes outside the event loop, which
+import from this package, load nothing they don't need.
+"""
 
 from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncrt.container import (
+        DEVNULL,
+        INHERIT,
+        PIPE,
+        Container,
+        Process,
+        ProcessInfo,
+        Stream,
+        StreamTarget,
+    )
+    from asyncrt.engine import Engine, RunResult
+    from asyncrt.errors import (
+        AmbiguousId,
+        AsyncrtError,
+        ContainerBusy,
+        ContainerExists,
+        ContainerNotFound,
+        DestroyFailed,
+        HookFailed,
+        InvalidId,
+        InvalidTransition,
+        LockTimeout,
+        ProcessNotFound,
+        RootUnusable,
+        SandboxUnresponsive,
+        SchemaTooNew,
+        SpecInvalid,
+        SpecUnsupported,
+        StartFailed,
+        StateCorrupted,
+        StorageFailed,
+    )
+    from asyncrt.ids import ContainerId
+    from asyncrt.locking import FileLock
+    from asyncrt.oci import Hook, Spec
+    from asyncrt.state import ExitResult, StateFile, View
+    from asyncrt.status import Status
+
+_WHERE = {
+    "asyncrt.container": (
+        "DEVNULL INHERIT PIPE Container Process ProcessInfo Stream StreamTarget"
+    ),
+    "asyncrt.engine": "Engine RunResult",
+    "asyncrt.errors": (
+        "AmbiguousId AsyncrtError ContainerBusy ContainerExists ContainerNotFound DestroyFailed "
+        "HookFailed InvalidId InvalidTransition LockTimeout ProcessNotFound RootUnusable "
+        "SandboxUnresponsive SchemaTooNew SpecInvalid SpecUnsupported StartFailed StateCorrupted "
+        "StorageFailed"
+    ),
+    "asyncrt.ids": "ContainerId",
+    "asyncrt.locking": "FileLock",
+    "asyncrt.oci": "Hook Spec",
+    "asyncrt.state": "ExitResult StateFile View",
+    "asyncrt.status": "Status",
+}
+_MODULE_OF = {name: module for module, names in _WHERE.items() for name in names.split()}
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DEVNULL",
+    "INHERIT",
+    "PIPE",
+    "AmbiguousId",
+    "AsyncrtError",
+    "Container",
+    "ContainerBusy",
+    "ContainerExists",
+    "ContainerId",
+    "ContainerNotFound",
+    "DestroyFailed",
+    "Engine",
+    "ExitResult",
+    "FileLock",
+    "Hook",
+    "HookFailed",
+    "InvalidId",
+    "InvalidTransition",
+    "LockTimeout",
+    "Process",
+    "ProcessInfo",
+    "ProcessNotFound",
+    "RootUnusable",
+    "RunResult",
+    "SandboxUnresponsive",
+    "SchemaTooNew",
+    "Spec",
+    "SpecInvalid",
+    "SpecUnsupported",
+    "StartFailed",
+    "StateCorrupted",
+    "StateFile",
+    "Status",
+    "StorageFailed",
+    "Stream",
+    "StreamTarget",
+    "View",
+]
+
+
+def __getattr__(name: str) -> object:
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module 'asyncrt' has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415 - the fork server needs none of it
+
+    value = getattr(import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -301,3 +301,16 @@ class DestroyFailed(AsyncrtError):
             container_id=container_id,
             left=self.left,
         )
+
+
+class ProcessNotFound(AsyncrtError, ProcessLookupError):
+    """A pid or process group that doesn't belong to the container, or has gone."""
+
+    def __init__(self, *, container_id: str, pid: int) -> None:
+        self.container_id = container_id
+        self.pid = pid
+        self._set(
+            f"container {container_id!r} has no process or group {pid}; 'asyncrt ps' shows its own",
+            container_id=container_id,
+            pid=pid,
+        )

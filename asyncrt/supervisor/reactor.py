@@ -93,6 +93,7 @@ class Connection:
     ) -> None:
         sock.setblocking(False)
         self.sock = sock
+        self.keep = False  # after an end-of-file our end stays open until this process ends
         self._reactor = reactor
         self._decoder = wire.Decoder()
         self._backlog = bytearray()
@@ -125,7 +126,7 @@ class Connection:
             return
         self._decoder.feed(data, fds)
         try:
-            while self.open and (found := self._decoder.pop()):
+            while (found := self._decoder.pop()) is not None:
                 self._on_message(self, *found)
         except wire.BadFrame as error:
             self.send({"error": f"bad message: {error}"})
@@ -169,5 +170,7 @@ class Connection:
         if self.open:
             self._reactor.forget(self.sock.fileno())
             self._decoder.close()
+            if self.keep:
+                self._kept = self.sock.dup()
             self.sock.close()
             self._on_close(self)

@@ -63,6 +63,7 @@ class Supervisor:
         self._execs = Execs(self._reactor)
         self._connections: set[Connection] = set()
         self._creator = self._connect(creator)
+        self._creator.keep = True  # who rolls back waits for the end of this process by it
         self._acknowledged = False
         self._init = 0
         self._watch: socket.socket | None = None
@@ -280,6 +281,7 @@ class Supervisor:
         operation = message["op"]
         if operation == "acknowledge":
             self._acknowledged = True
+            self._creator.keep = False
             return
         request = message["req"]
         if operation == "withdraw":

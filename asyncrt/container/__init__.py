@@ -1,0 +1,25 @@
+"""One container: its handle, one file per verb, hooks and streams."""
+
+from __future__ import annotations
+
+from asyncrt.container.container import Container
+from asyncrt.container.context import Context
+from asyncrt.container.create import Creation, Supervision
+from asyncrt.container.exec import Process
+from asyncrt.container.processes import ProcessInfo
+from asyncrt.container.streams import DEVNULL, INHERIT, PIPE, Stream, Streams, StreamTarget
+
+__all__ = [
+    "DEVNULL",
+    "INHERIT",
+    "PIPE",
+    "Container",
+    "Context",
+    "Creation",
+    "Process",
+    "ProcessInfo",
+    "Stream",
+    "StreamTarget",
+    "Streams",
+    "Supervision",
+]

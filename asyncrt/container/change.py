@@ -1,0 +1,161 @@
+"""The one way to change a container: lock, then read, check reality, check the status, act, save.
+
+A status read before the lock is never acted on. What reality says and the record doesn't yet (an
+exit, a program that a killed starter had let go) is saved first, so that the record a verb acts on
+is the truth.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+from asyncrt import status as statuses
+from asyncrt.errors import (
+    ContainerBusy,
+    ContainerNotFound,
+    LockTimeout,
+    SandboxUnresponsive,
+    StateCorrupted,
+)
+from asyncrt.sandbox import wait_gone
+from asyncrt.state import StateFile, look, observe
+from asyncrt.status import Status
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from asyncrt.container.context import Context
+    from asyncrt.ids import ContainerId
+    from asyncrt.state import Observed, Record
+
+_PENDING_SECONDS = 10.0  # how long a supervisor whose init is dead may take for the exit record
+
+
+class Change:
+    """A verb's hold on one container: its lock, and its record as it truly is."""
+
+    def __init__(self, context: Context, state: StateFile, record: Record) -> None:
+        self.context = context
+        self.state = state
+        self.record = record
+
+    async def save(self) -> None:
+        """Save the record as the verb has changed it. If cancelled, it is saved all the same."""
+        await self.state.save_locked(self.record)
+
+    async def refresh(self) -> Observed:
+        """Fold what is true now into the record, and save that if it is news.
+
+        If cancelled, the record on disk is the old or the new one.
+        """
+        context, record = self.context, self.record
+        observed = await context.run(observe, record, context.root)
+        if observed.exit_pending and record.supervisor is not None:
+            await wait_gone(record.supervisor, _PENDING_SECONDS)
+            observed = await context.run(observe, record, context.root)
+        if observed.status is record.status:
+            return observed
+        if observed.status is Status.RUNNING:
+            record.status = Status.RUNNING
+        elif observed.status is Status.STOPPED and not observed.exit_pending:
+            mark_stopped(record, observed)
+        else:
+            return observed
+        await self.save()
+        return observed
+
+
+def mark_stopped(record: Record, observed: Observed) -> None:
+    """Write an end that was observed into the record."""
+    record.status = Status.STOPPED
+    record.paused_from = None
+    record.exit = observed.exit
+    if record.started_at is None and observed.exit is not None:
+        record.started_at = observed.exit.started_at
+
+
+@contextlib.asynccontextmanager
+async def change(
+    context: Context,
+    container_id: ContainerId,
+    operation: str,
+    *,
+    instance: str | None,
+    timeout: float | None,
+) -> AsyncIterator[Change]:
+    """Hold the container's lock with its true record, in a status that `operation` is allowed in.
+
+    Raises ContainerBusy, ContainerNotFound, InvalidTransition, SandboxUnresponsive and what reading
+    a record raises; nothing is held then. If cancelled, the lock is released.
+    """
+    state = StateFile(context.root, container_id, durable=context.durable)
+    await lock_in_time(context, state, operation, timeout)
+    try:
+        record = await state.load_locked()
+        if instance is not None and record.instance != instance:
+            raise ContainerNotFound(
+                container_id=container_id, root=context.root, instance=instance
+            )
+        held = Change(context, state, record)
+        observed = await held.refresh()
+        statuses.require(container_id, operation, observed.status)
+        yield held
+    finally:
+        state.unlock()
+
+
+async def lock_in_time(
+    context: Context, state: StateFile, operation: str, timeout: float | None
+) -> None:
+    """Take the lock; a LockTimeout becomes a ContainerBusy that says who holds it.
+
+    If cancelled, the lock isn't held.
+    """
+    limit = context.lock_timeout if timeout is None else timeout
+    try:
+        await state.lock(timeout=limit)
+    except LockTimeout as error:
+        raise await busy(context, state.id, operation, error) from error
+
+
+async def busy(
+    context: Context, container_id: ContainerId, operation: str, error: LockTimeout
+) -> ContainerBusy:
+    """The error that tells who holds the container's lock, and in which status it is.
+
+    If cancelled, nothing has changed.
+    """
+    status = None
+    with contextlib.suppress(ContainerNotFound, StateCorrupted):
+        _, observed = await context.run(look, context.root, container_id)
+        status = observed.status.value
+    return ContainerBusy(
+        container_id=container_id,
+        operation=operation,
+        timeout=error.timeout,
+        holder=error.holder,
+        status=status,
+    )
+
+
+class Deadline:
+    """What is left of the time a call may take."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds, never below zero."""
+        return max(0.0, self._end - time.monotonic())
+
+
+def unresponsive(container_id: str, operation: str, seconds: float) -> SandboxUnresponsive:
+    """The error for an answer that didn't come in time."""
+    return SandboxUnresponsive(
+        container_id=container_id,
+        operation=operation,
+        why=f"its supervisor gave no answer in {seconds:g} s",
+    )

@@ -1,0 +1,209 @@
+"""Container: the handle people hold. Each verb lives in a file of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from asyncrt import status as statuses
+from asyncrt._threads import run_blocking
+from asyncrt.container import destroy as destroying
+from asyncrt.container import exec as executing
+from asyncrt.container import hooks, pause, start
+from asyncrt.container import kill as killing
+from asyncrt.container import wait as waiting
+from asyncrt.container.context import refuse_foreign
+from asyncrt.container.processes import list_processes
+from asyncrt.container.streams import DEVNULL, INHERIT
+from asyncrt.state import view_of
+
+if TYPE_CHECKING:
+    import os
+    from asyncio import StreamReader, StreamWriter
+    from collections.abc import Iterable, Mapping
+
+    from asyncrt.container.context import Context
+    from asyncrt.container.exec import Process
+    from asyncrt.container.kill import SignalLike
+    from asyncrt.container.processes import ProcessInfo
+    from asyncrt.container.streams import Streams, StreamTarget
+    from asyncrt.ids import ContainerId
+    from asyncrt.state import ExitResult, View
+
+
+class Container:
+    """A handle to one container, bound to its instance.
+
+    Once that instance is destroyed, every verb raises ContainerNotFound (destroy succeeds), even if
+    the id is taken again. Belongs to its engine's event loop. `stdin`, `stdout` and `stderr` are
+    asyncio streams of those that create was asked to make PIPE, else None.
+
+    All verbs but wait raise ContainerBusy when the container's lock can't be had in `timeout` seconds
+    (None: the engine's lock_timeout) and SandboxUnresponsive when its supervisor doesn't answer.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        container_id: ContainerId,
+        instance: str,
+        streams: Streams | None = None,
+    ) -> None:
+        """Made by Engine.create and Engine.load."""
+        self._context = context
+        self._streams = streams
+        self.id = container_id
+        self.instance = instance
+        self.stdin: StreamWriter | None = streams.stdin if streams else None
+        self.stdout: StreamReader | None = streams.stdout if streams else None
+        self.stderr: StreamReader | None = streams.stderr if streams else None
+
+    def __repr__(self) -> str:
+        return f"<Container {self.id} {self.instance[:8]}>"
+
+    async def view(self) -> View:
+        """What is true of it now; takes no lock. If cancelled, nothing has changed."""
+        return view_of(*await self._context.look(self.id, self.instance))
+
+    async def state(self) -> dict[str, object]:
+        """Its OCI state (runtime.md#state) as json takes it. If cancelled, nothing has changed."""
+        record, observed = await self._context.look(self.id, self.instance)
+        spec = await hooks.read_spec(self._context, self.id)
+        pid = record.init.pid if record.init is not None else None
+        return hooks.report(record, spec, observed.status, pid)
+
+    async def start(self, *, timeout: float | None = None) -> None:
+        """Start the program of a created container.
+
+        Raises StartFailed when it can't be executed, with errno and path; the container is stopped
+        then. Raises HookFailed when a hook fails; it is destroyed then. Raises InvalidTransition
+        unless created. If cancelled before the gate is opened it stays created; after that the start
+        is finished and recorded first.
+        """
+        await start.start(self._context, self.id, self.instance, timeout)
+
+    async def pause(self, *, timeout: float | None = None) -> None:
+        """Stop all its processes where they are; it remembers whether it was created or running.
+
+        Raises InvalidTransition unless created or running. If cancelled, it is either not paused or
+        paused and recorded as such.
+        """
+        await pause.pause(self._context, self.id, self.instance, timeout)
+
+    async def resume(self, *, timeout: float | None = None) -> None:
+        """Let a paused container go on as what it was.
+
+        Raises InvalidTransition unless paused. If cancelled, it is either paused or resumed and
+        recorded as such.
+        """
+        await pause.resume(self._context, self.id, self.instance, timeout)
+
+    async def kill(
+        self,
+        signal: SignalLike = "TERM",
+        *,
+        all: bool = False,  # noqa: A002 - the name of runc's option
+        pid: int | None = None,
+        pgid: int | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Send a signal (name, number or signal.Signals) to init, or to what the options say.
+
+        `all`: to every process; KILL then returns when nothing of it is alive. `pid`, `pgid`: to one
+        process or group of the container's, else ProcessNotFound. A paused container gets KILL at
+        once and other signals when it resumes. Takes no lock. If cancelled, it may have been sent.
+        """
+        await killing.kill(
+            self._context,
+            self.id,
+            self.instance,
+            signal,
+            all=all,
+            pid=pid,
+            pgid=pgid,
+            timeout=timeout,
+        )
+
+    async def stop(self, grace_seconds: float = 10, *, timeout: float | None = None) -> None:
+        """TERM to init, `grace_seconds` to end, then KILL to all of it; it is stopped afterwards.
+
+        Takes no lock. Raises InvalidTransition when already stopped. If cancelled, TERM may have
+        been sent; nothing more follows.
+        """
+        await killing.stop(
+            self._context, self.id, self.instance, grace_seconds=grace_seconds, timeout=timeout
+        )
+
+    async def wait(self, timeout: float | None = None) -> ExitResult:
+        """How it ended, as soon as it has: the same for all who ask, in any process, any time.
+
+        Raises TimeoutError after `timeout` seconds (None: no limit). If cancelled, nothing changes.
+        """
+        return await waiting.wait(self._context, self.id, self.instance, timeout)
+
+    async def exec(
+        self,
+        args: Iterable[str | os.PathLike[str]],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        user: int | str | None = None,
+        stdin: StreamTarget = DEVNULL,
+        stdout: StreamTarget = INHERIT,
+        stderr: StreamTarget = INHERIT,
+        deadline_seconds: float | None = None,
+        ignore_paused: bool = False,
+        timeout: float | None = None,
+    ) -> Process:
+        """Run a program beside init, in its environment and limits; returns once it runs.
+
+        `env` is added to the container's; `cwd` and `user` replace its own. After
+        `deadline_seconds` everything that descends from it is killed (a result, reason deadline).
+        Raises StartFailed when it can't be executed and InvalidTransition unless created or running
+        (or paused, with `ignore_paused`). If cancelled, it is killed.
+        """
+        return await executing.execute(
+            self._context,
+            self.id,
+            self.instance,
+            args,
+            env=env,
+            cwd=cwd,
+            user=user,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            deadline_seconds=deadline_seconds,
+            ignore_paused=ignore_paused,
+            timeout=timeout,
+        )
+
+    async def processes(self) -> list[ProcessInfo]:
+        """Its processes, init first. Raises InvalidTransition when stopped.
+
+        If cancelled, nothing has changed.
+        """
+        record, observed = await self._context.look(self.id, self.instance)
+        statuses.require(self.id, "ps", observed.status)
+        refuse_foreign(record, "ps")
+        return await run_blocking(list_processes, record)
+
+    async def delete(self, *, timeout: float | None = None) -> None:
+        """Remove it if it is stopped; InvalidTransition otherwise, ContainerNotFound when gone.
+
+        If cancelled, the record stays until all is done: deleting again finishes it.
+        """
+        await destroying.delete_stopped(self._context, self.id, self.instance, timeout)
+        self._let_go()
+
+    async def destroy(self, *, timeout: float | None = None) -> None:
+        """Stop it if need be, run its poststop hooks, remove all of it. Idempotent.
+
+        Raises DestroyFailed with what is left if something couldn't be stopped; the record stays
+        then. If cancelled, the record stays until all is done: destroying again finishes it.
+        """
+        await destroying.destroy(self._context, self.id, self.instance, timeout)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._streams is not None:
+            self._streams.disconnect()

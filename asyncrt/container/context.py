@@ -1,0 +1,180 @@
+"""What all containers of one engine share: root, limits in time, launcher, open watches."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import OrderedDict
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from asyncrt import _fskind, _paths, _procid
+from asyncrt._threads import run_blocking
+from asyncrt.errors import ContainerNotFound, SandboxUnresponsive
+from asyncrt.sandbox import Channel, Launcher, PidWatch, unix
+from asyncrt.state import look
+from asyncrt.state.exit_record import ExitResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any, TypeVarTuple
+
+    from asyncrt.state import Observed, Record
+
+    Args = TypeVarTuple("Args")
+
+T = TypeVar("T")
+
+ANSWER_SECONDS = 30.0  # how long a healthy supervisor on a busy machine may take to answer
+_IDLE_WATCHES = 64  # connections kept for the next call though nobody waits on them
+
+
+class Context:
+    """One engine's side of things. Belongs to one event loop."""
+
+    def __init__(self, root: str, *, platform: str, lock_timeout: float, durable: bool) -> None:
+        self.root = root
+        self.platform = platform
+        self.lock_timeout = lock_timeout
+        self.durable = durable
+        self.launcher = Launcher()
+        self.watches = Watches()
+        self._inline = _fskind.kind_of(root) == "memory"
+
+    def directory(self, container_id: str) -> str:
+        """The container's directory ID.d."""
+        return f"{self.root}/{container_id}{_paths.DIRECTORY}"
+
+    async def run(self, func: Callable[[*Args], T], *args: *Args) -> T:
+        """Short file work below the root: inline on a memory-backed file system, else one hop."""
+        if self._inline:
+            return func(*args)
+        return await run_blocking(func, *args)
+
+    async def look(self, container_id: str, instance: str) -> tuple[Record, Observed]:
+        """The record of exactly that instance and what is true of it; takes no lock.
+
+        Raises ContainerNotFound and what reading a record raises. If cancelled, nothing has changed.
+        """
+        record, observed = await self.run(look, self.root, container_id)
+        if record.instance != instance:
+            raise ContainerNotFound(container_id=container_id, root=self.root, instance=instance)
+        return record, observed
+
+    @contextlib.contextmanager
+    def watching(self, record: Record) -> Iterator[Channel | PidWatch | None]:
+        """The container's supervisor, else its init's pidfd, or None when both are gone.
+
+        Shared: all users of one container in one engine have the same one.
+        """
+        with self.watches.use((record.id, record.instance), lambda: self._open(record)) as watch:
+            yield watch
+
+    @contextlib.contextmanager
+    def channel(self, record: Record, operation: str) -> Iterator[Channel]:
+        """The channel to the container's supervisor, for a verb that can't do without.
+
+        Raises SandboxUnresponsive when there is none.
+        """
+        with self.watching(record) as watch:
+            if not isinstance(watch, Channel):
+                raise SandboxUnresponsive(
+                    container_id=record.id,
+                    operation=operation,
+                    why="it has no supervisor of its own"
+                    if record.supervision == "caller"
+                    else "its supervisor is gone",
+                )
+            yield watch
+
+    def _open(self, record: Record) -> Channel | PidWatch | None:
+        if record.supervision == "own":
+            with contextlib.suppress(FileNotFoundError, ConnectionError):
+                return Channel(unix.connect(self.directory(record.id), _paths.CONTROL))
+        if record.init is None:
+            return None
+        refuse_foreign(record, "wait")
+        pidfd = _procid.open_pidfd(record.init)
+        return None if pidfd is None else PidWatch(pidfd)
+
+    async def close(self) -> None:
+        """Let go of everything; containers live on. If cancelled, descriptors are closed anyway."""
+        self.watches.close()
+        await self.launcher.close()
+
+
+class Watches:
+    """Open watches by container instance, each with its users counted."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[tuple[str, str], Channel | PidWatch] = OrderedDict()
+        self._users: dict[tuple[str, str], int] = {}
+
+    def adopt(self, key: tuple[str, str], channel: Channel) -> None:
+        """Keep the creator's channel for what comes next."""
+        self._open[key] = channel
+        channel.on_close = lambda: self._forget(key, channel)
+        self._trim()
+
+    @contextlib.contextmanager
+    def use(
+        self, key: tuple[str, str], opener: Callable[[], Channel | PidWatch | None]
+    ) -> Iterator[Channel | PidWatch | None]:
+        """An open watch, shared by all users at a time."""
+        watch = self._open.get(key)
+        if watch is None or watch.closed:
+            watch = opener()
+            if watch is None:
+                yield None
+                return
+            self._open[key] = watch
+            opened = watch
+            watch.on_close = lambda: self._forget(key, opened)
+        self._open.move_to_end(key)
+        self._users[key] = self._users.get(key, 0) + 1
+        try:
+            yield watch
+        finally:
+            self._users[key] -= 1
+            if not self._users[key]:
+                del self._users[key]
+                if isinstance(watch, PidWatch):
+                    watch.close()
+                self._trim()
+
+    def _forget(self, key: tuple[str, str], watch: Channel | PidWatch) -> None:
+        if self._open.get(key) is watch:
+            del self._open[key]
+
+    def _trim(self) -> None:
+        idle = len(self._open) - len(self._users) - _IDLE_WATCHES
+        if idle > 0:
+            for key in [each for each in self._open if each not in self._users][:idle]:
+                self._open[key].close()
+
+    def drop(self, key: tuple[str, str]) -> None:
+        """The container is gone; whoever still waits hears it."""
+        watch = self._open.get(key)
+        if watch is not None and key not in self._users:
+            watch.close()
+
+    def close(self) -> None:
+        """Close all."""
+        for watch in list(self._open.values()):
+            watch.close()
+
+
+def refuse_foreign(record: Record, operation: str) -> None:
+    """Raise SandboxUnresponsive for a container of another pid namespace: its pids mean nothing."""
+    if record.init is not None and _procid.foreign(record.init):
+        raise SandboxUnresponsive(
+            container_id=record.id,
+            operation=operation,
+            why="it was started in another pid namespace and can only be handled from there",
+        )
+
+
+def exit_result(found: dict[str, Any]) -> ExitResult:
+    """The ExitResult in a supervisor's message."""
+    fields = {name: found[name] for name in ExitResult.__struct_fields__ if name in found}
+    return msgspec.convert(fields, ExitResult)

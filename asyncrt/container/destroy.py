@@ -1,0 +1,130 @@
+"""destroy: stop everything, finish the hooks, take the files away. Repeatable until it succeeds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from typing import TYPE_CHECKING
+
+from asyncrt import _procid
+from asyncrt._threads import run_blocking
+from asyncrt.container import hooks
+from asyncrt.container.change import Change, change, mark_stopped
+from asyncrt.container.context import refuse_foreign
+from asyncrt.container.tree import kill_tree
+from asyncrt.errors import ContainerNotFound, DestroyFailed, SandboxUnresponsive
+from asyncrt.sandbox import Channel, ChannelClosed, wait_gone
+from asyncrt.state import observe
+from asyncrt.status import Status
+
+if TYPE_CHECKING:
+    from asyncrt.container.context import Context
+    from asyncrt.ids import ContainerId
+    from asyncrt.state import Identity, Record
+
+_log = logging.getLogger("asyncrt.container")
+
+# A supervisor ends a sandbox in milliseconds; one that doesn't in this time is taken for hung.
+_ASKED_SECONDS = 10.0
+_KILLED_SECONDS = 10.0
+
+
+async def destroy(
+    context: Context, container_id: ContainerId, instance: str | None, timeout: float | None
+) -> None:
+    """Stop and remove the container; one that is gone already is fine.
+
+    Raises DestroyFailed with what is left when stopping failed; the record stays then. Raises
+    ContainerBusy when it is locked for too long. If cancelled, what was done stays done, and the
+    record stays until all is: destroying again finishes it.
+    """
+    try:
+        async with change(
+            context, container_id, "destroy", instance=instance, timeout=timeout
+        ) as held:
+            await remove(held)
+    except ContainerNotFound:
+        return
+
+
+async def delete_stopped(
+    context: Context, container_id: ContainerId, instance: str | None, timeout: float | None
+) -> None:
+    """Remove a stopped container. Raises InvalidTransition for another one.
+
+    If cancelled, the record stays until all is done: deleting again finishes it.
+    """
+    async with change(context, container_id, "delete", instance=instance, timeout=timeout) as held:
+        await remove(held)
+
+
+async def remove(held: Change) -> None:
+    """Destroy the container that `held` holds. If cancelled, the record stays until all is done."""
+    record = held.record
+    before = record.status
+    await end_processes(held)
+    await hooks.run_poststop(held, Status.STOPPED)
+    await held.state.destroy()
+    held.context.watches.drop((record.id, record.instance))
+    _log.info("container %s: %s -> gone", record.id, before)
+
+
+async def end_processes(held: Change) -> None:
+    """End every process of the container, its supervisor last, and make sure of it.
+
+    Raises DestroyFailed with what lives on. If cancelled, some may have ended.
+    """
+    context, record = held.context, held.record
+    if record.status is not Status.STOPPED:
+        refuse_foreign(record, "destroy")
+        if record.supervision == "own":
+            await _ask_supervisor(context, record)
+        await _kill_what_lives(record)
+        observed = await context.run(observe, record, context.root)
+        if observed.status is Status.STOPPED:
+            mark_stopped(record, observed)
+    if record.supervisor is not None and not await _gone(record.supervisor, _ASKED_SECONDS):
+        # It has nothing left to do and doesn't end: hung, stopped by a signal, or its disk is full.
+        _procid.send(record.supervisor, signal.SIGKILL)
+        if not await _gone(record.supervisor, _KILLED_SECONDS):
+            raise DestroyFailed(
+                container_id=record.id, left=[f"supervisor (pid {record.supervisor.pid})"]
+            )
+
+
+async def _ask_supervisor(context: Context, record: Record) -> None:
+    """Let the supervisor end its sandbox, which it does best; no answer is no obstacle."""
+    with context.watching(record) as watch:
+        if not isinstance(watch, Channel):
+            return
+        try:
+            watch.send_nowait({"op": "end", "req": 0})
+            await _bounded(watch, _ASKED_SECONDS)
+        except (ChannelClosed, SandboxUnresponsive):
+            return
+
+
+async def _bounded(watch: Channel, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await watch.done.wait()
+    except TimeoutError:
+        _log.warning("a supervisor didn't end its sandbox in %g s; killing it", seconds)
+
+
+async def _kill_what_lives(record: Record) -> None:
+    """By hand, for a supervisor that is gone or hung, and for init without one."""
+    init, supervisor = record.init, record.supervisor
+    if init is None or not _procid.alive(init):
+        return
+    await run_blocking(kill_tree, init, supervisor)
+    if not await _gone(init, _KILLED_SECONDS):
+        raise DestroyFailed(container_id=record.id, left=[f"init (pid {init.pid})"])
+
+
+async def _gone(identity: Identity, seconds: float) -> bool:
+    try:
+        return await wait_gone(identity, seconds)
+    except PermissionError:
+        return False

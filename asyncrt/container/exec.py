@@ -1,0 +1,221 @@
+"""exec: one more process beside init, bounded in time, with streams of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Self
+
+import msgspec
+
+from asyncrt import _procid
+from asyncrt import status as statuses
+from asyncrt.container import hooks
+from asyncrt.container.change import unresponsive
+from asyncrt.container.context import ANSWER_SECONDS, exit_result, refuse_foreign
+from asyncrt.container.create import start_failed
+from asyncrt.container.kill import signal_number
+from asyncrt.container.streams import DEVNULL, INHERIT, Streams, StreamTarget
+from asyncrt.errors import InvalidTransition, SandboxUnresponsive, SpecInvalid
+from asyncrt.oci import derive_exec
+from asyncrt.platforms import choose
+from asyncrt.sandbox import Channel, ChannelClosed, PidWatch
+from asyncrt.state import ExitResult, Identity
+from asyncrt.status import Status
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Mapping
+
+    from asyncrt.container.context import Context
+    from asyncrt.container.kill import SignalLike
+    from asyncrt.ids import ContainerId
+    from asyncrt.launch.plan import ProcessPlan
+    from asyncrt.state import Record
+
+
+class Process:
+    """A process exec'd in a container.
+
+    It goes on whether or not anybody waits. `stdin`, `stdout` and `stderr` are asyncio streams of
+    those that were asked for as PIPE, else None; `close` lets go of them.
+    """
+
+    def __init__(
+        self, context: Context, record: Record, identity: Identity, number: int, streams: Streams
+    ) -> None:
+        """Made by Container.exec."""
+        self._context = context
+        self._record = record
+        self._identity = identity
+        self._number = number
+        self._streams = streams
+        self._result: ExitResult | None = None
+        self.stdin = streams.stdin
+        self.stdout = streams.stdout
+        self.stderr = streams.stderr
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._identity.pid
+
+    async def wait(self) -> ExitResult:
+        """How it ended, as soon as it has; any number of times and waiters.
+
+        If cancelled, nothing has changed.
+        """
+        if self._result is None:
+            self._result = await self._ended()
+        return self._result
+
+    async def _ended(self) -> ExitResult:
+        with self._context.watching(self._record) as watch:
+            if isinstance(watch, Channel) and watch.knows_exec(self._number):
+                found = await watch.exec_exit(self._number)
+                if found is not None:
+                    return exit_result(found)
+        # Its supervisor is gone, or this connection to it: the kernel may still tell.
+        pidfd = _procid.open_pidfd(self._identity)
+        if pidfd is None:
+            return ExitResult(reason="unknown")
+        last = PidWatch(pidfd)
+        try:
+            await last.done.wait()
+        finally:
+            last.close()
+        return ExitResult(reason="unknown") if last.exit is None else exit_result(last.exit)
+
+    async def kill(self, signal: SignalLike = "KILL") -> None:
+        """Signal exactly this process; one that has ended is fine.
+
+        If cancelled, the signal may have been sent.
+        """
+        _procid.send(self._identity, signal_number(signal))
+
+    async def __aenter__(self) -> Self:
+        """Use it as a context: killed and waited for at the end. If cancelled, nothing changes."""
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        """Kill it if it still runs, and let go of its streams. If cancelled, it is killed."""
+        await self.kill("KILL")
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the pipes; what wasn't read is lost."""
+        self._streams.disconnect()
+
+
+async def execute(
+    context: Context,
+    container_id: ContainerId,
+    instance: str,
+    args: Iterable[str | os.PathLike[str]],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+    user: int | str | None = None,
+    stdin: StreamTarget = DEVNULL,
+    stdout: StreamTarget = INHERIT,
+    stderr: StreamTarget = INHERIT,
+    deadline_seconds: float | None = None,
+    ignore_paused: bool = False,
+    timeout: float | None = None,
+) -> Process:
+    """Run a program beside init; see Container.exec."""
+    if deadline_seconds is not None and not deadline_seconds >= 0:
+        raise SpecInvalid(
+            json_path="", why=f"deadline_seconds is {deadline_seconds:g}, must be 0 or more"
+        )
+    operation = "exec paused" if ignore_paused else "exec"
+    record, observed = await context.look(container_id, instance)
+    statuses.require(container_id, operation, observed.status)
+    refuse_foreign(record, "exec")
+    plan = await _plan(context, record, args, env, cwd, user)
+    with Streams(stdin, stdout, stderr) as streams:
+        await streams.connect()
+        try:
+            with context.channel(record, "exec") as channel:
+                return await _ask(
+                    context,
+                    record,
+                    channel,
+                    streams,
+                    {
+                        "plan": plan,
+                        "deadline": deadline_seconds,
+                        "ignore_paused": ignore_paused,
+                    },
+                    ANSWER_SECONDS if timeout is None else timeout,
+                )
+        except BaseException:
+            streams.disconnect()
+            raise
+
+
+async def _plan(
+    context: Context,
+    record: Record,
+    args: Iterable[str | os.PathLike[str]],
+    env: Mapping[str, str] | None,
+    cwd: str | os.PathLike[str] | None,
+    user: int | str | None,
+) -> ProcessPlan:
+    spec = await hooks.read_spec(context, record.id)
+    if spec is None or spec.config.process is None:
+        raise SandboxUnresponsive(
+            container_id=record.id, operation="exec", why="its config.json is missing or broken"
+        )
+    process = derive_exec(spec.config.process, args, env=env, cwd=cwd, user=user)
+    return choose(record.platform, spec).plan_process(process)
+
+
+async def _ask(
+    context: Context,
+    record: Record,
+    channel: Channel,
+    streams: Streams,
+    fields: dict[str, object],
+    seconds: float,
+) -> Process:
+    number = 0
+
+    def asked(given: int) -> None:
+        nonlocal number
+        number = given
+        channel.expect_exec(given)
+
+    try:
+        async with asyncio.timeout(seconds):
+            answer = await channel.request("exec", streams.fds, asked, **fields)
+        if "ok" in answer:
+            identity = msgspec.convert(answer["ok"]["process"], Identity)
+            return Process(context, record, identity, number, streams)
+    except TimeoutError:
+        _withdraw(channel, number)
+        raise unresponsive(record.id, "exec", seconds) from None
+    except ChannelClosed:
+        answer = {"ended": True}
+    except BaseException:
+        # Nobody would know the process: it must not live.
+        _withdraw(channel, number)
+        raise
+    channel.forget_exec(number)
+    if "failed" in answer:
+        raise start_failed(record.id, answer["failed"])
+    status = Status.PAUSED if "paused" in answer else Status.STOPPED
+    raise InvalidTransition(
+        container_id=record.id,
+        operation="exec",
+        status=status.value,
+        allowed=sorted(each.value for each in statuses.TABLE["exec"].allowed),
+    )
+
+
+def _withdraw(channel: Channel, number: int) -> None:
+    with contextlib.suppress(ChannelClosed):
+        channel.send_nowait({"op": "withdraw", "req": 0, "exec": number})
+    channel.forget_exec(number)
+
+

@@ -1,0 +1,149 @@
+"""kill and stop: signals by proven identity, without the container's lock."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal as signals
+from typing import TYPE_CHECKING
+
+from asyncrt import _procid
+from asyncrt import status as statuses
+from asyncrt._threads import run_blocking
+from asyncrt.container import tree
+from asyncrt.container.change import unresponsive
+from asyncrt.container.context import ANSWER_SECONDS, refuse_foreign
+from asyncrt.container.wait import wait_ended
+from asyncrt.errors import ProcessNotFound, SandboxUnresponsive, SpecInvalid
+from asyncrt.sandbox import Channel, wait_gone
+from asyncrt.status import Status
+
+if TYPE_CHECKING:
+    from asyncrt.container.context import Context
+    from asyncrt.ids import ContainerId
+    from asyncrt.state import Record
+
+SignalLike = str | int | signals.Signals
+
+
+def signal_number(signal: SignalLike) -> int:
+    """A signal by number, by name in any case, with or without SIG. Raises SpecInvalid."""
+    valid = signals.valid_signals()
+    if isinstance(signal, str):
+        text = signal.strip().upper()
+        if text.isascii() and text.isdigit():
+            signal = int(text)
+        else:
+            name = text if text.startswith("SIG") else f"SIG{text}"
+            found = signals.Signals.__members__.get(name)
+            if found is None:
+                base, sign, offset = name.partition("+")
+                start = signals.Signals.__members__.get(base) if sign else None
+                if start is None or base != "SIGRTMIN" or not offset.isdecimal():
+                    raise SpecInvalid(
+                        json_path="",
+                        why=f"there is no signal {signal!r}; give a name like TERM or a number",
+                    )
+                found_number = start + int(offset)
+                return signal_number(found_number)
+            return int(found)
+    if int(signal) not in valid:
+        raise SpecInvalid(
+            json_path="", why=f"there is no signal {int(signal)}; give a name like TERM or a number"
+        )
+    return int(signal)
+
+
+async def kill(
+    context: Context,
+    container_id: ContainerId,
+    instance: str,
+    signal: SignalLike,
+    *,
+    all: bool,  # noqa: A002
+    pid: int | None,
+    pgid: int | None,
+    timeout: float | None,
+) -> None:
+    """Signal init; with `all` every process, with `pid` or `pgid` one process or group of it.
+
+    KILL with `all` returns when nothing of the container is alive. Raises ProcessNotFound for a pid
+    or group that isn't the container's, InvalidTransition, ContainerNotFound. If cancelled, the
+    signal may have been sent.
+    """
+    number = signal_number(signal)
+    if sum((all, pid is not None, pgid is not None)) > 1:
+        raise SpecInvalid(json_path="", why="all, pid and pgid exclude each other; give one of them")
+    operation = "kill all" if all else "kill" if pid is None and pgid is None else "kill process"
+    record, observed = await context.look(container_id, instance)
+    statuses.require(container_id, operation, observed.status)
+    refuse_foreign(record, "kill")
+    if observed.status is Status.PAUSED and number == signals.SIGCONT:
+        return  # resume brings it; sent now it would end the pause behind the record's back
+    if all:
+        await _kill_all(context, record, number, ANSWER_SECONDS if timeout is None else timeout)
+    elif pid is not None:
+        if not await run_blocking(tree.signal_process, record, pid, number):
+            raise ProcessNotFound(container_id=container_id, pid=pid)
+    elif pgid is not None:
+        if not await run_blocking(tree.signal_group, record, pgid, number):
+            raise ProcessNotFound(container_id=container_id, pid=pgid)
+    else:
+        assert record.init is not None  # noqa: S101 - a status with a process
+        if not _procid.send(record.init, number):
+            _, observed = await context.look(container_id, instance)
+            statuses.require(container_id, operation, observed.status)
+
+
+async def _kill_all(context: Context, record: Record, number: int, seconds: float) -> None:
+    if number != signals.SIGKILL:
+        await run_blocking(tree.signal_all, record, number)
+        return
+    supervised = record.supervisor is not None and _procid.alive(record.supervisor)
+    if supervised:
+        with contextlib.suppress(SandboxUnresponsive), context.channel(record, "kill") as channel:
+            channel.send_nowait({"op": "end", "req": 0})
+            if await _within(channel, seconds):
+                return
+    if record.init is not None:
+        await run_blocking(tree.kill_tree, record.init, record.supervisor)
+        if not await wait_gone(record.init, seconds):
+            raise unresponsive(record.id, "kill", seconds)
+
+
+async def _within(channel: Channel, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            await channel.done.wait()
+    except TimeoutError:
+        return False
+    return channel.exit is not None
+
+
+async def stop(
+    context: Context,
+    container_id: ContainerId,
+    instance: str,
+    *,
+    grace_seconds: float,
+    timeout: float | None,
+) -> None:
+    """TERM to init, up to `grace_seconds` for it to end, then KILL to all. Stopped afterwards.
+
+    No lock is held. A paused container can't react and is killed at once. Raises InvalidTransition,
+    ContainerNotFound, SandboxUnresponsive. If cancelled, TERM may have been sent and nothing waits.
+    """
+    if not grace_seconds >= 0:
+        raise SpecInvalid(json_path="", why=f"grace_seconds is {grace_seconds:g}, must be 0 or more")
+    record, observed = await context.look(container_id, instance)
+    statuses.require(container_id, "stop", observed.status)
+    refuse_foreign(record, "stop")
+    assert record.init is not None  # noqa: S101 - a status with a process
+    if observed.status is not Status.PAUSED and grace_seconds:
+        _procid.send(record.init, signals.SIGTERM)
+        if await wait_ended(context, record, grace_seconds):
+            return
+    seconds = ANSWER_SECONDS if timeout is None else timeout
+    await _kill_all(context, record, signals.SIGKILL, seconds)
+    if not await wait_ended(context, record, seconds):
+        raise unresponsive(container_id, "stop", seconds)

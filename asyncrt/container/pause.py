@@ -1,0 +1,91 @@
+"""pause and resume: every process of one container stops, and goes on where it was."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from asyncrt import _procid
+from asyncrt._threads import finish, run_blocking
+from asyncrt.container import tree
+from asyncrt.container.change import Change, change, unresponsive
+from asyncrt.container.context import ANSWER_SECONDS, refuse_foreign
+from asyncrt.errors import SandboxUnresponsive, StorageFailed
+from asyncrt.sandbox import ChannelClosed
+from asyncrt.status import Status
+
+if TYPE_CHECKING:
+    from asyncrt.container.context import Context
+    from asyncrt.ids import ContainerId
+
+_log = logging.getLogger("asyncrt.container")
+
+
+async def pause(
+    context: Context, container_id: ContainerId, instance: str, timeout: float | None
+) -> None:
+    """Stop the side effects of a created or running container; it remembers which it was.
+
+    Raises InvalidTransition, ContainerBusy, ContainerNotFound, SandboxUnresponsive; nothing has
+    changed then. If cancelled while it waits for the lock nothing has changed; after that the pause
+    is finished and recorded first.
+    """
+    async with change(context, container_id, "pause", instance=instance, timeout=timeout) as held:
+        await finish(_pause(held, ANSWER_SECONDS if timeout is None else timeout))
+
+
+async def resume(
+    context: Context, container_id: ContainerId, instance: str, timeout: float | None
+) -> None:
+    """Let a paused container go on; one that was paused while created is created again.
+
+    Raises and, if cancelled, behaves as pause does.
+    """
+    async with change(context, container_id, "resume", instance=instance, timeout=timeout) as held:
+        await finish(_resume(held, ANSWER_SECONDS if timeout is None else timeout))
+
+
+async def _pause(held: Change, seconds: float) -> None:
+    record = held.record
+    before = record.status
+    try:
+        await _act(held, "pause", seconds)
+        record.status, record.paused_from = Status.PAUSED, before
+        await held.save()
+    except (SandboxUnresponsive, StorageFailed):
+        # What couldn't be recorded must not stay stopped: everybody would call it running.
+        record.status, record.paused_from = before, None
+        await _act(held, "resume", seconds)
+        raise
+    _log.info("container %s: %s -> paused", record.id, before)
+
+
+async def _resume(held: Change, seconds: float) -> None:
+    record = held.record
+    await _act(held, "resume", seconds)
+    record.status, record.paused_from = record.paused_from or Status.RUNNING, None
+    await held.save()
+    _log.info("container %s: paused -> %s", record.id, record.status)
+
+
+async def _act(held: Change, operation: str, seconds: float) -> None:
+    record, context = held.record, held.context
+    refuse_foreign(record, operation)
+    init = record.init
+    assert init is not None  # noqa: S101 - a status with a process
+    if record.supervisor is None or not _procid.alive(record.supervisor):
+        await run_blocking(tree.freeze if operation == "pause" else tree.thaw, init)
+        return
+    try:
+        with context.channel(record, operation) as channel:
+            async with asyncio.timeout(seconds):
+                answer = await channel.request(operation)
+    except TimeoutError:
+        raise unresponsive(record.id, operation, seconds) from None
+    except ChannelClosed:
+        answer = {"ended": True}
+    if "ok" not in answer:
+        raise SandboxUnresponsive(
+            container_id=record.id, operation=operation, why="it ended just now"
+        )

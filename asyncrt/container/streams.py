@@ -1,0 +1,152 @@
+"""Standard streams of a new process: where each goes, and our ends of those that are pipes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol, Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+class Stream(Enum):
+    """Where a standard stream goes, besides a descriptor of the caller's own."""
+
+    INHERIT = "inherit"
+    DEVNULL = "devnull"
+    PIPE = "pipe"
+
+
+INHERIT = Stream.INHERIT
+DEVNULL = Stream.DEVNULL
+PIPE = Stream.PIPE
+
+
+class HasFileno(Protocol):
+    """An open file or socket."""
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+        ...
+
+
+StreamTarget = Stream | int | HasFileno
+
+
+class Streams:
+    """The three descriptors for a new process; used as a context, it closes what it opened.
+
+    The pipes' own ends survive the context only if `connect` has made streams of them.
+    """
+
+    def __init__(self, stdin: StreamTarget, stdout: StreamTarget, stderr: StreamTarget) -> None:
+        """Open what is needed. Raises OSError, TypeError or ValueError for a bad target."""
+        self.fds: list[int] = []
+        self.stdin: asyncio.StreamWriter | None = None
+        self.stdout: asyncio.StreamReader | None = None
+        self.stderr: asyncio.StreamReader | None = None
+        self._theirs: list[int] = []
+        self._ours: dict[int, int] = {}
+        self._transports: list[asyncio.BaseTransport] = []
+        try:
+            for number, target in enumerate((stdin, stdout, stderr)):
+                self.fds.append(self._open(number, target))
+        except BaseException:
+            self._close()
+            raise
+
+    def _open(self, number: int, target: StreamTarget) -> int:
+        if target is Stream.INHERIT and _is_open(number):
+            return number
+        if target is Stream.PIPE:
+            read, write = os.pipe()
+            ours, theirs = (write, read) if number == 0 else (read, write)
+            self._ours[number] = ours
+            self._theirs.append(theirs)
+            return theirs
+        if isinstance(target, Stream):
+            fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+            self._theirs.append(fd)
+            return fd
+        fd = target if isinstance(target, int) else target.fileno()
+        os.fstat(fd)  # EBADF now, with the caller on the stack
+        return fd
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        for fd in (*self._theirs, *self._ours.values()):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        self._theirs.clear()
+        self._ours.clear()
+
+    async def connect(self) -> None:
+        """Make asyncio streams of our ends of the pipes.
+
+        If cancelled, the streams made so far are closed.
+        """
+        try:
+            for number in sorted(self._ours):
+                if number == 0:
+                    self.stdin = await self._writer()
+                elif number == 1:
+                    self.stdout = await self._reader(1)
+                else:
+                    self.stderr = await self._reader(2)
+        except BaseException:
+            self.disconnect()
+            raise
+
+    async def _reader(self, number: int) -> asyncio.StreamReader:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader()
+        pipe = os.fdopen(self._ours.pop(number), "rb", buffering=0)
+        try:
+            transport, _ = await loop.connect_read_pipe(
+                lambda: asyncio.StreamReaderProtocol(reader), pipe
+            )
+        except BaseException:
+            pipe.close()
+            raise
+        self._transports.append(transport)
+        return reader
+
+    async def _writer(self) -> asyncio.StreamWriter:
+        loop = asyncio.get_running_loop()
+        pipe = os.fdopen(self._ours.pop(0), "wb", buffering=0)
+        try:
+            transport, protocol = await loop.connect_write_pipe(
+                lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), pipe
+            )
+        except BaseException:
+            pipe.close()
+            raise
+        self._transports.append(transport)
+        return asyncio.StreamWriter(transport, protocol, None, loop)
+
+    def disconnect(self) -> None:
+        """Close our ends of the pipes; what wasn't read is lost."""
+        for transport in self._transports:
+            transport.close()
+        self._transports.clear()
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,94 @@
+"""Acting on a container's processes from the engine's side, where no supervisor can be asked.
+
+Blocking reads of /proc: callers run these in a worker thread. Everything that descends from a living
+supervisor belongs to its container; without one, what descends from init does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from asyncrt import _procid
+from asyncrt.launch import tree
+
+if TYPE_CHECKING:
+    from asyncrt.state import Identity, Record
+
+
+def top(record: Record) -> tuple[int, bool]:
+    """The pid above the container's processes, and whether it is one of them itself."""
+    if record.supervisor is not None and _procid.alive(record.supervisor):
+        return record.supervisor.pid, False
+    return (record.init.pid if record.init is not None else 0), True
+
+
+def members(record: Record) -> list[int]:
+    """The pids of the container's processes, init first."""
+    pid, itself = top(record)
+    if record.init is None or not _procid.alive(record.init):
+        return [] if itself else tree.descendants(pid)
+    below = tree.descendants(pid)
+    return [record.init.pid, *(each for each in below if each != record.init.pid)]
+
+
+def belongs(record: Record, pid: int) -> bool:
+    """Whether a process is the container's."""
+    root, itself = top(record)
+    return root > 0 and ((itself and pid == root) or tree.is_below(pid, root))
+
+
+def signal_process(record: Record, pid: int, number: int) -> bool:
+    """Signal one process if it is the container's; False when it isn't or has gone."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except (OSError, OverflowError):
+        return False
+    try:
+        if not belongs(record, pid):
+            return False
+        signal.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(pidfd)
+    return True
+
+
+def signal_group(record: Record, pgid: int, number: int) -> bool:
+    """Signal the container's members of a process group; False when it has none there."""
+    found = False
+    for pid in members(record):
+        each = _procid.stat(pid)
+        if each is not None and each.pgid == pgid:
+            found = signal_process(record, pid, number) or found
+    return found
+
+
+def signal_all(record: Record, number: int) -> None:
+    """Signal all of the container's processes."""
+    for pid in members(record):
+        signal_process(record, pid, number)
+
+
+def freeze(init: Identity) -> None:
+    """Stop init and all below it."""
+    _procid.send(init, signal.SIGSTOP)
+    tree.stop(init.pid)
+
+
+def thaw(init: Identity) -> None:
+    """Let init and all below it go on."""
+    tree.resume(init.pid)
+    _procid.send(init, signal.SIGCONT)
+
+
+def kill_tree(init: Identity, supervisor: Identity | None) -> None:
+    """Kill init and all that descends from it or from a living supervisor, which stays."""
+    if supervisor is not None and _procid.alive(supervisor):
+        tree.kill(supervisor.pid)
+    if _procid.alive(init):
+        freeze(init)
+        tree.kill(init.pid)
+        _procid.send(init, signal.SIGKILL)

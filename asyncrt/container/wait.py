@@ -1,0 +1,96 @@
+"""wait: the exit of a container, the same for everybody who asks, before or after it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from asyncrt import _paths
+from asyncrt.container.context import exit_result, refuse_foreign
+from asyncrt.errors import ContainerNotFound
+from asyncrt.ids import ContainerId
+from asyncrt.locking import FileLock
+from asyncrt.sandbox import PidWatch, wait_gone
+from asyncrt.state import ExitResult
+from asyncrt.status import Status
+
+if TYPE_CHECKING:
+    from asyncrt.container.context import Context
+    from asyncrt.state import Record
+
+_WRITING_SECONDS = 10.0
+
+
+async def wait(
+    context: Context, container_id: ContainerId, instance: str, timeout: float | None
+) -> ExitResult:
+    """How the container ended, as soon as it has; TimeoutError after `timeout` seconds.
+
+    Costs one descriptor per container, however many wait. Raises ContainerNotFound when it was
+    destroyed before anybody could tell. If cancelled, nothing has changed.
+    """
+    async with asyncio.timeout(timeout):
+        while True:
+            result = await _wait_once(context, container_id, instance)
+            if result is not None:
+                return result
+
+
+async def _wait_once(
+    context: Context, container_id: ContainerId, instance: str
+) -> ExitResult | None:
+    record, observed = await context.look(container_id, instance)
+    if observed.exit is not None:
+        return observed.exit
+    if observed.status is Status.CREATING:
+        await _until_created(context, container_id)
+        return None
+    refuse_foreign(record, "wait")
+    with context.watching(record) as watch:
+        if watch is not None:
+            await watch.done.wait()
+            if isinstance(watch, PidWatch):
+                return await _result_by_pidfd(context, record, watch)
+            if watch.exit is not None:
+                return exit_result(watch.exit)
+    if observed.exit_pending and record.supervisor is not None:
+        await wait_gone(record.supervisor, _WRITING_SECONDS)
+    return None  # the supervisor is gone: look again, the exit record or the pidfd will tell
+
+
+async def _result_by_pidfd(context: Context, record: Record, watch: PidWatch) -> ExitResult:
+    """No supervisor saw the end; the kernel may have told, else the record of reality does."""
+    try:
+        _, observed = await context.look(record.id, record.instance)
+    except ContainerNotFound:
+        observed = None
+    if observed is not None and observed.exit is not None and observed.exit.reason != "unknown":
+        return observed.exit
+    if watch.exit is None:
+        return ExitResult(reason="unknown", started_at=record.started_at)
+    return exit_result({**watch.exit, "started_at": record.started_at})
+
+
+async def _until_created(context: Context, container_id: ContainerId) -> None:
+    """A creator holds the lock until its create has succeeded or is rolled back."""
+    path = f"{context.root}/{container_id}"
+    lock = FileLock(path + _paths.LOCK, create=False, gate=path + _paths.QUEUE)
+    try:
+        await lock.acquire(shared=True)
+        lock.release()
+    except FileNotFoundError:
+        pass  # rolled back: the next look says that there is none
+    finally:
+        lock.close()
+
+
+async def wait_ended(context: Context, record: Record, seconds: float) -> bool:
+    """Whether the container ended within so many seconds. If cancelled, nothing has changed."""
+    try:
+        await wait(context, ContainerId(record.id), record.instance, seconds)
+    except TimeoutError:
+        return False
+    except ContainerNotFound:
+        return True
+    return True
+

@@ -1,0 +1,8 @@
+"""The engine: an asyncio object bound to a root directory."""
+
+from __future__ import annotations
+
+from asyncrt.engine.engine import Engine
+from asyncrt.engine.run import RunResult
+
+__all__ = ["Engine", "RunResult"]

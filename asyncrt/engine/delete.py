@@ -1,0 +1,75 @@
+"""delete --force: of any status, of a creation under way, of what can't even be read."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING
+
+from asyncrt import _paths
+from asyncrt.container.change import lock_in_time
+from asyncrt.container.destroy import destroy
+from asyncrt.errors import ContainerNotFound, SchemaTooNew, StateCorrupted
+from asyncrt.sandbox import Channel, unix
+from asyncrt.state import StateFile, look
+from asyncrt.status import Status
+
+if TYPE_CHECKING:
+    from asyncrt.container import Context
+    from asyncrt.ids import ContainerId
+
+_log = logging.getLogger("asyncrt.engine")
+
+_END_SECONDS = 10.0
+
+
+async def delete_forced(
+    context: Context, container_id: ContainerId, timeout: float | None
+) -> None:
+    """Remove the container whatever it is; one that is gone is fine.
+
+    A creation under way fails and rolls itself back: its supervisor is told to end, its creator is
+    never signalled. If cancelled, deleting again finishes it.
+    """
+    try:
+        _, observed = await context.run(look, context.root, container_id)
+        if observed.status is Status.CREATING:
+            await _end_supervisor(context, container_id, wait=False)
+        await destroy(context, container_id, None, timeout)
+    except ContainerNotFound:
+        return
+    except (StateCorrupted, SchemaTooNew) as error:
+        _log.warning("removing a container that can't be read: %s", error)
+        await _remove_unreadable(context, container_id, timeout)
+
+
+async def _remove_unreadable(
+    context: Context, container_id: ContainerId, timeout: float | None
+) -> None:
+    """Its record tells no processes; its supervisor, found by its socket, knows them."""
+    state = StateFile(context.root, container_id, durable=context.durable)
+    try:
+        await lock_in_time(context, state, "delete", timeout)
+    except ContainerNotFound:
+        return
+    try:
+        await _end_supervisor(context, container_id, wait=True)
+        await state.destroy()
+    finally:
+        state.unlock()
+
+
+async def _end_supervisor(context: Context, container_id: ContainerId, *, wait: bool) -> None:
+    try:
+        channel = Channel(unix.connect(context.directory(container_id), _paths.CONTROL))
+    except OSError:
+        return
+    try:
+        channel.send_nowait({"op": "end", "req": 0})
+        if wait:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_END_SECONDS):
+                    await channel.over.wait()
+    finally:
+        channel.close()

@@ -1,0 +1,294 @@
+"""Engine: create, find and list containers under one root directory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Self
+
+from asyncrt._threads import finish, run_blocking
+from asyncrt.container import (
+    DEVNULL,
+    INHERIT,
+    PIPE,
+    Container,
+    Context,
+    Creation,
+    Streams,
+    StreamTarget,
+    Supervision,
+)
+from asyncrt.engine.delete import delete_forced
+from asyncrt.engine.run import RunResult, attend
+from asyncrt.errors import ContainerNotFound, SpecInvalid
+from asyncrt.ids import ContainerId, check_id
+from asyncrt.oci import Spec
+from asyncrt.platforms import PLATFORM_NAMES
+from asyncrt.state import View, find, list_views, open_root, read_record
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+PathLike = str | os.PathLike[str]
+
+
+class Engine:
+    """Containers under one root directory, from one event loop.
+
+    Any number of engines, in any number of processes, may share a root. Cheap to make; it opens
+    nothing until used, never forks itself, and leaves its containers running when closed.
+    """
+
+    def __init__(
+        self,
+        root: PathLike | None = None,
+        platform: str = "auto",
+        lock_timeout: float = 30.0,
+        *,
+        durable: bool = True,
+    ) -> None:
+        """Bind to `root` (None: the default one); it is made when the engine is entered.
+
+        Args:
+            root: The directory that all engines of these containers share.
+            platform: How processes are made: "auto" or "host".
+            lock_timeout: Seconds a verb waits for a container's lock unless told otherwise.
+            durable: Sync records to disk so that they survive a power loss. Without it they survive
+                any kill, but not that.
+
+        Raises SpecInvalid for a platform that doesn't exist.
+        """
+        if platform not in PLATFORM_NAMES:
+            names = ", ".join(PLATFORM_NAMES)
+            raise SpecInvalid(
+                json_path="", why=f"there is no platform {platform!r}; choose one of {names}"
+            )
+        self._given_root = root
+        self._platform = platform
+        self._lock_timeout = lock_timeout
+        self._durable = durable
+        self._context_: Context | None = None
+
+    @property
+    def _context(self) -> Context:
+        if self._context_ is None:
+            raise RuntimeError("the engine isn't open: use 'async with asyncrt.Engine(...)'")
+        return self._context_
+
+    @property
+    def root(self) -> str:
+        """The absolute path of the root directory."""
+        return self._context.root
+
+    async def __aenter__(self) -> Self:
+        """Open the root, making it if missing. Raises RootUnusable.
+
+        If cancelled, the root may have been made.
+        """
+        root = open_root(self._given_root)
+        self._context_ = Context(
+            root,
+            platform=self._platform,
+            lock_timeout=self._lock_timeout,
+            durable=self._durable,
+        )
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        """Close it; see close. If cancelled, it is closed all the same."""
+        await self.close()
+
+    async def close(self) -> None:
+        """Let go of everything this engine holds open; containers go on. Idempotent.
+
+        If cancelled, it is closed all the same.
+        """
+        context, self._context_ = self._context_, None
+        if context is not None:
+            await finish(context.close())
+
+    async def create(
+        self,
+        id: str,  # noqa: A002 - the field's term
+        *,
+        spec: Spec | None = None,
+        bundle: PathLike | None = None,
+        stdin: StreamTarget = DEVNULL,
+        stdout: StreamTarget = INHERIT,
+        stderr: StreamTarget = INHERIT,
+        deadline_seconds: float | None = None,
+        supervision: Supervision = "own",
+        timeout: float | None = None,
+    ) -> Container:
+        """A new container whose init waits at its gate, from a spec or a bundle's directory.
+
+        Args:
+            id: Letters, digits and `_+.-`, at most 200; must be free.
+            spec: What to run; or
+            bundle: an OCI bundle: a directory with a config.json.
+            stdin: DEVNULL, INHERIT, PIPE, a descriptor or an open file; likewise the other two.
+            stdout: Where its output goes.
+            stderr: Where its errors go.
+            deadline_seconds: It is killed so long after its start; that is a result, not an error.
+            supervision: "own": a supervisor records its exit. "caller": nothing of ours stays
+                behind; whoever reaps init knows its exit status, others learn it where the kernel
+                tells (Linux 6.15).
+            timeout: Seconds to wait for the id's lock; None: the engine's lock_timeout.
+
+        Raises InvalidId, ContainerExists, ContainerBusy, SpecInvalid, SpecUnsupported, StartFailed
+        (user, cwd, limits), HookFailed, SandboxUnresponsive, StorageFailed; nothing is left of it
+        then. If cancelled, everything begun is undone before CancelledError is raised.
+        """
+        context = self._context
+        container_id = check_id(id)
+        if (spec is None) == (bundle is None):
+            raise SpecInvalid(json_path="", why="give either a spec or a bundle")
+        if spec is None:
+            assert bundle is not None  # noqa: S101 - checked right above
+            spec = await run_blocking(Spec.from_bundle, bundle)
+        creation = Creation(
+            context,
+            container_id,
+            spec,
+            supervision=supervision,
+            deadline_seconds=deadline_seconds,
+        )
+        with Streams(stdin, stdout, stderr) as streams:
+            await streams.connect()
+            try:
+                await creation.run(streams.fds, timeout)
+            except BaseException:
+                streams.disconnect()
+                raise
+        return Container(context, container_id, creation.record.instance, streams)
+
+    async def load(self, id: str) -> Container:  # noqa: A002
+        """The container of that id, or the one whose id begins so; an exact match always wins.
+
+        Raises ContainerNotFound, AmbiguousId with the candidates, StateCorrupted, SchemaTooNew. If
+        cancelled, nothing has changed.
+        """
+        context = self._context
+        container_id = await context.run(find, context.root, id)
+        record = await context.run(read_record, context.root, container_id)
+        return Container(context, container_id, record.instance)
+
+    async def list(self) -> list[View]:
+        """Views of all containers, sorted by id; never waits behind a writer.
+
+        Broken ones are among them, with `broken` saying why. If cancelled, nothing has changed.
+        """
+        return await run_blocking(list_views, self._context.root)
+
+    async def run(
+        self,
+        id: str,  # noqa: A002
+        *,
+        spec: Spec | None = None,
+        bundle: PathLike | None = None,
+        input: bytes | None = None,  # noqa: A002 - as subprocess.run names it
+        stdin: StreamTarget = DEVNULL,
+        stdout: StreamTarget = INHERIT,
+        stderr: StreamTarget = INHERIT,
+        deadline_seconds: float | None = None,
+        timeout: float | None = None,
+    ) -> RunResult:
+        """Create, start, wait, destroy: how it ended and what it wrote to PIPE streams.
+
+        `input` is written to its standard input. Other arguments and errors are create's and start's.
+        If cancelled, or on an error, the container is stopped and destroyed first.
+        """
+        if input is not None:
+            stdin = PIPE
+        async with self._temporary(
+            id,
+            spec=spec,
+            bundle=bundle,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            deadline_seconds=deadline_seconds,
+            timeout=timeout,
+        ) as container:
+            return await attend(container, input)
+
+    @contextlib.asynccontextmanager
+    async def running(
+        self,
+        id: str,  # noqa: A002
+        *,
+        spec: Spec | None = None,
+        bundle: PathLike | None = None,
+        stdin: StreamTarget = DEVNULL,
+        stdout: StreamTarget = INHERIT,
+        stderr: StreamTarget = INHERIT,
+        deadline_seconds: float | None = None,
+        timeout: float | None = None,
+    ) -> AsyncIterator[Container]:
+        """A container that runs for the time of an `async with` block and is destroyed at its end.
+
+        Arguments and errors are create's and start's. If cancelled, or on an error, it is stopped
+        and destroyed first.
+        """
+        async with self._temporary(
+            id,
+            spec=spec,
+            bundle=bundle,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            deadline_seconds=deadline_seconds,
+            timeout=timeout,
+        ) as container:
+            await container.start(timeout=timeout)
+            yield container
+
+    @contextlib.asynccontextmanager
+    async def _temporary(
+        self,
+        id: str,  # noqa: A002
+        *,
+        spec: Spec | None,
+        bundle: PathLike | None,
+        stdin: StreamTarget,
+        stdout: StreamTarget,
+        stderr: StreamTarget,
+        deadline_seconds: float | None,
+        timeout: float | None,
+    ) -> AsyncIterator[Container]:
+        container = await self.create(
+            id,
+            spec=spec,
+            bundle=bundle,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            deadline_seconds=deadline_seconds,
+            timeout=timeout,
+        )
+        try:
+            yield container
+        finally:
+            await finish(container.destroy(timeout=timeout))
+
+    async def delete(self, id: str, *, force: bool = False, timeout: float | None = None) -> None:  # noqa: A002
+        """Remove a stopped container; `id` may be abbreviated as for load.
+
+        With `force` in any status, broken ones too, and a missing one is fine. Without it raises
+        ContainerNotFound, InvalidTransition, StateCorrupted. If cancelled, what was done stays done
+        and deleting again finishes it.
+        """
+        context = self._context
+        try:
+            container_id: ContainerId = await context.run(find, context.root, id)
+        except ContainerNotFound:
+            if force:
+                return
+            raise
+        if force:
+            await delete_forced(context, container_id, timeout)
+            return
+        container = await self.load(container_id)
+        await container.delete(timeout=timeout)
+
+

@@ -1,0 +1,236 @@
+"""One connection to a supervisor: requests with answers, and news of exits, for any number of users.
+
+The supervisor tells every connection of the container's exit, so an open channel is a subscription.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from typing import TYPE_CHECKING
+
+from asyncrt.supervisor import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+
+class ChannelClosed(Exception):  # noqa: N818 - internal: verbs turn it into what it means for them
+    """The supervisor's end closed before it answered."""
+
+
+class Channel:
+    """A connected socket to a supervisor. Belongs to the loop that made it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        """Take over a non-blocking connected socket."""
+        self._sock = sock
+        self._loop = asyncio.get_running_loop()
+        self._decoder = wire.Decoder()
+        self._backlog: list[tuple[bytes, Sequence[int], Callable[[], None]]] = []
+        self._requests = 0
+        self._pending: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._exec_exits: dict[int, asyncio.Future[dict[str, Any] | None]] = {}
+        self._greeting: asyncio.Future[dict[str, Any]] | None = None
+        self._early: dict[str, Any] | None = None
+        self.exit: dict[str, Any] | None = None
+        self.done = asyncio.Event()  # the exit is known, or the other end closed
+        self.over = asyncio.Event()  # this end is closed
+        self.on_close: Callable[[], None] | None = None
+        self._loop.add_reader(sock, self._readable)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is gone."""
+        return self._sock.fileno() < 0
+
+    async def request(
+        self,
+        operation: str,
+        fds: Sequence[int] = (),
+        on_number: Callable[[int], None] | None = None,
+        **fields: object,
+    ) -> dict[str, Any]:
+        """Ask and wait for the answer; the descriptors stay the caller's.
+
+        `on_number` hears the request's number before it is sent. Raises ChannelClosed. If
+        cancelled, the answer, when it comes, is dropped; undoing it is up to the caller.
+        """
+        self._requests += 1
+        number = self._requests
+        if on_number is not None:
+            on_number(number)
+        answer: asyncio.Future[dict[str, Any]] = self._loop.create_future()
+        self._pending[number] = answer
+        try:
+            await self.send({"op": operation, "req": number, **fields}, fds)
+            return await answer
+        finally:
+            self._pending.pop(number, None)
+
+    async def send(self, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
+        """Send one message, waiting only while the socket is full; the descriptors stay ours.
+
+        Raises ChannelClosed. If cancelled while the socket is full, the channel is closed: half a
+        frame must not be followed by another.
+        """
+        if self.closed:
+            raise ChannelClosed
+        if fds:
+            message = {**message, "fds": len(fds)}
+        frame = wire.encode(message)
+        if not self._backlog:
+            frame, fds = self._push(frame, fds)
+            if not frame:
+                return
+        sent = self._loop.create_future()
+
+        def on_sent() -> None:
+            if not sent.done():
+                sent.set_result(None)
+
+        self._backlog.append((frame, fds, on_sent))
+        self._loop.add_writer(self._sock, self._writable)
+        try:
+            await sent
+        except asyncio.CancelledError:
+            self.close()
+            raise
+        if self.closed:
+            raise ChannelClosed
+
+    def send_nowait(self, message: dict[str, Any]) -> None:
+        """Send a small message now or, if the socket is full or closed, not at all."""
+        if not self.closed and not self._backlog:
+            with contextlib.suppress(ChannelClosed):
+                frame, _ = self._push(wire.encode(message), ())
+                if frame:
+                    self._backlog.append((frame, (), lambda: None))
+                    self._loop.add_writer(self._sock, self._writable)
+
+    def _push(self, frame: bytes, fds: Sequence[int]) -> tuple[bytes, Sequence[int]]:
+        """What is left of the frame and the descriptors after one try."""
+        try:
+            count = wire.send(self._sock, frame, fds)
+        except BlockingIOError:
+            return frame, fds
+        except OSError as error:
+            # What it said last is still to be read: the reader closes the channel.
+            raise ChannelClosed from error
+        return frame[count:], ()
+
+    def _writable(self) -> None:
+        while self._backlog:
+            frame, fds, on_sent = self._backlog[0]
+            try:
+                frame, fds = self._push(frame, fds)
+            except ChannelClosed:
+                self.close()
+                return
+            if frame:
+                self._backlog[0] = (frame, fds, on_sent)
+                return
+            del self._backlog[0]
+            on_sent()
+        self._loop.remove_writer(self._sock)
+
+    async def greeting(self) -> dict[str, Any]:
+        """What a launched process reports first. Raises ChannelClosed.
+
+        If cancelled, the report is dropped with the channel, which the caller then closes.
+        """
+        if self._early is not None:
+            return self._early
+        if self.closed:
+            raise ChannelClosed
+        self._greeting = self._loop.create_future()
+        return await self._greeting
+
+    async def exec_exit(self, number: int) -> dict[str, Any] | None:
+        """How the exec asked for by request `number` ended; None if the channel closed first.
+
+        If cancelled, the result is kept for the next who asks.
+        """
+        return await asyncio.shield(self._exec_exits[number])
+
+    def expect_exec(self, number: int) -> None:
+        """Keep the exit of this exec, for exec_exit."""
+        self._exec_exits[number] = self._loop.create_future()
+
+    def knows_exec(self, number: int) -> bool:
+        """Whether this very connection asked for that exec, and so hears of its exit."""
+        return number in self._exec_exits
+
+    def forget_exec(self, number: int) -> None:
+        """Nobody will ask for it any more."""
+        future = self._exec_exits.pop(number, None)
+        if future is not None:
+            future.cancel()
+
+    def _readable(self) -> None:
+        try:
+            data, fds = wire.receive(self._sock, 1 << 18)
+            self._decoder.feed(data, fds)
+            while (found := self._decoder.pop()) is not None:
+                self._hear(found[0])
+        except BlockingIOError:
+            return
+        except (OSError, wire.BadFrame):
+            data = b""
+        if not data:
+            self.close()
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        if "re" in message:
+            answer = self._pending.get(message["re"])
+            if answer is not None and not answer.done():
+                answer.set_result(message)
+        elif message.get("event") == "exit":
+            self.exit = message["exit"]
+            self.done.set()
+        elif message.get("event") == "exec-exit":
+            future = self._exec_exits.get(message["req"])
+            if future is not None and not future.done():
+                future.set_result(message["exit"])
+        elif self._greeting is not None and not self._greeting.done():
+            self._greeting.set_result(message)
+        else:
+            self._early = message
+
+    async def hang_up(self) -> None:
+        """Say that nothing more will come, and wait until the other process has ended.
+
+        If cancelled, the other process still hears it.
+        """
+        if not self.closed:
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_WR)
+            await self.over.wait()
+
+    def close(self) -> None:
+        """Close; whoever waits hears ChannelClosed. Idempotent."""
+        if self.closed:
+            return
+        self._loop.remove_reader(self._sock)
+        self._loop.remove_writer(self._sock)
+        self._sock.close()
+        self._decoder.close()
+        self.done.set()
+        self.over.set()
+        if self.on_close is not None:
+            self.on_close()
+        backlog, self._backlog = self._backlog, []
+        for _, _, on_sent in backlog:
+            on_sent()
+        waiting = [*self._pending.values()]
+        if self._greeting is not None:
+            waiting.append(self._greeting)
+        for future in waiting:
+            if not future.done():
+                future.set_exception(ChannelClosed())
+                future.exception()  # one that nobody awaits any more is no error
+        for exec_exit in self._exec_exits.values():
+            if not exec_exit.done():
+                exec_exit.set_result(None)

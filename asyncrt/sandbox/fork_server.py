@@ -1,0 +1,131 @@
+"""The engine's fork server: started when first needed, restarted if killed, ended with its engine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from asyncrt.supervisor import wire
+
+_log = logging.getLogger("asyncrt.sandbox")
+
+_PACKAGES = str(Path(__file__).resolve().parents[2])
+_CODE = (
+    "import sys; sys.path.append(sys.argv[1]); "
+    "from asyncrt.supervisor.fork_server import main; main()"
+)
+_END_SECONDS = 5.0
+
+
+class ForkServer:
+    """A handle to at most one live fork server process. Belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self._requests: socket.socket | None = None
+        self._pid = 0
+        self._pidfd = -1
+        self._ended = asyncio.Event()
+
+    @property
+    def pid(self) -> int:
+        """Of the process, 0 while there is none."""
+        return self._pid
+
+    def connect(self, role: bytes) -> socket.socket:
+        """A non-blocking socket to a new process in that role, forked as soon as it comes to it.
+
+        Blocks only for the start of the fork server (a posix_spawn of under a millisecond), the
+        first time. Raises OSError when no process can be started.
+        """
+        ours, theirs = socket.socketpair()
+        try:
+            ours.setblocking(False)
+            try:
+                self._ask(role, theirs)
+            except (BrokenPipeError, ConnectionResetError):
+                _log.warning("the fork server (pid %d) is gone; starting another", self._pid)
+                self._replace()
+                self._ask(role, theirs)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return ours
+
+    def _ask(self, role: bytes, theirs: socket.socket) -> None:
+        if self._requests is None:
+            self._start()
+        assert self._requests is not None  # noqa: S101 - narrows the type
+        wire.send(self._requests, role, [theirs.fileno()])
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        try:
+            ours.setblocking(False)
+            self._pid = os.posix_spawn(
+                sys.executable,
+                [sys.executable, "-I", "-S", "-X", "utf8", "-c", _CODE, _PACKAGES],
+                {},
+                file_actions=[
+                    # First of all: where our own 0, 1, 2 are closed it may be one of these.
+                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3),
+                    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
+                    (os.POSIX_SPAWN_OPEN, 2, "/dev/null", os.O_WRONLY, 0),
+                ],
+                setsid=True,  # a Ctrl-C at our terminal isn't for it
+                setsigmask=[],
+                setsigdef=_ALL_SIGNALS,
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._requests = ours
+        self._pidfd = os.pidfd_open(self._pid)
+        self._ended.clear()
+        asyncio.get_running_loop().add_reader(self._pidfd, self._reap)
+
+    def _reap(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self._pidfd = -1
+        # Somebody else's reaper may have been first: that is no error of anybody's.
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self._pid, 0)
+        self._pid = 0
+        self._ended.set()
+
+    def _let_go(self) -> None:
+        if self._requests is not None:
+            self._requests.close()
+            self._requests = None
+
+    def _replace(self) -> None:
+        """Forget a fork server whose end of the socket is closed: it is ending or has ended."""
+        self._let_go()
+        if self._pidfd >= 0:
+            self._reap()
+
+    async def close(self) -> None:
+        """End the process; what it forked stays. If cancelled, it ends by itself soon after."""
+        self._let_go()
+        if self._pidfd < 0:
+            return
+        try:
+            async with asyncio.timeout(_END_SECONDS):
+                await self._ended.wait()
+        except TimeoutError:
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            await self._ended.wait()
+
+
+_ALL_SIGNALS = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}

@@ -1,0 +1,99 @@
+"""Asking for supervisors, one-shots and hook runners, and giving them up cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple
+
+from asyncrt._threads import finish
+from asyncrt.sandbox.channel import Channel, ChannelClosed
+from asyncrt.sandbox.fork_server import ForkServer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from asyncrt.launch.failure import FailureReport
+    from asyncrt.launch.plan import HookPlan
+
+# The fork server forks one at a time. A few under way keep it busy; more would only pile up
+# descriptors, and let a burst of creates hold the event loop for one long tick.
+_AT_ONCE = 8
+_GIVE_UP_SECONDS = 10.0
+
+ROLES = {"own": b"S", "caller": b"O"}
+
+
+class LaunchFailed(Exception):  # noqa: N818 - internal: create makes a StartFailed of it
+    """A step of the launch failed."""
+
+    def __init__(self, report: FailureReport) -> None:
+        super().__init__(report)
+        self.report = report
+
+
+class Launched(NamedTuple):
+    """An init at its gate: the identities of it and its launcher, and the launcher's channel."""
+
+    init: dict[str, Any]
+    launcher: dict[str, Any]
+    channel: Channel
+
+
+class Launcher:
+    """What an engine starts processes with. Belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self.server = ForkServer()
+        self.turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def launch(
+        self, supervision: str, message: dict[str, Any], fds: Sequence[int]
+    ) -> Launched:
+        """Launch an init; `fds` are the container's directory and three streams, still the caller's.
+
+        Raises LaunchFailed, ChannelClosed when the launcher was killed, OSError. If cancelled, or on
+        an error, everything that was started has ended when this returns.
+        """
+        channel = Channel(self.server.connect(ROLES[supervision]))
+        try:
+            await channel.send({"op": "launch", **message}, fds)
+            report = await channel.greeting()
+            if "failed" in report:
+                raise LaunchFailed(report["failed"])
+            return Launched(report["launched"]["init"], report["launched"]["launcher"], channel)
+        except BaseException:
+            await finish(self.abandon(channel))
+            raise
+
+    @staticmethod
+    async def abandon(channel: Channel) -> None:
+        """Give an unacknowledged launch up: wait, within bounds, until its processes have ended.
+
+        If cancelled, they end all the same.
+        """
+        try:
+            async with asyncio.timeout(_GIVE_UP_SECONDS):
+                await channel.hang_up()
+        except TimeoutError:
+            pass  # its record, which is there before it, lets gc and delete find it
+        finally:
+            channel.close()
+
+    async def run_hook(self, hook: HookPlan, state: str) -> str:
+        """Run a hook to its end; "" when it succeeded, else why not.
+
+        If cancelled, the hook's process group is killed before this returns.
+        """
+        channel = Channel(self.server.connect(b"H"))
+        try:
+            await channel.send({"hook": hook, "state": state})
+            return str((await channel.greeting())["why"])
+        except ChannelClosed:
+            return "its runner was killed"
+        finally:
+            await finish(self.abandon(channel))
+
+    async def close(self) -> None:
+        """End the fork server; what it forked stays. If cancelled, it ends by itself soon after."""
+        await self.server.close()
