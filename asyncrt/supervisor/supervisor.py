@@ -65,6 +65,7 @@ class Supervisor:
         self._creator = self._connect(creator)
         self._creator.keep = True  # who rolls back waits for the end of this process by it
         self._acknowledged = False
+        self._ready = False  # init stood at its gate, or the creator knows that it never will
         self._init = 0
         self._watch: socket.socket | None = None
         self._failure: Failure | None = None
@@ -120,6 +121,7 @@ class Supervisor:
             return
         if said.startswith(spawn.READY):
             self._creator.send({"launched": launching.identities(self._init)})
+            self._ready = True
             said = said[1:]
         if said.startswith(spawn.STARTED):
             self._started_at = clock.stamp()
@@ -129,6 +131,14 @@ class Supervisor:
             said = said[1:]
         if said.startswith(spawn.FAILED):
             self._failure = launching.failure_of(said)
+            self._report_failure()
+
+    def _report_failure(self) -> None:
+        """Before init stood at its gate a failure is the creator's to hear, later the starter's."""
+        if not self._ready:
+            self._ready = True
+            failure = self._failure or launching.failure_of(b"")
+            self._creator.send({"failed": failure.report()})
 
     def _expire(self) -> None:
         if self._status is None:
@@ -149,6 +159,7 @@ class Supervisor:
                 while self._watch is not None and self._readable(self._watch):
                     self._heard(0)  # what it said before its end decides the reason
                 self._status = status
+                self._report_failure()
                 self._compose()
                 self._reactor.after(_UNKILLABLE_SECONDS, self._give_up)
             else:
