@@ -1,0 +1,117 @@
+"""The command `asyncrt` itself: its global options and the table of its commands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from asyncrt.cli import control, ending, execute, lifecycle, options, run, show
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_ORDER: Sequence[click.Command] = (
+    run.run,
+    lifecycle.create,
+    lifecycle.start,
+    execute.exec_,
+    control.kill,
+    control.stop,
+    control.pause,
+    control.resume,
+    show.list_,
+    show.state,
+    show.ps,
+    ending.wait,
+    ending.delete,
+)
+
+
+class _App(click.Group):
+    """Lists its commands in the order of a container's life."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+        return list(self.commands)
+
+    def format_epilog(
+        self,
+        ctx: click.Context,  # noqa: ARG002  # click's signature
+        formatter: click.HelpFormatter,
+    ) -> None:
+        with formatter.section("Example"):
+            formatter.write("  asyncrt run hello -- echo hello\n")
+        formatter.write("\n'asyncrt COMMAND --help' tells more of each, with examples.\n")
+
+
+def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib import metadata
+
+    try:
+        version = metadata.version("asyncrt")
+    except metadata.PackageNotFoundError:
+        version = "(not installed, run from its source)"
+    click.echo(f"asyncrt {version}")
+    context.exit()
+
+
+@click.group(
+    cls=_App,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--root",
+    metavar="DIR",
+    help="Where containers are kept. Default: $ASYNCRT_ROOT, else /run/asyncrt for root, else "
+    "$XDG_RUNTIME_DIR/asyncrt, else asyncrt-UID in the temporary directory.",
+)
+@click.option(
+    "--platform",
+    type=click.Choice(["auto", "host"]),
+    default="auto",
+    show_default=True,
+    help="How containers are made: host is a plain process without isolation.",
+)
+@click.option("--log", metavar="FILE", help="Append log records to this file.")
+@click.option(
+    "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True
+)
+@click.option("--debug", is_flag=True, help="Log every step; show the traceback of an error.")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
+@click.pass_context
+def app(
+    context: click.Context,
+    root: str | None,
+    platform: str,
+    log: str | None,
+    log_format: str,
+    debug: bool,
+) -> int:
+    """Run and manage containers without a daemon.
+
+    Any number of asyncrt processes may work on one root directory at the same time. A container's
+    ID may be abbreviated wherever one is asked for that exists.
+    """
+    given = options.of(context)
+    given.root = root
+    given.platform = platform
+    given.log = log
+    given.log_format = log_format
+    given.debug = debug
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+    return 0
+
+
+for _command in _ORDER:
+    app.add_command(_command)

@@ -1,0 +1,52 @@
+"""The same thing done to several containers: one failure is told and doesn't stop the others."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from asyncrt.cli import errors
+from asyncrt.cli.progress import Progress
+from asyncrt.errors import AsyncrtError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+AT_ONCE = 64  # each holds a few descriptors, and a shell's limit is often 1024
+
+
+async def for_each(
+    ids: Sequence[str],
+    act: Callable[[str], Awaitable[object]],
+    *,
+    doing: str,
+    at_once: int = AT_ONCE,
+    debug: bool = False,
+) -> int:
+    """Do `act` to every id, several at once; the exit status. An id given twice counts once.
+
+    If cancelled, so is what is under way.
+    """
+    names = list(dict.fromkeys(ids))
+    room = asyncio.Semaphore(at_once)
+    status = 0
+
+    async def one(name: str, progress: Progress) -> None:
+        nonlocal status
+        async with room:
+            try:
+                await act(name)
+            except (AsyncrtError, OSError, errors.CommandFailedError) as error:
+                with progress.hidden():
+                    status = errors.report(error, debug=debug)
+        progress.advance()
+
+    what = f"{doing} {names[0]}" if len(names) == 1 else f"{doing} {len(names)} containers"
+    async with Progress(what, total=len(names)) as progress:
+        if len(names) == 1:
+            await one(names[0], progress)
+        else:
+            async with asyncio.TaskGroup() as group:
+                for name in names:
+                    group.create_task(one(name, progress))
+    return status

@@ -1,0 +1,81 @@
+"""wait and delete: the end of containers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from asyncrt.cli import options, output, session
+from asyncrt.cli import parameters as p
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from asyncrt.engine import Engine
+
+_WAITERS = 100_000  # no bound: waiting for some would else depend on the end of others
+
+
+@click.command(
+    cls=p.Command, examples=["asyncrt wait web", "asyncrt wait --format json web db cache"]
+)
+@p.IDS
+@p.formats("text", "json")
+@click.pass_context
+def wait(context: click.Context, ids: Sequence[str], format_: str) -> int:
+    """Wait until containers have stopped, and print how they ended.
+
+    Prints the exit status alone for one container, a line `ID STATUS` each for several, as they
+    end: the program's own status, 128 + the signal that killed it, or 255 if that is unknown. As
+    JSON it prints an object a line with id, status_code, exit_code, signal, reason and times.
+    """
+
+    async def work(engine: Engine) -> int:
+        from asyncrt.cli import batch
+
+        several = len(set(ids)) > 1
+
+        async def one(name: str) -> None:
+            container = await engine.load(name)
+            result = await container.wait()
+            if format_ == "json":
+                document = {"id": container.id, **output.exit_document(result)}
+                output.write_json(document, indent=None)
+            elif several:
+                output.write(f"{container.id} {result.status_code}\n")
+            else:
+                output.write(f"{result.status_code}\n")
+
+        debug = options.of(context).debug
+        return await batch.for_each(ids, one, doing="waiting for", at_once=_WAITERS, debug=debug)
+
+    return session.run(context, work)
+
+
+@click.command(
+    cls=p.Command,
+    examples=["asyncrt delete web", "asyncrt delete --force web db"],
+)
+@p.IDS
+@click.option(
+    "-f", "--force", is_flag=True, help="Stop it first if need be; one that isn't there is fine."
+)
+@click.pass_context
+def delete(context: click.Context, ids: Sequence[str], force: bool) -> int:
+    """Delete containers that have stopped.
+
+    With --force those of any status, and those whose record is broken, are deleted too. Several are
+    deleted at once; one that can't be is told, and the others are deleted all the same.
+    """
+
+    async def work(engine: Engine) -> int:
+        from asyncrt.cli import batch
+
+        async def one(name: str) -> None:
+            await engine.delete(name, force=force)
+
+        debug = options.of(context).debug
+        return await batch.for_each(ids, one, doing="deleting", debug=debug)
+
+    return session.run(context, work)

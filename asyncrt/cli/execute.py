@@ -1,0 +1,101 @@
+"""exec: one more process in a container."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from asyncrt.cli import parameters as p
+from asyncrt.cli import session
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from asyncrt.cli.signals import Signals
+    from asyncrt.engine import Engine
+
+
+@click.command(
+    "exec",
+    cls=p.NeedsProgramCommand,
+    examples=[
+        "asyncrt exec web -- ps -ef",
+        "asyncrt exec web --deadline 5 --user nobody -- sh -c 'id; pwd'",
+    ],
+)
+@p.ID
+@p.DETACH
+@p.ENV
+@p.CWD
+@p.USER
+@p.DEADLINE
+@click.option("--ignore-paused", is_flag=True, help="Run it even if the container is paused.")
+@p.PID_FILE
+@click.pass_context
+def exec_(
+    context: click.Context,
+    id: str,
+    program: Sequence[str],
+    detach: bool,
+    env: Sequence[tuple[str, str]],
+    cwd: str | None,
+    user: str | None,
+    deadline: float | None,
+    ignore_paused: bool,
+    pid_file: str | None,
+) -> int:
+    """Run a program in a container, beside what runs there.
+
+    Exits with the program's status: its own, 128 + the signal that killed it, or 255 if that is
+    unknown. Signals are passed on to the program. With --detach the command returns once the
+    program runs; its standard input is /dev/null then.
+    """
+
+    async def work(engine: Engine, signals: Signals) -> int:
+        import asyncio
+
+        from asyncrt import DEVNULL, INHERIT
+        from asyncrt.cli import attached
+        from asyncrt.cli import pid_file as pid_files
+
+        pid_files.check(pid_file)
+        if not detach:
+            signals.hold()
+        container = await engine.load(id)
+        process = await container.exec(
+            program,
+            env=dict(env) if env else None,
+            cwd=cwd,
+            user=user,
+            stdin=DEVNULL if detach else INHERIT,
+            stdout=INHERIT,
+            stderr=INHERIT,
+            deadline_seconds=deadline,
+            ignore_paused=ignore_paused,
+        )
+        writing: asyncio.Task[None] | None = None
+        done = False
+        try:
+            if pid_file is not None:
+                writing = asyncio.create_task(pid_files.write(pid_file, process.pid))
+            if detach:
+                if writing is not None:
+                    await writing
+                done = True
+                return 0
+            signals.forward(process.kill)
+            result = await attached.until_end(process.wait(), writing)
+            done = True
+        finally:
+            if not done:
+                await process.kill("KILL")
+                if writing is not None:
+                    writing.cancel()
+        if writing is not None:
+            signals.interrupt()  # nobody may ever read a FIFO
+            await writing
+        attached.tell_reason(program[0], result)
+        return result.status_code
+
+    return session.run_attached(context, work)

@@ -1,0 +1,178 @@
+"""What the command line is made of: commands with examples, a program after `--`, typed values."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+PROGRAM = "program"
+
+
+class Command(click.Command):
+    """A command whose help ends with examples."""
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
+        kwargs.setdefault("no_args_is_help", False)
+        super().__init__(*args, **kwargs)
+        self.examples = tuple(examples)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples, each on a line as it would be typed."""
+        super().format_epilog(ctx, formatter)
+        if self.examples:
+            with formatter.section("Example" if len(self.examples) == 1 else "Examples"):
+                for each in self.examples:
+                    formatter.write(f"{'':{formatter.current_indent}}{each}\n")
+
+
+class ProgramCommand(Command):
+    """A command that ends in a program with its arguments: `[OPTIONS] ID [OPTIONS] -- CMD ARGS...`.
+
+    All from the program on belongs to the program and is passed untouched, whatever it looks like:
+    an engine once dropped every argument of an exec that contained "detach". Without `--` the
+    program begins right after the id, and options go before that. The callback gets the program as
+    `program`, a tuple, empty if there was none.
+    """
+
+    program_usage = "[-- CMD [ARGS]...]"
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """The usage line, with the program at its end."""
+        return [*super().collect_usage_pieces(ctx), self.program_usage]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take the program off the end; the rest is for click."""
+        before, program = split_program(self.params, args)
+        rest = super().parse_args(ctx, before)
+        ctx.params[PROGRAM] = program
+        return rest
+
+
+class NeedsProgramCommand(ProgramCommand):
+    """A command that makes no sense without a program."""
+
+    program_usage = "-- CMD [ARGS]..."
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As its parent; a usage error without a program."""
+        rest = super().parse_args(ctx, args)
+        if not ctx.params[PROGRAM]:
+            raise click.UsageError("missing program: write -- CMD [ARGS]... at the end", ctx=ctx)
+        return rest
+
+
+def split_program(
+    params: Sequence[click.Parameter], args: Sequence[str]
+) -> tuple[list[str], tuple[str, ...]]:
+    """The arguments up to the program, and the program with its own."""
+    takes_value = {
+        name: isinstance(each, click.Option) and not each.is_flag
+        for each in params
+        for name in (*each.opts, *each.secondary_opts)
+    }
+    seen_id = False
+    index = 0
+    while index < len(args):
+        each = args[index]
+        if each == "--":
+            return list(args[:index]), tuple(args[index + 1 :])
+        if each.startswith("-") and len(each) > 1:
+            index += 2 if _wants_next(each, takes_value) else 1
+        elif seen_id:
+            return list(args[:index]), tuple(args[index:])
+        else:
+            seen_id = True
+            index += 1
+    return list(args), ()
+
+
+def _wants_next(option: str, takes_value: dict[str, bool]) -> bool:
+    """Whether the option's value is the next argument."""
+    if option.startswith("--"):
+        return takes_value.get(option, False)
+    for position, letter in enumerate(option[1:], start=1):
+        if takes_value.get(f"-{letter}", False):
+            return position == len(option) - 1
+    return False
+
+
+class _Seconds(click.ParamType[float]):
+    name = "SECONDS"
+
+    def __init__(self, *, zero: bool) -> None:
+        self._zero = zero
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = math.nan
+        if not math.isfinite(seconds) or seconds < 0 or (seconds == 0 and not self._zero):
+            least = "0 or more" if self._zero else "more than 0"
+            self.fail(f"{value!r} is no number of seconds, {least}", param, ctx)
+        return seconds
+
+
+class _Variable(click.ParamType[tuple[str, str]]):
+    name = "NAME=VALUE"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value[0], value[1]
+        name, equals, rest = str(value).partition("=")
+        if not name or not equals:
+            self.fail(f"{value!r} isn't NAME=VALUE", param, ctx)
+        return name, rest
+
+
+ID = click.argument("id", metavar="ID")
+IDS = click.argument("ids", metavar="ID...", nargs=-1, required=True)
+ENV = click.option(
+    "-e",
+    "--env",
+    type=_Variable(),
+    multiple=True,
+    help="A variable of the program's environment; may be repeated. Nothing is inherited.",
+)
+CWD = click.option("--cwd", metavar="DIR", help="The program's working directory.")
+USER = click.option(
+    "-u", "--user", metavar="USER", help="Who runs the program: UID, NAME, UID:GID or NAME:GROUP."
+)
+PID_FILE = click.option(
+    "--pid-file",
+    metavar="FILE",
+    help="Write the process's pid here, last of all and whole (in place if it is a FIFO).",
+)
+DEADLINE = click.option(
+    "--deadline",
+    type=_Seconds(zero=False),
+    help="Kill it, with all it started, when it has run for that long.",
+)
+GRACE = click.option(
+    "-t",
+    "--grace",
+    type=_Seconds(zero=True),
+    default=10.0,
+    show_default=True,
+    help="How long TERM has to work before KILL.",
+)
+BUNDLE = click.option(
+    "-b", "--bundle", metavar="DIR", help="An OCI bundle: a directory with config.json."
+)
+DETACH = click.option("-d", "--detach", is_flag=True, help="Return once the program runs.")
+
+
+def formats(*names: str) -> Callable[[Any], Any]:
+    """The option --format with the first name as its default."""
+    return click.option(
+        "-f", "--format", "format_", type=click.Choice(names), default=names[0], show_default=True
+    )

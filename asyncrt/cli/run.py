@@ -1,0 +1,75 @@
+"""run: create, start, wait and destroy in one; or create and start, and leave it running."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from asyncrt.cli import parameters as p
+from asyncrt.cli import session
+from asyncrt.cli.workload import Workload
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from asyncrt.cli.signals import Signals
+    from asyncrt.engine import Engine
+
+
+@click.command(
+    cls=p.ProgramCommand,
+    examples=[
+        "asyncrt run hello -- echo hello",
+        "asyncrt run --detach --bundle ./web web",
+        "asyncrt run job --deadline 60 -e LANG=C.UTF-8 --cwd /srv -- ./report --all",
+    ],
+)
+@p.ID
+@p.BUNDLE
+@p.DETACH
+@click.option("--keep", is_flag=True, help="Don't delete the container when it has ended.")
+@p.ENV
+@p.CWD
+@p.USER
+@p.DEADLINE
+@p.PID_FILE
+@click.pass_context
+def run(
+    context: click.Context,
+    id: str,
+    program: Sequence[str],
+    bundle: str | None,
+    detach: bool,
+    keep: bool,
+    env: Sequence[tuple[str, str]],
+    cwd: str | None,
+    user: str | None,
+    deadline: float | None,
+    pid_file: str | None,
+) -> int:
+    """Create a container, start it, and wait for its end.
+
+    Exits with the program's status: its own, 128 + the signal that killed it, or 255 if that is
+    unknown. Signals are passed on to the program, a second Ctrl-C like the first; what comes before
+    it runs reaches it right after its start, unless a second one gives the start up. Its end
+    deletes the container, unless --keep is given.
+
+    With --detach the command returns once the program runs, and the container stays until
+    'asyncrt delete'. Its standard input is /dev/null then.
+    """
+    workload = Workload(program, bundle=bundle, env=env, cwd=cwd, user=user)
+    if detach and keep:
+        raise click.UsageError("--keep is for an attached run; a detached one is always kept")
+
+    async def work(engine: Engine, signals: Signals) -> int:
+        from asyncrt.cli import attached
+        from asyncrt.cli import pid_file as pid_files
+
+        pid_files.check(pid_file)
+        wanted = attached.Wanted(id, workload, deadline, pid_file)
+        if detach:
+            return await attached.run_detached(engine, wanted)
+        return await attached.run_attached(engine, signals, wanted, keep=keep)
+
+    return session.run_attached(context, work)

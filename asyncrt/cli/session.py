@@ -1,0 +1,50 @@
+"""One command, one event loop, one engine: run a piece of work between signals and errors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from asyncrt.cli import logs, options
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    import click
+
+    from asyncrt.cli.signals import Signals
+    from asyncrt.engine import Engine
+
+    Work = Callable[[Engine], Awaitable[int]]
+    AttachedWork = Callable[[Engine, Signals], Awaitable[int]]
+
+
+def run(context: click.Context, work: Work) -> int:
+    """The exit status of `work`, run with the engine that the global options ask for."""
+    return run_attached(context, lambda engine, _: work(engine))
+
+
+def run_attached(context: click.Context, work: AttachedWork) -> int:
+    """As run, for work that decides for itself what becomes of signals."""
+    import asyncio
+
+    given = options.of(context)
+    logs.set_up(given)
+    return asyncio.run(_run(given, work))
+
+
+async def _run(given: options.Options, work: AttachedWork) -> int:
+    import asyncio
+
+    from asyncrt.cli.signals import Signals
+    from asyncrt.engine import Engine
+
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101  # asyncio.run made it
+    with Signals(task) as signals:
+        try:
+            async with Engine(given.root, platform=given.platform) as engine:
+                return await work(engine, signals)
+        except asyncio.CancelledError:
+            if signals.interrupted_by is None:
+                raise
+            return 128 + signals.interrupted_by

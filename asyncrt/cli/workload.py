@@ -1,0 +1,58 @@
+"""What a container is to run, from the command line: a bundle, or a program with a few options."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from asyncrt.oci import Spec
+
+
+class Workload:
+    """A bundle's path or a program, checked for options that belong to the other."""
+
+    def __init__(
+        self,
+        program: Sequence[str],
+        *,
+        bundle: str | None,
+        env: Sequence[tuple[str, str]],
+        cwd: str | None,
+        user: str | None,
+    ) -> None:
+        if program and bundle is not None:
+            raise click.UsageError("give either --bundle or a program, not both")
+        if not program:
+            given = [("--env", env), ("--cwd", cwd), ("--user", user)]
+            for name, value in given:
+                if value:
+                    raise click.UsageError(
+                        f"{name} is for a program; a bundle says it in config.json"
+                    )
+        self.program = tuple(program)
+        self.bundle = None if program else (bundle if bundle is not None else ".")
+        self._env = dict(env)
+        self._cwd = cwd
+        self._user = user
+
+    async def spec(self) -> Spec | None:
+        """The spec of a program; None for a bundle, which the engine reads itself.
+
+        If cancelled, nothing has happened.
+        """
+        if not self.program:
+            return None
+        from asyncrt.oci import Spec
+
+        if self._user is None:
+            return self._command(Spec)
+        from asyncrt._threads import run_blocking
+
+        return await run_blocking(self._command, Spec)  # names may be looked up over a network
+
+    def _command(self, kind: type[Spec]) -> Spec:
+        return kind.command(self.program, env=self._env, cwd=self._cwd or "/", user=self._user)
