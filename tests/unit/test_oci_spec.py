@@ -199,6 +199,18 @@ def test_a_uid_without_an_entry_never_gets_group_0_by_default(
         resolved(4242)
 
 
+def test_root_that_names_itself_has_the_groups_of_its_entry(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Accounts(monkeypatch)
+    assert resolved("root") == (0, 0, (7, 50))
+    assert resolved(0) == (0, 0, ())
+
+
+def test_a_truth_value_is_no_uid() -> None:
+    assert refused(["a"], user=False)[1].startswith("expected a uid or a string")
+
+
 @pytest.mark.parametrize("own", [33, "33", "web"], ids=repr)
 def test_an_unprivileged_process_that_names_itself_stays_as_it_is(
     monkeypatch: pytest.MonkeyPatch, own: int | str

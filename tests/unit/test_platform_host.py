@@ -332,6 +332,13 @@ def test_an_unprivileged_process_may_ask_for_nobody_else(monkeypatch: pytest.Mon
     assert identity(1000, 1000, 28).refused == ["process.user.additionalGids"]
 
 
+def test_ids_that_are_only_effective_are_made_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    Credentials(monkeypatch)
+    monkeypatch.setattr(os, "getresuid", lambda: (1000, 1001, 1000))
+    monkeypatch.setattr(os, "getresgid", lambda: (1000, 1001, 1000))
+    assert identity(1001, 1001) == (1001, 1001, None, [])
+
+
 def test_root_drops_the_groups_it_has_and_takes_those_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
