@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import asyncrt
 from tests.helpers import readme
 from tests.helpers.processes import REPOSITORY
 
@@ -44,12 +45,21 @@ _SILENCING = re.compile(r"(?:noqa|type:\s*ignore)\b(?::[ A-Z0-9,]+\b|\[[a-z, -]+
 _CODES = re.compile(r"noqa: [A-Z]+\d+(, ?[A-Z]+\d+)*|type: ignore\[[a-z, -]+\]")
 
 
+def _comments(path: Path) -> Iterator[tuple[int, str]]:
+    with tokenize.open(path) as file:
+        for token in tokenize.generate_tokens(file.readline):
+            if token.type == tokenize.COMMENT:
+                yield token.start[0], token.string
+
+
 def test_every_ignored_lint_and_type_error_names_its_code_and_its_reason() -> None:
-    for path in _python_files():
-        with tokenize.open(path) as file:
-            for token in tokenize.generate_tokens(file.readline):
-                if token.type == tokenize.COMMENT and (missing := _unexplained(token.string)):
-                    pytest.fail(f"{path.relative_to(_ROOT)}:{token.start[0]}: {missing}?")
+    unexplained = [
+        f"{path.relative_to(_ROOT)}:{number}: {missing}?"
+        for path in _python_files()
+        for number, comment in _comments(path)
+        if (missing := _unexplained(comment))
+    ]
+    assert unexplained == []
 
 
 @pytest.mark.parametrize(
@@ -113,8 +123,9 @@ def test_the_package_says_that_it_is_typed() -> None:
     assert (_ROOT / "asyncrt" / "py.typed").exists()
 
 
-def test_the_changelog_knows_the_version() -> None:
+def test_package_project_and_changelog_agree_on_the_version() -> None:
     version = _PROJECT["project"]["version"]
+    assert version == asyncrt.__version__
     changelog = (_ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert re.search(rf"^## {re.escape(version)}\b", changelog, re.MULTILINE)
 
