@@ -38,6 +38,7 @@ _Ts = TypeVarTuple("_Ts")
 _T = TypeVar("_T")
 
 _MODE = 0o640
+_SWEEP_SECONDS = 1.0
 
 
 class StateFile:
@@ -227,16 +228,15 @@ class StateFile:
             self.unlock()
 
     async def _sweep(self) -> None:
-        # Whoever holds the lock answers for the files, so what is locked by another isn't ours to
-        # remove. Each who gives up passes here after letting go: the last one finds it free.
         if self._lock is None:
-            lock = self._file_lock(create=False)
+            # A waiter that gave up may have made the lock files anew, in its thread, after a holder
+            # took them away. Without a record nobody holds the lock for more than an instant.
+            if await self._run(exists, self.root, self.id):
+                return
             try:
-                if not lock.try_acquire():
-                    return
+                await self._acquire(create=True, timeout=_SWEEP_SECONDS)
             except OSError:
                 return
-            self._lock = lock
         with contextlib.suppress(OSError):
             await self._run(self._remove_if_vacant)
 
