@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -13,7 +15,6 @@ import asyncrt
 from asyncrt import _paths, _procid
 from asyncrt.sandbox import unix
 from asyncrt.state import Record, read_record
-from asyncrt.supervisor import wire
 from tests.helpers.processes import until, wait_gone
 
 if TYPE_CHECKING:
@@ -167,26 +168,31 @@ class Fifo:
         return found
 
 
+def frame(message: object) -> bytes:
+    """One message as it goes over a control socket: its length, then its JSON."""
+    payload = json.dumps(message).encode()
+    return len(payload).to_bytes(4, "big") + payload
+
+
 class Client:
     """Talks to a supervisor byte by byte, as no client of ours would."""
 
     def __init__(self, directory: str, name: str = _paths.CONTROL) -> None:
         self.sock: socket.socket = unix.connect(directory, name)
         self.sock.settimeout(SECONDS)
-        self._decoder = wire.Decoder()
+        self._unread = b""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._decoder.close()
         self.sock.close()
 
     def send(self, message: dict[str, object], fds: Sequence[int] = ()) -> None:
         """One well-formed frame."""
-        if fds:
-            message = {"fds": len(fds), **message}
-        wire.send(self.sock, wire.encode(message), fds)
+        whole = frame({"v": 1, "fds": len(fds), **message})
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        assert self.sock.sendmsg([whole], rights) == len(whole)
 
     def raw(self, data: bytes) -> None:
         """Any bytes; a supervisor that has hung up already is fine."""
@@ -202,17 +208,24 @@ class Client:
 
     def receive(self) -> dict[str, Any] | None:
         """The next message, or None when the supervisor hung up."""
-        while True:
-            found = self._decoder.pop()
-            if found is not None:
-                return found[0]
+        size = self._take(4)
+        payload = self._take(int.from_bytes(size, "big")) if size is not None else None
+        if payload is None:
+            return None
+        message: dict[str, Any] = json.loads(payload)
+        return message
+
+    def _take(self, size: int) -> bytes | None:
+        while len(self._unread) < size:
             try:
-                data, fds = wire.receive(self.sock)
+                data = self.sock.recv(65536)
             except ConnectionResetError:
                 return None
             if not data:
                 return None
-            self._decoder.feed(data, fds)
+            self._unread += data
+        taken, self._unread = self._unread[:size], self._unread[size:]
+        return taken
 
     def hung_up(self) -> bool:
         """Whether the supervisor hangs up, whatever it says before."""
