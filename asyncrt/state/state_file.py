@@ -38,7 +38,7 @@ _Ts = TypeVarTuple("_Ts")
 _T = TypeVar("_T")
 
 _MODE = 0o640
-_SWEEP_SECONDS = 1.0
+_SWEEP_SECONDS = 0.1
 
 
 class StateFile:
@@ -113,7 +113,7 @@ class StateFile:
             await self._acquire(create=True, timeout=timeout)
             record = await self._run(self._enter_new, allow)
         except BaseException as error:
-            await self._give_back()
+            await self._give_back(patience=timeout)
             if isinstance(error, FileNotFoundError):
                 raise _storage_failed(self.root, error) from error
             raise
@@ -220,21 +220,23 @@ class StateFile:
             self._locks[create] = lock
         return lock
 
-    async def _give_back(self) -> None:
+    async def _give_back(self, *, patience: float | None = 0) -> None:
         """Release the lock, if held; leave no lock file of an id that has no container."""
         try:
-            await finish(self._sweep())
+            await finish(self._sweep(patience))
         finally:
             self.unlock()
 
-    async def _sweep(self) -> None:
+    async def _sweep(self, patience: float | None) -> None:
         if self._lock is None:
             # A waiter that gave up may have made the lock files anew, in its thread, after a holder
-            # took them away. Without a record nobody holds the lock for more than an instant.
+            # took them away; that thread ends in an instant. Whoever else holds the lock for longer
+            # answers for the files.
+            seconds = _SWEEP_SECONDS if patience is None else min(patience, _SWEEP_SECONDS)
             if await self._run(exists, self.root, self.id):
                 return
             try:
-                await self._acquire(create=True, timeout=_SWEEP_SECONDS)
+                await self._acquire(create=True, timeout=seconds)
             except OSError:
                 return
         with contextlib.suppress(OSError):
