@@ -156,6 +156,26 @@ def resolve(plan: ProcessPlan) -> None:
 _MISSING = (errno.ENOENT, errno.ENOTDIR)
 
 
+def rehearse() -> None:
+    """Run what a launch will run, without effect: see asyncrt.launch.spawn."""
+    idle: ProcessPlan = {
+        "args": ["true"],
+        "env": [f"PATH={_DEFAULT_PATH}"],
+        "cwd": os.getcwd(),
+        "uid": None,
+        "gid": None,
+        "groups": None,
+        "umask": None,
+        "rlimits": [],
+        "no_new_privs": False,
+        "oom_score_adj": None,
+    }
+    umask = os.umask(0o077)
+    prepare(idle, umask)
+    _candidates(idle)
+    dict(pair.split("=", 1) for pair in idle["env"])
+
+
 def execute(plan: ProcessPlan) -> None:
     """Execute the program. Returns never; raises Failure saying why no candidate could be.
 

@@ -1,6 +1,9 @@
 """Fork a planned process: init, which waits at its gate, or one exec'd beside it.
 
 Standard library only, and single-threaded where it runs (fork server, supervisor, one-shot).
+
+Init is forked before anybody wants it and told what to become later, over its watch socket: the
+fork, and the page faults of a fresh child's first steps, are then done while nobody waits for them.
 """
 
 from __future__ import annotations
@@ -12,17 +15,17 @@ import os
 import socket
 
 from asyncrt import _libc, _paths
+from asyncrt.launch import frames, process
 from asyncrt.launch import gate as gates
 from asyncrt.launch import hook as hooks
-from asyncrt.launch import process
 from asyncrt.launch.failure import Failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
-    from asyncrt.launch.plan import HookPlan, ProcessPlan
+    from asyncrt.launch.plan import ProcessPlan
 
 # What init says on its watch socket, one byte each; FAILED is followed by the failure as JSON.
 READY = b"R"
@@ -30,82 +33,93 @@ STARTED = b"G"
 FAILED = b"F"
 
 
-class InitOptions:
-    """What init needs beyond its process plan."""
+class Spare:
+    """An init that doesn't know yet what it will be: its pid and our end of its watch socket.
 
-    __slots__ = ("early", "hooks", "state", "umask")
-
-    def __init__(
-        self, *, umask: int, hooks: Sequence[HookPlan] = (), state: bytes = b"", early: bool = False
-    ) -> None:
-        self.umask = umask
-        self.hooks = hooks  # startContainer, run right before the program
-        self.state = state  # the OCI state for them
-        self.early = early  # resolve the program before the gate, so that create fails
-
-
-def init(
-    plan: ProcessPlan, streams: Sequence[int], gate: socket.socket, options: InitOptions
-) -> tuple[int, socket.socket]:
-    """Fork init; returns its pid and our end of its watch socket.
-
-    Init says READY there once it waits at its gate, STARTED right before it executes its program
+    It says READY there once it waits at its gate, STARTED right before it executes its program
     (then the socket closes), or FAILED. It exits when our end closes before the gate was opened.
     """
+
+    __slots__ = ("pid", "watch")
+
+    def __init__(self, pid: int, watch: socket.socket) -> None:
+        self.pid = pid
+        self.watch = watch
+
+
+def spare_init() -> Spare:
+    """Fork an init for later."""
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
-        _as_init(plan, streams, gate, theirs, options)
+        _as_init(theirs)
     theirs.close()
-    return pid, ours
+    return Spare(pid, ours)
 
 
-def _as_init(
-    plan: ProcessPlan,
-    streams: Sequence[int],
-    gate: socket.socket,
-    watch: socket.socket,
-    options: InitOptions,
-) -> NoReturn:
+def give_orders(
+    spare: Spare, orders: dict[str, Any], streams: Sequence[int], gate: socket.socket
+) -> None:
+    """Tell the spare init what to become; the descriptors stay the caller's.
+
+    `orders`: plan, umask (where the plan has none), hooks (startContainer), state (for them), early
+    (resolve the program before the gate, so that create fails and not start).
+    """
+    frame = memoryview(frames.encode({**orders, "fds": 4}))
+    sent = frames.send(spare.watch, frame, [gate.fileno(), *streams])
+    while sent < len(frame):
+        sent += frames.send(spare.watch, frame[sent:])
+
+
+def _as_init(watch: socket.socket) -> NoReturn:
     code = 127
     client = None
     try:
         try:
-            _enter_new_process(streams, keep=(gate.fileno(), watch.fileno()))
+            os.setsid()
+            process.fresh_signals()
+            process.close_all_but((watch.fileno(),))
             _libc.set_name(_paths.GATE_COMM)
-            process.prepare(plan, options.umask)
-            if options.early:
-                process.resolve(plan)
+            _rehearse()
+            orders, fds = frames.receive_message(watch)
+            gate = socket.socket(fileno=fds[0])
+            process.take_streams(fds[1:])
+            for fd in fds[1:]:
+                os.close(fd)
+            process.prepare(orders["plan"], orders["umask"])
+            if orders["early"]:
+                process.resolve(orders["plan"])
             watch.send(READY)
             client = gates.wait_for_go(gate, watch)
-            _run_hooks(options)
+            _run_hooks(orders)
             with contextlib.suppress(OSError):
                 watch.send(STARTED, socket.MSG_NOSIGNAL)
             gates.announce(client)
-            process.execute(plan)
+            process.execute(orders["plan"])
         except Failure as failure:
             if client is not None:
                 gates.refuse(client, failure)
             with contextlib.suppress(OSError):
                 watch.send(FAILED + json.dumps(failure.report()).encode(), socket.MSG_NOSIGNAL)
-    except gates.SupervisorGone:
+    except (gates.SupervisorGone, EOFError):
         code = 125
     finally:
         os._exit(code)
 
 
-def _run_hooks(options: InitOptions) -> None:
-    for hook in options.hooks:
-        why = hooks.run(hook, options.state)
+def _rehearse() -> None:
+    """Touch what the real steps will touch, while nobody waits: first touches after a fork cost."""
+    decoder = frames.Decoder()
+    decoder.feed(frames.encode({"plan": {"args": ["true"], "env": ["PATH=/bin"]}, "fds": 0}), [])
+    decoder.pop()
+    process.rehearse()
+
+
+def _run_hooks(orders: dict[str, Any]) -> None:
+    for hook in orders["hooks"]:
+        why = hooks.run(hook, orders["state"].encode())
         if why:
             raise Failure("startContainer hook", hook["path"], errno.ECANCELED, hook=why)
-
-
-def _enter_new_process(streams: Sequence[int], keep: Sequence[int]) -> None:
-    os.setsid()
-    process.fresh_signals()
-    process.take_streams(streams)
-    process.close_all_but(keep)
 
 
 def beside(plan: ProcessPlan, streams: Sequence[int], umask: int) -> tuple[int, int]:
@@ -118,7 +132,10 @@ def beside(plan: ProcessPlan, streams: Sequence[int], umask: int) -> tuple[int, 
     if pid == 0:
         try:
             try:
-                _enter_new_process(streams, keep=(theirs,))
+                os.setsid()
+                process.fresh_signals()
+                process.take_streams(streams)
+                process.close_all_but((theirs,))
                 process.prepare(plan, umask)
                 process.execute(plan)
             except Failure as failure:

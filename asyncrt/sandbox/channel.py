@@ -10,7 +10,7 @@ import contextlib
 import socket
 from typing import TYPE_CHECKING
 
-from asyncrt.supervisor import wire
+from asyncrt.launch import frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ class Channel:
         """Take over a non-blocking connected socket."""
         self._sock = sock
         self._loop = asyncio.get_running_loop()
-        self._decoder = wire.Decoder()
+        self._decoder = frames.Decoder()
         self._backlog: list[tuple[bytes, Sequence[int], Callable[[], None]]] = []
         self._requests = 0
         self._pending: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -80,7 +80,7 @@ class Channel:
             raise ChannelClosed
         if fds:
             message = {**message, "fds": len(fds)}
-        frame = wire.encode(message)
+        frame = frames.encode(message)
         if not self._backlog:
             frame, fds = self._push(frame, fds)
             if not frame:
@@ -105,7 +105,7 @@ class Channel:
         """Send a small message now or, if the socket is full or closed, not at all."""
         if not self.closed and not self._backlog:
             with contextlib.suppress(ChannelClosed):
-                frame, _ = self._push(wire.encode(message), ())
+                frame, _ = self._push(frames.encode(message), ())
                 if frame:
                     self._backlog.append((frame, (), lambda: None))
                     self._loop.add_writer(self._sock, self._writable)
@@ -113,7 +113,7 @@ class Channel:
     def _push(self, frame: bytes, fds: Sequence[int]) -> tuple[bytes, Sequence[int]]:
         """What is left of the frame and the descriptors after one try."""
         try:
-            count = wire.send(self._sock, frame, fds)
+            count = frames.send(self._sock, frame, fds)
         except BlockingIOError:
             return frame, fds
         except OSError as error:
@@ -171,13 +171,13 @@ class Channel:
 
     def _readable(self) -> None:
         try:
-            data, fds = wire.receive(self._sock, 1 << 18)
+            data, fds = frames.receive(self._sock, 1 << 18)
             self._decoder.feed(data, fds)
             while (found := self._decoder.pop()) is not None:
                 self._hear(found[0])
         except BlockingIOError:
             return
-        except (OSError, wire.BadFrame):
+        except (OSError, frames.BadFrame):
             data = b""
         if not data:
             self.close()

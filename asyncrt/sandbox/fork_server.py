@@ -11,7 +11,7 @@ import socket
 import sys
 from pathlib import Path
 
-from asyncrt.supervisor import wire
+from asyncrt.launch import frames
 
 _log = logging.getLogger("asyncrt.sandbox")
 
@@ -63,7 +63,7 @@ class ForkServer:
         if self._requests is None:
             self._start()
         assert self._requests is not None  # noqa: S101 - narrows the type
-        wire.send(self._requests, role, [theirs.fileno()])
+        frames.send(self._requests, role, [theirs.fileno()])
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()

@@ -5,22 +5,24 @@ from __future__ import annotations
 import os
 
 from asyncrt import _libc
+from asyncrt.launch import frames
 from asyncrt.launch import hook as hooks
-from asyncrt.supervisor import wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
 
+    from asyncrt.launch.spawn import Spare
 
-def main(peer: socket.socket, umask: int) -> None:
+
+def main(peer: socket.socket, umask: int, spare: Spare) -> None:
     """Receive one hook, run it, send the result; an end-of-file meanwhile kills the hook's group."""
     _libc.set_name("asyncrt:hook")
-    os.setsid()
+    spare.watch.close()  # no init is wanted here: it ends
     os.umask(umask)
-    message, fds = wire.receive_message(peer)
+    message, fds = frames.receive_message(peer)
     for fd in fds:
         os.close(fd)
     state = message["state"].encode()
     why = hooks.run(message["hook"], state, abandon=peer.fileno())
-    wire.send(peer, wire.encode({"why": why}))
+    frames.send(peer, frames.encode({"why": why}))

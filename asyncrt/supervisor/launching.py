@@ -12,24 +12,33 @@ from asyncrt.launch.failure import Failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
     from typing import Any
 
 
 def begin(
-    message: dict[str, Any], dir_fd: int, streams: list[int], *, umask: int, early: bool
-) -> tuple[int, socket.socket]:
-    """Fork init; returns its pid and our end of its watch socket, which tells how it gets on.
+    spare: spawn.Spare,
+    message: dict[str, Any],
+    dir_fd: int,
+    streams: list[int],
+    *,
+    umask: int,
+    early: bool,
+) -> None:
+    """Make the spare init the container's; its watch socket tells how it gets on.
 
     Closes the streams, which are init's from here on. Raises Failure.
     """
-    options = spawn.InitOptions(
-        umask=umask, hooks=message["hooks"], state=message["state"].encode(), early=early
-    )
+    orders = {
+        "plan": message["plan"],
+        "hooks": message["hooks"],
+        "state": message["state"],
+        "umask": umask,
+        "early": early,
+    }
     try:
         door = gate.listen(dir_fd)
         try:
-            return spawn.init(message["plan"], streams, door, options)
+            spawn.give_orders(spare, orders, streams, door)
         finally:
             door.close()
     except OSError as error:

@@ -11,40 +11,40 @@ import select
 import signal
 
 from asyncrt import _libc
-from asyncrt.launch import gate, spawn
+from asyncrt.launch import frames, gate, spawn
 from asyncrt.launch.failure import Failure
-from asyncrt.supervisor import launching, wire
+from asyncrt.supervisor import launching
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
 
 
-def main(peer: socket.socket, umask: int) -> None:
+def main(peer: socket.socket, umask: int, spare: spawn.Spare) -> None:
     """Receive a launch, do it, report, wait for the acknowledgement, exit.
 
     If the peer closes before that, init is killed and reaped: no unrecorded init stays.
     """
     _libc.set_name("asyncrt:oneshot")
-    os.setsid()
-    message, fds = wire.receive_message(peer)
+    message, fds = frames.receive_message(peer)
     dir_fd, *streams = fds
+    pid, watch = spare.pid, spare.watch
     try:
-        pid, watch = launching.begin(message, dir_fd, streams, umask=umask, early=True)
+        launching.begin(spare, message, dir_fd, streams, umask=umask, early=True)
     except Failure as failure:
-        wire.send(peer, wire.encode({"failed": failure.report()}))
+        frames.send(peer, frames.encode({"failed": failure.report()}))
         return
     try:
         _until_ready(watch, peer)
-        wire.send(peer, wire.encode({"launched": launching.identities(pid)}))
-        acknowledged, _ = wire.receive_message(peer)
+        frames.send(peer, frames.encode({"launched": launching.identities(pid)}))
+        acknowledged, _ = frames.receive_message(peer)
         if acknowledged.get("op") != "acknowledge":
             raise EOFError
         gate.uncork(watch)
     except Failure as failure:
         os.waitpid(pid, 0)
-        wire.send(peer, wire.encode({"failed": failure.report()}))
-    except (EOFError, OSError, wire.BadFrame):
+        frames.send(peer, frames.encode({"failed": failure.report()}))
+    except (EOFError, OSError, frames.BadFrame):
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
 

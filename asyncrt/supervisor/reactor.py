@@ -12,7 +12,7 @@ import signal
 import socket
 import time
 
-from asyncrt.supervisor import wire
+from asyncrt.launch import frames
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,6 +47,13 @@ class Reactor:
         """Stop watching; one that isn't watched is fine."""
         if self._handlers.pop(fd, None):
             self._poller.unregister(fd)
+
+    def close(self) -> None:
+        """Let go of its own descriptors."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self._wakeup.close()
+        self._wake.close()
 
     def after(self, seconds: float, call: Callable[[], None]) -> None:
         """Call once, so many seconds from now."""
@@ -95,7 +102,7 @@ class Connection:
         self.sock = sock
         self.keep = False  # after an end-of-file our end stays open until this process ends
         self._reactor = reactor
-        self._decoder = wire.Decoder()
+        self._decoder = frames.Decoder()
         self._backlog = bytearray()
         self._on_message = on_message
         self._on_close = on_close
@@ -115,10 +122,10 @@ class Connection:
         if not self.open or not events & ~select.POLLOUT:
             return
         try:
-            data, fds = wire.receive(self.sock)
+            data, fds = frames.receive(self.sock)
         except BlockingIOError:
             return
-        except (OSError, wire.BadFrame):
+        except (OSError, frames.BadFrame):
             self.close()
             return
         if not data:
@@ -128,7 +135,7 @@ class Connection:
         try:
             while (found := self._decoder.pop()) is not None:
                 self._on_message(self, *found)
-        except wire.BadFrame as error:
+        except frames.BadFrame as error:
             self.send({"error": f"bad message: {error}"})
             self.close()
 
@@ -136,10 +143,10 @@ class Connection:
         """Send or keep; a client that leaves too much unread is dropped."""
         if not self.open:
             return
-        frame = wire.encode(message)
+        frame = frames.encode(message)
         if not self._backlog:
             try:
-                sent = wire.send(self.sock, frame, fds)
+                sent = frames.send(self.sock, frame, fds)
             except BlockingIOError:
                 sent = 0
             except OSError:
@@ -155,7 +162,7 @@ class Connection:
 
     def _flush(self) -> None:
         try:
-            sent = wire.send(self.sock, bytes(self._backlog[:65536]))
+            sent = frames.send(self.sock, bytes(self._backlog[:65536]))
         except BlockingIOError:
             return
         except OSError:

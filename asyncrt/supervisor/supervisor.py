@@ -16,12 +16,11 @@ import os
 import select
 import signal
 import socket
-import traceback
 
 from asyncrt import _durable, _libc, _paths, clock
-from asyncrt.launch import spawn, tree
+from asyncrt.launch import frames, spawn, tree
 from asyncrt.launch.failure import Failure
-from asyncrt.supervisor import launching, wire
+from asyncrt.supervisor import launching
 from asyncrt.supervisor.execs import Execs, exit_record
 from asyncrt.supervisor.reactor import Connection, Reactor
 
@@ -34,16 +33,16 @@ _RETRY_SECONDS = 0.5  # between tries to write the exit record on a full disk
 _FLUSH_SECONDS = 1.0  # how long a client that doesn't read may hold up our end
 
 
-def main(peer: socket.socket, umask: int) -> None:
+def main(peer: socket.socket, umask: int, spare: spawn.Spare) -> None:
     """Receive one launch from the creator and see it through to the end."""
     _libc.set_name("asyncrt:super")
-    os.setsid()
-    _libc.become_subreaper()
-    message, fds = wire.receive_message(peer)
+    message, fds = frames.receive_message(peer)
     dir_fd, *streams = fds
     try:
-        Supervisor(peer, message, dir_fd, umask).run(streams)
+        Supervisor(peer, message, dir_fd, umask).run(spare, streams)
     except Exception:  # noqa: BLE001 - the last chance to tell an operator what happened
+        import traceback  # noqa: PLC0415 - large, and hardly ever needed
+
         with contextlib.suppress(OSError):
             text = traceback.format_exc().encode()
             _durable.replace(dir_fd, _paths.CRASH, text, durable=False)
@@ -86,11 +85,12 @@ class Supervisor:
         self._reactor.watch(control.fileno(), self._accept)
         return control
 
-    def run(self, streams: list[int]) -> None:
+    def run(self, spare: spawn.Spare, streams: list[int]) -> None:
         """Launch, then serve until nothing is left to do."""
+        self._init, watch = spare.pid, spare.watch
         try:
-            self._init, watch = launching.begin(
-                self._message, self._dir_fd, streams, umask=self._umask, early=False
+            launching.begin(
+                spare, self._message, self._dir_fd, streams, umask=self._umask, early=False
             )
         except Failure as failure:
             self._creator.send({"failed": failure.report()})
@@ -267,7 +267,7 @@ class Supervisor:
 
     @staticmethod
     def _may_talk(sock: socket.socket) -> bool:
-        return wire.peer_uid(sock) in (0, os.geteuid())
+        return frames.peer_uid(sock) in (0, os.geteuid())
 
     def _on_close(self, client: Connection) -> None:
         self._connections.discard(client)
