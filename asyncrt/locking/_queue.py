@@ -245,14 +245,18 @@ class PathQueue:
                 self._holders += 1
                 self._grant(head)
 
-    def _still_there(self) -> bool:
-        hold = self._hold
-        return hold is not None and self._place.system.inode_at(self._place.path) == hold.inode
+    def _is_at_path(self, hold: Hold) -> bool:
+        return self._place.system.inode_at(self._place.path) == hold.inode
 
     def _may_join(self) -> bool:
         """Whether a reader may join ours: no writer elsewhere waits for them to end."""
         try:
-            return self._inline and not someone_waits(self._place) and self._still_there()
+            return (
+                self._inline
+                and self._hold is not None
+                and not someone_waits(self._place)
+                and self._is_at_path(self._hold)
+            )
         except OSError:
             return False  # it queues, and hears of the error when its turn comes
 
@@ -268,7 +272,7 @@ class PathQueue:
                 if someone_waits(self._place):
                     return False
                 self._turns = 0
-            return self._still_there()
+            return self._is_at_path(hold)
         except OSError:
             return False  # no descriptor to ask with, say: a release must not fail for that
 
@@ -325,7 +329,12 @@ class PathQueue:
         hold = attempt.detach()
         head = self._head()
         if hold is not None:
-            if head is not None and (head.wish.shared or not hold.shared):
+            # Once more on the loop: the file may be gone since the thread looked.
+            if (
+                head is not None
+                and (head.wish.shared or not hold.shared)
+                and (not self._inline or self._is_at_path(hold))
+            ):
                 self._enter(hold)
                 return
             drop(self._place.system, hold.fd)
