@@ -57,24 +57,27 @@ def wait_for_go(gate: socket.socket, watch: socket.socket) -> socket.socket:
                 if not watch.recv(1):
                     raise SupervisorGone
                 poller.unregister(fd)
-            elif fd == gate.fileno():
+                continue
+            if fd == gate.fileno():
                 with contextlib.suppress(OSError):
-                    client, _ = gate.accept()
-                    client.setblocking(False)
-                    if len(clients) < _CLIENTS:
-                        clients[client.fileno()] = client
-                        poller.register(client, select.POLLIN)
-                    else:
-                        client.close()
-            else:
-                client = clients[fd]
-                if _says_go(client):
-                    for other in clients.values():
-                        if other is not client:
-                            other.close()
-                    return client
-                poller.unregister(fd)
-                clients.pop(fd).close()
+                    newcomer, _ = gate.accept()
+                    newcomer.setblocking(False)
+                    clients[newcomer.fileno()] = newcomer
+                    poller.register(newcomer, select.POLLIN)
+                if len(clients) <= _CLIENTS:
+                    continue
+                # The one that has been silent for longest goes: a crowd of idle clients must not
+                # keep out the one that has something to say.
+                fd = next(iter(clients))  # noqa: PLW2901
+            elif fd not in clients:
+                continue
+            client = clients.pop(fd)
+            if _says_go(client):
+                for other in clients.values():
+                    other.close()
+                return client
+            poller.unregister(fd)
+            client.close()
 
 
 def _says_go(client: socket.socket) -> bool:
@@ -88,13 +91,13 @@ def _says_go(client: socket.socket) -> bool:
 def announce(client: socket.socket) -> None:
     """Tell the client that what follows is the exec. A client that went away is no reason to stop."""
     with contextlib.suppress(OSError):
-        client.send(ABOUT)
+        client.send(ABOUT, socket.MSG_NOSIGNAL)
 
 
 def refuse(client: socket.socket, failure: Failure) -> None:
     """Tell the client why the program doesn't run."""
     with contextlib.suppress(OSError):
-        client.send(json.dumps(failure.report()).encode())
+        client.send(json.dumps(failure.report()).encode(), socket.MSG_NOSIGNAL)
 
 
 def uncork(watch: socket.socket) -> None:
