@@ -184,7 +184,8 @@ class Supervisor:
             self._reason = "start failed"
         ended = exit_record(self._status, self._reason, self._started_at)
         if self._failure is not None:
-            ended["exit_code"] = None  # 127 is ours, no program ever had it
+            # 127 and the start are ours, no program ever had them.
+            ended["exit_code"] = ended["started_at"] = None
         self._exit = {"schema": 1, "instance": self._message["instance"], **ended}
 
     def _give_up(self) -> None:
