@@ -34,8 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
     reaping.become_subreaper()
     # The leak check waits for idle threads to end: let them not linger.
     _threads._pool.idle_seconds = 0.05
-    if config.getoption("--uvloop"):
-        _new_uvloop().close()  # libuv's first loop makes a pipe for signals that stays for ever
+    _new_uvloop().close()  # libuv's first loop makes a pipe for signals that stays for ever
 
 
 def pytest_report_header(config: pytest.Config) -> str:
