@@ -19,10 +19,20 @@ if TYPE_CHECKING:
 class Exec:
     """One exec'd process and who asked for it."""
 
-    __slots__ = ("client", "pid", "reason", "report", "request", "running", "started_at")
+    __slots__ = (
+        "client",
+        "pid",
+        "process",
+        "reason",
+        "report",
+        "request",
+        "running",
+        "started_at",
+    )
 
     def __init__(self, pid: int, report: int, client: Connection, request: int) -> None:
         self.pid = pid
+        self.process = _procid.facts(pid)  # now: once reaped it has none, and its pid is anybody's
         self.report = report
         self.client = client
         self.request = request
@@ -62,7 +72,7 @@ class Execs:
             each.client.send({"re": each.request, "failed": failure.report()})
             return
         each.running = True
-        each.client.send({"re": each.request, "ok": {"process": _procid.facts(each.pid)}})
+        each.client.send({"re": each.request, "ok": {"process": each.process}})
         if deadline is not None:
             self._reactor.after(deadline, lambda: self._expire(each))
 
