@@ -125,8 +125,10 @@ def _run_hooks(orders: dict[str, Any]) -> None:
 def beside(plan: ProcessPlan, streams: Sequence[int], umask: int) -> tuple[int, int]:
     """Fork a process that executes its program at once; returns its pid and a descriptor.
 
-    The descriptor ends without a byte when the program runs, else it holds the failure as JSON.
+    The descriptor ends without a byte when the program runs, else it holds the failure as JSON. It
+    dies with this process: nobody else would bound it in time, or find it to end it.
     """
+    parent = os.getpid()
     report, theirs = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -137,6 +139,7 @@ def beside(plan: ProcessPlan, streams: Sequence[int], umask: int) -> tuple[int, 
                 process.take_streams(streams)
                 process.close_all_but((theirs,))
                 process.prepare(plan, umask)
+                _libc.die_with_parent(parent)  # after the change of user, which would undo it
                 process.execute(plan)
             except Failure as failure:
                 os.write(theirs, json.dumps(failure.report()).encode())
