@@ -143,6 +143,9 @@ def beside(plan: ProcessPlan, streams: Sequence[int], umask: int) -> tuple[int, 
                 process.execute(plan)
             except Failure as failure:
                 os.write(theirs, json.dumps(failure.report()).encode())
+            except Exception as error:  # noqa: BLE001 - silence would mean that it runs
+                report_of = Failure(f"plan ({error!r})", "", errno.EINVAL).report()
+                os.write(theirs, json.dumps(report_of).encode())
         finally:
             os._exit(127)
     os.close(theirs)

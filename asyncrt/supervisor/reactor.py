@@ -14,6 +14,8 @@ import time
 
 from asyncrt.launch import frames
 
+_LONGEST_POLL = 86_400.0  # seconds
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,7 +66,8 @@ class Reactor:
         """Wait for something and handle it. Children come last: what was sent before an exit counts."""
         timeout = None
         if self._timers:
-            timeout = max(0.0, self._timers[0][0] - time.monotonic()) * 1000
+            # poll(2) takes an int of milliseconds: what is further away is looked at again then.
+            timeout = min(max(0.0, self._timers[0][0] - time.monotonic()), _LONGEST_POLL) * 1000
         children = False
         for fd, events in self._poller.poll(timeout):
             if fd == self._wakeup.fileno():
