@@ -65,7 +65,7 @@ def test_table_json_and_quiet_tell_the_same(asyncrt: Asyncrt) -> None:
     assert LONG in shown
     assert "\x1b[32mrunning" in shown
 
-    asyncrt("delete", "--force", LONG, "broken", "web")
+    asyncrt.inside("delete", "--force", LONG, "broken", "web")
     assert asyncrt.left() == []
 
 
@@ -97,7 +97,7 @@ def test_what_a_workload_calls_itself_cant_drive_the_terminal(asyncrt: Asyncrt) 
     out = asyncrt("ps", "it")
     assert "\x1b" not in out
     assert r"# \x1b]0;owned\x07\nlist" in out
-    asyncrt("delete", "-f", "it")
+    asyncrt.do("delete", "-f", "it")
 
 
 def test_a_wait_of_over_a_second_shows_on_a_terminal(asyncrt: Asyncrt) -> None:
@@ -109,9 +109,9 @@ def test_a_wait_of_over_a_second_shows_on_a_terminal(asyncrt: Asyncrt) -> None:
             seen = b""
             while b"waiting for it" not in seen:
                 seen += os.read(ours, 65536)
-            asyncrt("kill", "it", "KILL")
+            asyncrt.do("kill", "it", "KILL")
             assert waiting.line() == "137"
             assert waiting.end()[0] == 0
     finally:
         os.close(ours)
-    asyncrt("delete", "it")
+    asyncrt.do("delete", "it")
