@@ -168,15 +168,8 @@ class Asyncrt:
         return {each["id"]: each for each in json.loads(self.do("list", "--format", "json"))}
 
     def detached(self, id: str, *program: str, options: Sequence[str] = ()) -> None:
-        """Leave a program running; it says nothing to us, or would hold our pipes open."""
-        self.start_detached(id, *program, options=options, stdout=subprocess.DEVNULL)
-
-    def start_detached(
-        self, id: str, *program: str, options: Sequence[str] = (), stdout: int | IO[str]
-    ) -> None:
-        """As detached; its output goes to `stdout`."""
-        argv = ("run", "--detach", *options, id, "--", *program)
-        self(*argv, stdout=stdout, stderr=subprocess.DEVNULL)
+        """Leave a program running, for other commands to work on."""
+        self.do("run", "--detach", *options, id, "--", *program)
 
     def left(self) -> list[str]:
         """The names on disk."""

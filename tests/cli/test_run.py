@@ -225,8 +225,8 @@ def test_detached_it_returns_at_once_and_has_no_input(asyncrt: Asyncrt, tmp_path
     pid_file = tmp_path / "pid"
     with out.open("w") as stdout:
         program = "readlink /proc/$$/fd/0; exec sleep 1000"
-        options = ["--pid-file", str(pid_file)]
-        asyncrt.start_detached("it", "sh", "-c", program, options=options, stdout=stdout)
+        argv = ("run", "-d", "--pid-file", pid_file, "it", "--", "sh", "-c", program)
+        asyncrt(*argv, stdout=stdout, stderr=subprocess.DEVNULL)
     view = asyncrt.views()["it"]
     assert view["status"] == "running"
     assert pid_file.read_text() == str(view["pid"])
