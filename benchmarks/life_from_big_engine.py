@@ -23,11 +23,11 @@ _REPOSITORY = str(Path(__file__).resolve().parents[1])
 async def measure(bench: Bench) -> Answer:
     true = programs.true(bench.directory)
     async with (
-        _interpreter(_BIG, bench.directory, true) as (big, big_size),
-        _interpreter(_SMALL, bench.directory, true) as (small, small_size),
+        interpreter(_BIG, bench.directory, true) as (big, big_size),
+        interpreter(_SMALL, bench.directory, true) as (small, small_size),
     ):
         found = await bench.interleave(
-            {"big": lambda: _one_life(big), "small": lambda: _one_life(small)},
+            {"big": lambda: one_life(big), "small": lambda: one_life(small)},
             bench.size(quick=100, full=1000),
         )
     return Answer.of_ratio(
@@ -37,7 +37,7 @@ async def measure(bench: Bench) -> Answer:
 
 
 @contextlib.asynccontextmanager
-async def _interpreter(
+async def interpreter(
     megabytes: int, directory: str, true: str
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
     """A helper that is ready to measure, and its resident size in MB."""
@@ -55,7 +55,7 @@ async def _interpreter(
         await process.wait()
 
 
-async def _one_life(process: asyncio.subprocess.Process) -> float:
+async def one_life(process: asyncio.subprocess.Process) -> float:
     """Milliseconds that one life took, as the helper measured it."""
     assert process.stdin is not None
     process.stdin.write(b"\n")
