@@ -27,7 +27,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(asyncrt: Asyncrt, tmp_path: Pa
     plain.touch()
     cases: list[tuple[list[object], str]] = [
         (["run", "it", "--", "nope"], "'nope': No such file"),
-        (["run", "it", "--", "/usr"], "Is a directory"),
+        (["run", "--keep", "it", "--", "/usr"], "Is a directory"),
         (["run", "it", "--", plain], "Permission denied"),
         (["run", "it", "--", script], "/nowhere/interpreter"),
         (["run", "--cwd", "/nowhere", "it", *PROGRAM], "/nowhere"),
