@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from asyncrt.state import Record
 
 _WRITING_SECONDS = 10.0
+
+# With these an init ends that has executed no program: it gave up at its gate, or couldn't. They
+# are ours, no program's, unless the record says that one was started.
+_OURS = (125, 127)
 _REMEMBERING_SECONDS = 1.0
 
 
@@ -84,7 +88,7 @@ async def _told_by_pidfd(context: Context, record: Record, watch: PidWatch) -> E
     None means that the supervisor is still writing, and to look again.
     """
     try:
-        _, observed = await context.look(record.id, record.instance)
+        record, observed = await context.look(record.id, record.instance)
     except ContainerNotFound:
         observed = None
     if observed is not None:
@@ -93,9 +97,10 @@ async def _told_by_pidfd(context: Context, record: Record, watch: PidWatch) -> E
             return None
         if observed.exit is not None and observed.exit.reason != "unknown":
             return observed.exit
-    if watch.exit is None:
+    ended = watch.exit
+    if ended is None or (record.started_at is None and ended["exit_code"] in _OURS):
         return ExitResult(reason="unknown", started_at=record.started_at)
-    result = exit_result({**watch.exit, "started_at": record.started_at})
+    result = exit_result({**ended, "started_at": record.started_at})
     if observed is not None:
         await _remember(context, record, result)
     return result
