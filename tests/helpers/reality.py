@@ -1,0 +1,140 @@
+"""What the kernel says of a root's containers: a second witness that reads no record of ours.
+
+Workloads carry a mark in their environment, and every stray process of a test descends from the
+test, which is a sub-reaper. Nothing here uses the product's own way of looking at processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from tests.helpers import reaping
+from tests.helpers.processes import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+MARK = "ASYNCRT_TEST_MARK"
+ROLE = "ASYNCRT_TEST_ROLE"
+
+# What a fork server and what it forks ahead call themselves. They belong to no container.
+_AHEAD = {"asyncrt:forks", "asyncrt:spare"}
+
+
+class Seen(NamedTuple):
+    """One living process."""
+
+    pid: int
+    ppid: int
+    comm: str
+    state: str
+    mark: str
+    role: str
+
+
+def marking(mark: str, role: str = "init") -> dict[str, str]:
+    """The environment that lets a workload be found again."""
+    return {MARK: mark, ROLE: role}
+
+
+def look(pid: int) -> Seen | None:
+    """That process now; None when it has ended (a zombie has)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            stat = file.read()
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            environ = file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    except PermissionError:
+        return None  # another user's, so none of ours
+    comm, _, rest = stat.partition(b"(")[2].rpartition(b")")
+    fields = rest.split()
+    state = fields[0].decode()
+    if state in "ZX":
+        return None
+    values = dict(each.partition(b"=")[::2] for each in environ.split(b"\0") if b"=" in each)
+    return Seen(
+        pid,
+        int(fields[1]),
+        comm.decode(errors="replace"),
+        state,
+        values.get(MARK.encode(), b"").decode(),
+        values.get(ROLE.encode(), b"").decode(),
+    )
+
+
+def everything() -> list[Seen]:
+    """All living processes that can be seen."""
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    return [seen for pid in pids if (seen := look(pid)) is not None]
+
+
+def below(top: int | None = None) -> list[Seen]:
+    """All living processes that descend from `top`, by default from this one."""
+    children: dict[int, list[Seen]] = {}
+    for each in everything():
+        children.setdefault(each.ppid, []).append(each)
+    found: list[Seen] = []
+    queue = [os.getpid() if top is None else top]
+    while queue:
+        new = children.get(queue.pop(), [])
+        found += new
+        queue += [each.pid for each in new]
+    return found
+
+
+def spares(seen: Iterable[Seen]) -> set[int]:
+    """Those that belong to an engine and not to a container: fork servers, spares, their inits."""
+    ahead = {each.pid for each in seen if each.comm in _AHEAD}
+    return ahead | {
+        each.pid for each in seen if each.ppid in ahead and each.comm != "asyncrt:super"
+    }
+
+
+def marked(marks: Iterable[str] | None = None) -> list[Seen]:
+    """Living workload processes: of these marks, or of any."""
+    wanted = None if marks is None else set(marks)
+    return [each for each in everything() if each.mark and (wanted is None or each.mark in wanted)]
+
+
+def locked_files(root: str) -> list[str]:
+    """Names below the root that somebody holds a flock on, from /proc/locks."""
+    inodes = {}
+    for name in os.listdir(root):
+        with contextlib.suppress(FileNotFoundError):
+            found = os.lstat(os.path.join(root, name))
+            device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
+            inodes[f"{device}:{found.st_ino}"] = name
+    with open("/proc/locks") as file:
+        lines = [line.split() for line in file]
+    held = {line[5] for line in lines if len(line) > 5 and line[1] == "FLOCK"}
+    return sorted(name for inode, name in inodes.items() if inode in held)
+
+
+def files(root: str) -> set[str]:
+    """Every name below the root, with those inside of directories as DIRECTORY/NAME."""
+    found = set()
+    for name in os.listdir(root):
+        found.add(name)
+        with contextlib.suppress(NotADirectoryError, FileNotFoundError):
+            found |= {f"{name}/{each}" for each in os.listdir(os.path.join(root, name))}
+    return found
+
+
+def settles(wrong: Callable[[], object], *, seconds: float = 10.0) -> object:
+    """What is `wrong`, as soon as it is nothing, or when the time is up.
+
+    For what the kernel or a dying process does by itself and announces to nobody here.
+    """
+
+    def fine() -> bool:
+        reaping.reap_orphans()
+        return not wrong()
+
+    with contextlib.suppress(TimeoutError):
+        wait_until(fine, "reality agrees", timeout=seconds)
+        return None
+    return wrong()
