@@ -55,8 +55,11 @@ class System(Protocol):
     def unlock(self, fd: int) -> None:
         """Unlock, also for every copy of the descriptor."""
 
-    def inode(self, fd: int) -> Inode:
-        """The open file's identity."""
+    def drop(self, fd: int) -> None:
+        """Unlock and close. The unlock counts where a forked child has a copy of the descriptor."""
+
+    def inode_if_at(self, fd: int, path: str) -> Inode | None:
+        """The open file's identity if the path still names that file, else None."""
 
     def inode_at(self, path: str) -> Inode | None:
         """The identity of what the path names now; None when nothing."""
@@ -110,9 +113,27 @@ class Flock:
         except OSError:
             pass  # a network file system that went away: the close that follows has to do
 
-    def inode(self, fd: int) -> Inode:
-        found = os.fstat(fd)
-        return found.st_dev, found.st_ino
+    def drop(self, fd: int) -> None:
+        try:  # noqa: SIM105  # as above
+            _flock(fd, _UNLOCK)
+        except OSError:
+            pass
+        try:  # noqa: SIM105
+            os.close(fd)
+        except OSError:
+            pass
+
+    def inode_if_at(self, fd: int, path: str) -> Inode | None:
+        mine = os.fstat(fd)
+        try:
+            there = os.lstat(path)
+        except FileNotFoundError:
+            return None
+        inode = mine.st_ino
+        device = mine.st_dev
+        if there.st_ino == inode and there.st_dev == device:
+            return device, inode
+        return None
 
     def inode_at(self, path: str) -> Inode | None:
         try:

@@ -17,7 +17,7 @@ from weakref import WeakSet, WeakValueDictionary
 from asyncrt._fskind import kind_of
 from asyncrt._threads import run_blocking
 from asyncrt.locking._flock import Flock, owner
-from asyncrt.locking._take import Attempt, Hold, Place, Wish, drop, someone_waits, try_take
+from asyncrt.locking._take import Attempt, Hold, Place, Wish, someone_waits, try_take
 
 if TYPE_CHECKING:
     from asyncrt.locking._flock import System
@@ -44,8 +44,8 @@ class PathQueue:
     """Who of one loop holds and who waits for one lock file.
 
     `_hold` is the kernel's lock while we have it. `_holders` counts the tasks inside: one, or
-    several when `_hold_shared`. `_attempt` says that a thread waits for the kernel's lock; then we
-    don't have it. Every method leaves it so that somebody waiting implies a holder inside or a
+    several when they are `_readers`. `_attempt` is for whom a thread waits for the kernel's lock;
+    then we don't have it. Every method leaves it so that somebody waiting implies a holder inside or a
     thread under way: that is why no wake-up is lost.
     """
 
@@ -149,7 +149,7 @@ class PathQueue:
 
     def _undo_take(self, hold: Hold | None) -> None:
         if hold is not None:
-            drop(self._place.system, hold.fd)
+            self._place.system.drop(hold.fd)
 
     def enqueue(self, wish: Wish) -> Ticket:
         """A place at the end of the queue. Only in a loop."""
@@ -216,7 +216,7 @@ class PathQueue:
     def _drop(self) -> None:
         hold, self._hold = self._hold, None
         if hold is not None:
-            drop(self._place.system, hold.fd)
+            self._place.system.drop(hold.fd)
 
     # The queue
 
@@ -337,7 +337,7 @@ class PathQueue:
             ):
                 self._enter(hold)
                 return
-            drop(self._place.system, hold.fd)
+            self._place.system.drop(hold.fd)
         elif error is not None and head is not None and head is asked:
             self._fail(head, error)
         self._advance()

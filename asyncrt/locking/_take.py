@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from asyncrt.locking._flock import Inode, System
 
 
-class Place(NamedTuple):
+class Place:
     """Which lock: its file, its gate, and what makes system calls for it."""
 
-    system: System
-    path: str
-    gate: str
+    __slots__ = ("gate", "path", "system")
+
+    def __init__(self, system: System, path: str, gate: str) -> None:
+        self.system = system
+        self.path = path
+        self.gate = gate
 
 
 class Wish(NamedTuple):
@@ -64,22 +67,6 @@ def _add_gate(place: Place, mode: int) -> None:
         place.system.close(gate)
 
 
-def drop(system: System, fd: int) -> None:
-    """Unlock and close. The unlock counts when a forked child has a copy of the descriptor."""
-    system.unlock(fd)
-    system.close(fd)
-
-
-def _open_lock(place: Place, mode: int | None) -> tuple[int, bool]:
-    """The lock file's descriptor, and whether it may have been made just now."""
-    try:
-        return place.system.open(place.path, None), False
-    except FileNotFoundError:
-        if mode is None:
-            raise
-        return place.system.open(place.path, mode), True
-
-
 def someone_waits(place: Place) -> bool:
     """Whether another process or loop stands at the gate. Never blocks."""
     system = place.system
@@ -111,30 +98,37 @@ def try_take(place: Place, wish: Wish, *, gated: bool) -> Hold | None:
         try:
             if not system.try_lock(gate, shared=False):
                 return None
-            if system.inode(gate) == system.inode_at(place.gate):
+            if system.inode_if_at(gate, place.gate) is not None:
                 return _try_lock_file(place, wish)
         finally:
-            drop(system, gate)
+            system.drop(gate)
 
 
 def _try_lock_file(place: Place, wish: Wish) -> Hold | None:
     system = place.system
     path = place.path
     while True:
-        fd, created = _open_lock(place, wish.mode)
+        created = False
+        try:
+            fd = system.open(path, None)
+        except FileNotFoundError:
+            if wish.mode is None:
+                raise
+            fd = system.open(path, wish.mode)
+            created = True  # by us, or by somebody else in the same instant
         try:
             if not system.try_lock(fd, shared=wish.shared):
                 system.close(fd)
                 return None
-            inode = system.inode(fd)
-            if inode == system.inode_at(path):
+            inode = system.inode_if_at(fd, path)
+            if inode is not None:
                 if created and wish.mode is not None:
                     _add_gate(place, wish.mode)
                 return Hold(fd, inode, shared=wish.shared)
         except BaseException:
-            drop(system, fd)
+            system.drop(fd)
             raise
-        drop(system, fd)
+        system.drop(fd)
 
 
 # Descriptors that only a thread knows of: a forked child must close its copies, or it would keep
@@ -180,22 +174,22 @@ class Attempt:
         if gate is not None:
             self._gate = gate
             system.lock(gate, shared=False)
-            if system.inode(gate) != system.inode_at(place.gate) or not self._wanted():
+            if system.inode_if_at(gate, place.gate) is None or not self._wanted():
                 return
-        self._lock, created = _open_lock(place, wish.mode)
+        self._lock = system.open(place.path, wish.mode)
         system.lock(self._lock, shared=wish.shared)
-        inode = system.inode(self._lock)
-        if inode != system.inode_at(place.path):
+        inode = system.inode_if_at(self._lock, place.path)
+        if inode is None:
             self.give_back()
             return
-        if wish.mode is not None and (created or gate is None):
+        if wish.mode is not None and gate is None:
             _add_gate(place, wish.mode)
         self.hold = Hold(self._lock, inode, shared=wish.shared)
 
     def _leave_gate(self) -> None:
         gate, self._gate = self._gate, -1
         if gate >= 0:
-            drop(self._place.system, gate)
+            self._place.system.drop(gate)
 
     def detach(self) -> Hold | None:
         """What was got, and with it the duty to release it."""
@@ -204,19 +198,16 @@ class Attempt:
 
     def give_back(self) -> None:
         """Release what is held. In a forked child the copies are closed, nothing is unlocked."""
-        mine = self._pid == owner.pid
+        system = self._place.system
+        end = system.drop if self._pid == owner.pid else system.close
         for fd in (self._lock, self._gate):
             if fd >= 0:
-                (drop if mine else _just_close)(self._place.system, fd)
+                end(fd)
         self._lock = self._gate = -1
         self.hold = None
 
     def __del__(self) -> None:
         self.give_back()
-
-
-def _just_close(system: System, fd: int) -> None:
-    system.close(fd)
 
 
 def _close_copies_in_child() -> None:

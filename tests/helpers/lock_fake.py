@@ -85,8 +85,12 @@ class FakeSystem:
     def unlock(self, fd: int) -> None:
         self.locks.get(self.fds[fd], {}).pop(fd, None)
 
-    def inode(self, fd: int) -> Inode:
-        return self.fds[fd]
+    def drop(self, fd: int) -> None:
+        self.unlock(fd)
+        self.close(fd)
+
+    def inode_if_at(self, fd: int, path: str) -> Inode | None:
+        return self.fds[fd] if self.files.get(path) == self.fds[fd] else None
 
     def inode_at(self, path: str) -> Inode | None:
         return self.files.get(path)
