@@ -49,8 +49,9 @@ changes: dict[str, st.SearchStrategy[Any]] = {
     "exit": st.none() | exits,
 }
 records = st.builds(make_record, **changes)
+finite = st.floats(allow_nan=False, allow_infinity=False)  # JSON has no others
 json_values: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | words,
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | finite | words,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
     max_leaves=8,
 )
