@@ -222,7 +222,7 @@ class Creation:
         channel = self._channel
         if channel is None:
             return
-        channel.send_nowait({"op": "acknowledge"})
+        channel.send_nowait(frames.ACKNOWLEDGEMENT)
         if self.record.supervision == "own":
             self._context.watches.adopt((self.record.id, self.record.instance), channel)
         else:

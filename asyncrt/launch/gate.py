@@ -15,6 +15,7 @@ import select
 import socket
 
 from asyncrt import _paths
+from asyncrt.launch import sockets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,14 +28,7 @@ _CLIENTS = 16
 
 def listen(dir_fd: int) -> socket.socket:
     """Bind the gate in the open directory. The caller's umask must keep others out."""
-    gate = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        gate.bind(_paths.through(dir_fd, _paths.GATE))
-        gate.listen(_CLIENTS)
-    except BaseException:
-        gate.close()
-        raise
-    return gate
+    return sockets.listen(dir_fd, _paths.GATE, _CLIENTS)
 
 
 class SupervisorGone(Exception):  # noqa: N818 - the order to give up, not an error

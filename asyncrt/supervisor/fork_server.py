@@ -1,12 +1,10 @@
 """A lean process that forks supervisors, so that a create costs a fork and no interpreter's start.
 
-The engine starts it lazily with one end of a socket pair as descriptor 3. It keeps one spare process
-that waits on that socket with an init already forked below it: a create wakes the spare, and the
-next one is forked while the container is on its way. Each request is one byte, the role, with one
-descriptor: the socket the process shall talk to its engine over. All of it ends when the engine's
-end closes; what took a request stays.
-
-Roles: S supervisor, O one-shot, H hook.
+The engine starts it lazily with one end of a socket pair as descriptor 3. It keeps one spare pair of
+processes, a supervisor to be and below it an init to be, which waits on that socket: a create wakes
+it, and the next pair is forked while the container is on its way. Each request is one byte, the role
+(see asyncrt.launch.init), with one descriptor: the socket to talk to the engine over. All of it ends
+when the engine's end closes; what took a request stays.
 """
 
 from __future__ import annotations
@@ -18,19 +16,16 @@ import signal
 import socket
 
 from asyncrt import _libc
-from asyncrt.launch import frames, spawn
-from asyncrt.supervisor import hook_runner, one_shot, rehearsal, supervisor
+from asyncrt.launch import frames, init
+from asyncrt.supervisor import keeper
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import NoReturn
 
-ROLES: dict[bytes, Callable[[socket.socket, int, spawn.Spare], None]] = {
-    b"S": supervisor.main,
-    b"O": one_shot.main,
-    b"H": hook_runner.main,
-}
+# Enough for the interpreter to have specialised the code that every child runs (PEP 659): what is
+# rewritten here is shared with the children, what is rewritten there costs each of them pages.
+_REHEARSALS = 10
 
 
 def main() -> None:
@@ -38,14 +33,18 @@ def main() -> None:
     os.closerange(4, 1 << 30)
     os.chdir("/")
     umask = os.umask(0o077)
-    # Children are reaped by the kernel; each role takes the default back (signal(7)).
+    # Children are reaped by the kernel; they take the default back (signal(7)).
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     # A Ctrl-C or a hang-up at the engine's terminal isn't meant for what outlives the engine.
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     _libc.set_name("asyncrt:forks")
     requests = socket.socket(fileno=3)
+    for _ in range(_REHEARSALS):
+        init.rehearse()
+        keeper.rehearse()
     # What is never collected stays shared with every child: a collection writes to each object.
+    gc.collect()
     gc.disable()
     gc.freeze()
     while not _hung_up(requests):
@@ -62,7 +61,7 @@ def _hung_up(requests: socket.socket) -> bool:
 
 
 def _keep_a_spare(requests: socket.socket, umask: int) -> None:
-    """Fork a spare and wait until it has taken a request, or ended."""
+    """Fork a spare pair and wait until it has taken a request, or ended."""
     taken, taking = os.pipe()
     try:
         try:
@@ -70,7 +69,7 @@ def _keep_a_spare(requests: socket.socket, umask: int) -> None:
                 _as_spare(requests, taking, umask)
         finally:
             os.close(taking)
-        os.read(taken, 1)  # ends when the spare closes its end
+        os.read(taken, 1)  # ends when init closes its end
     finally:
         os.close(taken)
 
@@ -83,13 +82,14 @@ def _as_spare(requests: socket.socket, taking: int, umask: int) -> NoReturn:
         _libc.set_name("asyncrt:spare")
         os.setsid()
         _libc.become_subreaper()
-        spare = spawn.spare_init()
-        rehearsal.rehearse()
-        role, fds = frames.receive(requests, 1)
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            init.live(requests, taking, theirs, umask)
         os.close(taking)
         requests.close()
-        if role:
-            ROLES[role](socket.socket(fileno=fds[0]), umask, spare)
+        theirs.close()
+        keeper.keep(pid, ours, umask)
         code = 0
     finally:
         os._exit(code)
