@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncrt.cli import control, ending, execute, lifecycle, options, run, show
+import asyncrt
+from asyncrt.cli import control, ending, execute, lifecycle, options, output, run, show
+from asyncrt.cli.parameters import ToldHelp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +30,7 @@ _ORDER: Sequence[click.Command] = (
 )
 
 
-class _App(click.Group):
+class _App(ToldHelp, click.Group):
     """Lists its commands in the order of a container's life."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
@@ -47,13 +49,7 @@ class _App(click.Group):
 def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if not wanted:
         return
-    from importlib import metadata
-
-    try:
-        version = metadata.version("asyncrt")
-    except metadata.PackageNotFoundError:
-        version = "(not installed, run from its source)"
-    click.echo(f"asyncrt {version}")
+    output.write(f"asyncrt {asyncrt.__version__}\n")
     context.exit()
 
 
@@ -109,7 +105,7 @@ def app(
     given.log_format = log_format
     given.debug = debug
     if context.invoked_subcommand is None:
-        click.echo(context.get_help())
+        output.write(context.get_help() + "\n")
     return 0
 
 

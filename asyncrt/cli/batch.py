@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from asyncrt.cli import errors
+from asyncrt.cli import errors, output
 from asyncrt.cli.progress import Progress
 from asyncrt.errors import AsyncrtError
 
@@ -17,13 +17,15 @@ AT_ONCE = 64  # each holds a few descriptors, and a shell's limit is often 1024
 
 async def for_each(
     ids: Sequence[str],
-    act: Callable[[str], Awaitable[object]],
+    act: Callable[[str], Awaitable[str | None]],
     *,
     doing: str,
     at_once: int = AT_ONCE,
     debug: bool = False,
 ) -> int:
-    """Do `act` to every id, several at once; the exit status. An id given twice counts once.
+    """Do `act` to every id, several at once, print what it returns; the exit status.
+
+    An id given twice counts once.
 
     If cancelled, so is what is under way.
     """
@@ -35,7 +37,10 @@ async def for_each(
         nonlocal status
         async with room:
             try:
-                await act(name)
+                text = await act(name)
+                if text is not None:
+                    with progress.hidden():
+                        output.write(text)
             except (AsyncrtError, OSError, errors.CommandFailedError) as error:
                 with progress.hidden():
                     status = errors.report(error, debug=debug)

@@ -36,16 +36,15 @@ def wait(context: click.Context, ids: Sequence[str], format_: str) -> int:
 
         several = len(set(ids)) > 1
 
-        async def one(name: str) -> None:
+        async def one(name: str) -> str:
             container = await engine.load(name)
             result = await container.wait()
             if format_ == "json":
                 document = {"id": container.id, **output.exit_document(result)}
-                output.write_json(document, indent=None)
-            elif several:
-                output.write(f"{container.id} {result.status_code}\n")
-            else:
-                output.write(f"{result.status_code}\n")
+                return output.json_text(document, indent=None)
+            if several:
+                return f"{container.id} {result.status_code}\n"
+            return f"{result.status_code}\n"
 
         debug = options.of(context).debug
         return await batch.for_each(ids, one, doing="waiting for", at_once=_WAITERS, debug=debug)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
-import traceback
 
 import click
 
@@ -15,8 +13,6 @@ from asyncrt.errors import AsyncrtError
 
 FAILED = 1
 NOT_UNDERSTOOD = 2
-
-_log = logging.getLogger("asyncrt.cli")
 
 
 class CommandFailedError(Exception):
@@ -50,6 +46,8 @@ def report(error: BaseException, *, debug: bool = False) -> int:
     if isinstance(error, click.Abort):
         return 128 + signal.SIGINT
     if debug and not isinstance(error, click.UsageError):
+        import traceback
+
         traceback.print_exception(error)
     if isinstance(error, BaseExceptionGroup):
         status = FAILED
@@ -58,8 +56,10 @@ def report(error: BaseException, *, debug: bool = False) -> int:
         return status
     line = describe(error)
     say(line)
+    import logging
+
     if logging.getLogger().handlers:  # a command line that wasn't understood set up none
-        _log.error("%s", line, extra={"told": True})
+        logging.getLogger("asyncrt.cli").error("%s", line, extra={"told": True})
     return NOT_UNDERSTOOD if isinstance(error, click.UsageError) else FAILED
 
 

@@ -29,6 +29,7 @@ def set_up(options: Options) -> None:
     logger = logging.getLogger()
     logger.addHandler(handler)
     logger.setLevel(level)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)  # its steps are nobody's here
 
 
 def _stamp(record: logging.LogRecord) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from asyncrt.state import ExitResult, View
+
+
+_LEAST_FLEXIBLE = 20
 
 
 class Column(NamedTuple):
@@ -38,9 +40,11 @@ def write(text: str) -> None:
         raise errors.output_failed(error) from error
 
 
-def write_json(document: object, *, indent: int | None = 2) -> None:
-    """Write one JSON document. Text that isn't valid Unicode keeps its bytes as lone escapes."""
-    write(json.dumps(document, indent=indent) + "\n")
+def json_text(document: object, *, indent: int | None = 2) -> str:
+    """One JSON document. Text that isn't valid Unicode keeps its bytes as lone escapes."""
+    import json
+
+    return json.dumps(document, indent=indent) + "\n"
 
 
 def write_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
@@ -72,16 +76,17 @@ def _write_rich(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Non
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
+    needed = 0
+    for index, column in enumerate(columns):
+        longest = max([len(column.title), *(len(row[index]) for row in rows)])
+        least = min(longest, _LEAST_FLEXIBLE) if column.flexible else longest
+        needed += least + 2
         table.add_column(
             column.title,
             justify="right" if column.right else "left",
             no_wrap=True,
-            overflow="ellipsis" if column.flexible else "ignore",
-            # Ids are copied from here: they stay whole, if need be the line is broken by the terminal.
-            min_width=0
-            if column.flexible
-            else max([len(column.title), *(len(row[columns.index(column)]) for row in rows)]),
+            overflow="ellipsis",
+            min_width=least,
         )
     for row in rows:
         table.add_row(
@@ -91,8 +96,10 @@ def _write_rich(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Non
             )
         )
     console = Console(highlight=False, markup=False)
+    # Ids are copied from here: if need be the terminal breaks the line, but nothing is cut.
+    console.width = max(console.width, needed)
     with console.capture() as capture:
-        console.print(table, soft_wrap=False, crop=False)
+        console.print(table)
     write("".join(line.rstrip() + "\n" for line in capture.get().splitlines()))
 
 

@@ -7,13 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from asyncrt.cli import errors
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 PROGRAM = "program"
 
 
-class Command(click.Command):
+class ToldHelp(click.Command):
+    """A command whose help, when it can't be written, is an error like other output."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """As click's; parsing prints nothing but help and version."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except OSError as error:
+            raise errors.output_failed(error) from error
+
+
+class Command(ToldHelp):
     """A command whose help ends with examples."""
 
     def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:

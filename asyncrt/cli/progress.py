@@ -84,6 +84,13 @@ class Progress:
         if self._total > 1:
             columns += [BarColumn(), MofNCompleteColumn()]
         columns.append(TimeElapsedColumn())
-        self._shown = Shown(*columns, console=Console(stderr=True), transient=True)
+        self._shown = Shown(
+            *columns,
+            console=Console(stderr=True),
+            transient=True,
+            # It would send what we print to stdout to stderr instead.
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
         self._shown.add_task(self._what, total=self._total, completed=self._done)
         self._shown.start()

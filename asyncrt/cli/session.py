@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from asyncrt.cli import logs, options
+from asyncrt.cli import options
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -27,13 +27,16 @@ def run_attached(context: click.Context, work: AttachedWork) -> int:
     """As run, for work that decides for itself what becomes of signals."""
     import asyncio
 
+    from asyncrt.cli import logs
+
     given = options.of(context)
     logs.set_up(given)
-    return asyncio.run(_run(given, work))
+    return asyncio.run(_run(context, given, work))
 
 
-async def _run(given: options.Options, work: AttachedWork) -> int:
+async def _run(context: click.Context, given: options.Options, work: AttachedWork) -> int:
     import asyncio
+    import logging
 
     from asyncrt.cli.signals import Signals
     from asyncrt.engine import Engine
@@ -43,6 +46,9 @@ async def _run(given: options.Options, work: AttachedWork) -> int:
     with Signals(task) as signals:
         try:
             async with Engine(given.root, platform=given.platform) as engine:
+                logging.getLogger("asyncrt.cli").debug(
+                    "%s: root %s, platform %s", context.info_name, engine.root, given.platform
+                )
                 return await work(engine, signals)
         except asyncio.CancelledError:
             if signals.interrupted_by is None:

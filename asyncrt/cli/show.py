@@ -62,7 +62,7 @@ def list_(context: click.Context, format_: str, quiet: bool) -> int:
         if quiet:
             output.write("".join(f"{each.id}\n" for each in views))
         elif format_ == "json":
-            output.write_json([output.view_document(each) for each in views])
+            output.write(output.json_text([output.view_document(each) for each in views]))
         else:
             output.write_table(_LIST_COLUMNS, [_row(each) for each in views])
             _tell_broken(views)
@@ -106,7 +106,7 @@ def state(context: click.Context, id: str) -> int:
 
     async def work(engine: Engine) -> int:
         container = await engine.load(id)
-        output.write_json(await container.state())
+        output.write(output.json_text(await container.state()))
         return 0
 
     return session.run(context, work)
@@ -125,7 +125,7 @@ def ps(context: click.Context, id: str, format_: str) -> int:
         container = await engine.load(id)
         found = await container.processes()
         if format_ == "json":
-            output.write_json(msgspec.to_builtins(found))
+            output.write(output.json_text(msgspec.to_builtins(found)))
             return 0
         rows = [
             (

@@ -149,8 +149,12 @@ class Watches:
     def _trim(self) -> None:
         idle = len(self._open) - len(self._users) - _IDLE_WATCHES
         if idle > 0:
-            for key in [each for each in self._open if each not in self._users][:idle]:
+            unused = [key for key, watch in self._open.items() if self._is_idle(key, watch)]
+            for key in unused[:idle]:
                 self._open[key].close()
+
+    def _is_idle(self, key: tuple[str, str], watch: Channel | PidWatch) -> bool:
+        return key not in self._users and not (isinstance(watch, Channel) and watch.expects)
 
     def drop(self, key: tuple[str, str]) -> None:
         """The container is gone; whoever still waits hears it."""

@@ -26,6 +26,7 @@ from asyncrt.status import Status
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping
+    from typing import Any
 
     from asyncrt.container.context import Context
     from asyncrt.container.kill import SignalLike
@@ -42,13 +43,14 @@ class Process:
     """
 
     def __init__(
-        self, context: Context, record: Record, identity: Identity, number: int, streams: Streams
+        self,
+        identity: Identity,
+        exit: asyncio.Future[dict[str, Any] | None],
+        streams: Streams,
     ) -> None:
         """Made by Container.exec."""
-        self._context = context
-        self._record = record
         self._identity = identity
-        self._number = number
+        self._exit = exit  # our own: told once, kept for whoever asks, whenever
         self._streams = streams
         self._result: ExitResult | None = None
         self.stdin = streams.stdin
@@ -70,11 +72,9 @@ class Process:
         return self._result
 
     async def _ended(self) -> ExitResult:
-        with self._context.watching(self._record) as watch:
-            if isinstance(watch, Channel) and watch.knows_exec(self._number):
-                found = await watch.exec_exit(self._number)
-                if found is not None:
-                    return exit_result(found)
+        found = await asyncio.shield(self._exit)
+        if found is not None:
+            return exit_result(found)
         # Its supervisor is gone, or this connection to it: the kernel may still tell.
         pidfd = _procid.open_pidfd(self._identity)
         if pidfd is None:
@@ -138,7 +138,6 @@ async def execute(
         try:
             with context.channel(record, "exec") as channel:
                 return await _ask(
-                    context,
                     record,
                     channel,
                     streams,
@@ -172,7 +171,6 @@ async def _plan(
 
 
 async def _ask(
-    context: Context,
     record: Record,
     channel: Channel,
     streams: Streams,
@@ -180,18 +178,18 @@ async def _ask(
     seconds: float,
 ) -> Process:
     number = 0
+    exit: asyncio.Future[dict[str, Any] | None] | None = None
 
     def asked(given: int) -> None:
-        nonlocal number
+        nonlocal number, exit
         number = given
-        channel.expect_exec(given)
+        exit = channel.expect_exec(given)
 
     try:
         async with asyncio.timeout(seconds):
             answer = await channel.request("exec", streams.fds, asked, **fields)
-        if "ok" in answer:
-            identity = msgspec.convert(answer["ok"]["process"], Identity)
-            return Process(context, record, identity, number, streams)
+        if "ok" in answer and exit is not None:
+            return Process(msgspec.convert(answer["ok"]["process"], Identity), exit, streams)
     except TimeoutError:
         _withdraw(channel, number)
         raise unresponsive(record.id, "exec", seconds) from None

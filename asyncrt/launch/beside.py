@@ -39,8 +39,8 @@ def spawn(plan: ProcessPlan, streams: Sequence[int], umask: int) -> tuple[int, i
             except Failure as failure:
                 os.write(theirs, json.dumps(failure.report()).encode())
             except Exception as error:  # noqa: BLE001 - no plan: silence would mean that it runs
-                failure = Failure(f"plan ({error!r})", "", errno.EINVAL)
-                os.write(theirs, json.dumps(failure.report()).encode())
+                unusable = Failure(f"plan ({error!r})", "", errno.EINVAL)
+                os.write(theirs, json.dumps(unusable.report()).encode())
         finally:
             os._exit(127)
     os.close(theirs)

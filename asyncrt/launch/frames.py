@@ -41,7 +41,8 @@ def raw(payload: bytes) -> bytes:
 
 # Said by a creator once its record is saved. Its bytes are compared whole, so that the process it
 # is said to needs no decoder for it.
-ACKNOWLEDGEMENT = encode({"op": "acknowledge"})
+ACKNOWLEDGE = {"op": "acknowledge"}
+ACKNOWLEDGEMENT = encode(ACKNOWLEDGE)
 
 
 class Decoder:

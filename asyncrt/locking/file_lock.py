@@ -42,10 +42,26 @@ if TYPE_CHECKING:
     from asyncrt.locking._queue import PathQueue
 
 
+# Directories resolved before. An answer is used while both names still lead to one directory.
+_resolved: dict[str, str] = {}
+
+
 def _real(path: str | os.PathLike[str]) -> str:
-    # Directories are resolved once, the last component never: a link in its place is refused.
+    """The path with its directory resolved. A link in the last place is refused later, not here."""
     directory, name = os.path.split(os.path.abspath(os.fspath(path)))
-    return os.path.join(os.path.realpath(directory), name)
+    real = _resolved.get(directory)
+    if real is None or (real != directory and not _same(real, directory)):
+        if len(_resolved) >= 256:
+            _resolved.clear()
+        real = _resolved[directory] = os.path.realpath(directory)
+    return os.path.join(real, name)
+
+
+def _same(one: str, other: str) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
 
 
 class FileLock:

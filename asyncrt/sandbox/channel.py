@@ -148,26 +148,19 @@ class Channel:
         self._greeting = self._loop.create_future()
         return await self._greeting
 
-    async def exec_exit(self, number: int) -> dict[str, Any] | None:
-        """How the exec asked for by request `number` ended; None if the channel closed first.
-
-        If cancelled, the result is kept for the next who asks.
-        """
-        return await asyncio.shield(self._exec_exits[number])
-
-    def expect_exec(self, number: int) -> None:
-        """Keep the exit of this exec, for exec_exit."""
-        self._exec_exits[number] = self._loop.create_future()
-
-    def knows_exec(self, number: int) -> bool:
-        """Whether this very connection asked for that exec, and so hears of its exit."""
-        return number in self._exec_exits
+    def expect_exec(self, number: int) -> asyncio.Future[dict[str, Any] | None]:
+        """How the exec asked for by request `number` ends; None if the channel closes first."""
+        future = self._exec_exits[number] = self._loop.create_future()
+        return future
 
     def forget_exec(self, number: int) -> None:
-        """Nobody will ask for it any more."""
-        future = self._exec_exits.pop(number, None)
-        if future is not None:
-            future.cancel()
+        """Nobody will ask for it."""
+        self._exec_exits.pop(number, None)
+
+    @property
+    def expects(self) -> bool:
+        """Whether an exec that was asked for here still runs: only this connection hears its end."""
+        return bool(self._exec_exits)
 
     def _readable(self) -> None:
         try:
@@ -191,7 +184,7 @@ class Channel:
             self.exit = message["exit"]
             self.done.set()
         elif message.get("event") == "exec-exit":
-            future = self._exec_exits.get(message["req"])
+            future = self._exec_exits.pop(message["req"], None)
             if future is not None and not future.done():
                 future.set_result(message["exit"])
         elif self._greeting is not None and not self._greeting.done():
@@ -231,6 +224,7 @@ class Channel:
             if not future.done():
                 future.set_exception(ChannelClosed())
                 future.exception()  # one that nobody awaits any more is no error
-        for exec_exit in self._exec_exits.values():
+        exits, self._exec_exits = self._exec_exits, {}
+        for exec_exit in exits.values():
             if not exec_exit.done():
                 exec_exit.set_result(None)

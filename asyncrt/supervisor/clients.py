@@ -48,13 +48,9 @@ class Connection:
         except (OSError, frames.BadFrame):
             self.close()
             return
-        if data:
-            self.take(data, fds)
-        else:
+        if not data:
             self.close()
-
-    def take(self, data: bytes, fds: list[int]) -> None:
-        """Handle what was received."""
+            return
         self.decoder.feed(data, fds)
         try:
             while (found := self.decoder.pop()) is not None:
@@ -129,9 +125,9 @@ class Clients:
         else:
             sock.close()
 
-    def adopt(self, sock: socket.socket, data: bytes, fds: list[int]) -> None:
-        """Go on with a connection of which this much was received already."""
-        self._connect(sock).take(data, fds)
+    def adopt(self, sock: socket.socket) -> None:
+        """Serve a connection that was made elsewhere."""
+        self._connect(sock)
 
     def _connect(self, sock: socket.socket) -> Connection:
         client = Connection(self, sock)

@@ -19,10 +19,6 @@ from asyncrt import _libc
 from asyncrt.launch import frames, init
 from asyncrt.supervisor import keeper
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import NoReturn
-
 # Enough for the interpreter to have specialised the code that every child runs (PEP 659): what is
 # rewritten here is shared with the children, what is rewritten there costs each of them pages.
 _REHEARSALS = 10
@@ -33,16 +29,14 @@ def main() -> None:
     os.closerange(4, 1 << 30)
     os.chdir("/")
     umask = os.umask(0o077)
-    # Children are reaped by the kernel; they take the default back (signal(7)).
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, _reap)
     # A Ctrl-C or a hang-up at the engine's terminal isn't meant for what outlives the engine.
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    _libc.set_name("asyncrt:forks")
+    _libc.set_name("asyncrt:super")  # the supervisors inherit it
     requests = socket.socket(fileno=3)
     for _ in range(_REHEARSALS):
         init.rehearse()
-        keeper.rehearse()
     # What is never collected stays shared with every child: a collection writes to each object.
     gc.collect()
     gc.disable()
@@ -52,6 +46,22 @@ def main() -> None:
             _keep_a_spare(requests, umask)
         except OSError as error:
             _refuse(requests, error)
+
+
+# Not empty in the fork server only: its children keep the handler, for the byte that the signal
+# writes to their wake-up descriptor, but reap for themselves.
+_reaping = [True]
+
+
+def _reap(number: int, frame: object) -> None:
+    """Take note of supervisors that ended, whose parent this process is while it lives."""
+    while _reaping:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
 
 
 def _hung_up(requests: socket.socket) -> bool:
@@ -66,33 +76,13 @@ def _keep_a_spare(requests: socket.socket, umask: int) -> None:
     try:
         try:
             if os.fork() == 0:
-                _as_spare(requests, taking, umask)
+                _reaping.clear()
+                keeper.spare(requests, taking, umask)
         finally:
             os.close(taking)
         os.read(taken, 1)  # ends when init closes its end
     finally:
         os.close(taken)
-
-
-def _as_spare(requests: socket.socket, taking: int, umask: int) -> NoReturn:
-    code = 1
-    try:
-        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
-        _libc.set_name("asyncrt:spare")
-        os.setsid()
-        _libc.become_subreaper()
-        ours, theirs = socket.socketpair()
-        pid = os.fork()
-        if pid == 0:
-            init.live(requests, taking, theirs, umask)
-        os.close(taking)
-        requests.close()
-        theirs.close()
-        keeper.keep(pid, ours, umask)
-        code = 0
-    finally:
-        os._exit(code)
 
 
 def _refuse(requests: socket.socket, error: OSError) -> None:

@@ -43,6 +43,7 @@ class Supervisor:
         *,
         init: int,
         watch: socket.socket,
+        wakeup: int,
         creator: socket.socket,
         dir_fd: int,
         control: socket.socket,
@@ -56,7 +57,7 @@ class Supervisor:
         self.status: int | None = None  # of init, once reaped
         self.goodbye = b""  # the exit as a frame, once it is recorded
         self._watch = watch
-        self._creator: socket.socket | None = creator
+        self._creator = creator
         self._acknowledged = False
         self._dir_fd = dir_fd
         self._control = control
@@ -72,16 +73,10 @@ class Supervisor:
         self._poller = select.poll()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._timers: list[tuple[float, Callable[[], None]]] = []
-        self._wakeup, wake = os.pipe()
-        os.set_blocking(self._wakeup, False)
-        os.set_blocking(wake, False)
-        # The handler itself does nothing: the byte that set_wakeup_fd writes ends the poll.
-        signal.signal(signal.SIGCHLD, _nothing)
-        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        self._wakeup = wakeup  # a byte comes for each SIGCHLD
         self._poller.register(self._wakeup, select.POLLIN)
         self.listen(watch.fileno(), self._heard)
         self.listen(control.fileno(), self._accept)
-        self.listen(creator.fileno(), self._creator_says)
 
     # --- the loop
 
@@ -103,7 +98,6 @@ class Supervisor:
 
     def run(self) -> None:
         """Serve until nothing is left to do."""
-        self._reap()  # init may have ended before SIGCHLD was listened to
         while not self._over():
             self._turn()
         self._say_goodbye()
@@ -142,12 +136,21 @@ class Supervisor:
             said = b""
         if not said:
             self.ignore(self._watch.fileno())
-        if handover.FAILED in said:
-            self._failed = True
-        elif said and self._started_at is None:
-            self._started_at = clock.stamp()
+        if said.startswith(handover.ACKNOWLEDGED):
+            self._acknowledged = True
+            said = said[1:]
+            # Init reads what comes before the acknowledgement, and ends without one. Until then our
+            # end just stays open: who rolls back hears of the end of this process by it.
+            self.listen(self._creator.fileno(), self._creator_says)
+        if said.startswith(handover.STARTED):
+            end = 1 + len(clock.stamp())
+            self._started_at = said[1:end].decode()
+            said = said[end:]
             if self._deadline >= 0:
                 self.after(self._deadline, self._expire)
+        if said.startswith(handover.FAILED):
+            self._failed = True
+            self._started_at = None
 
     def _expire(self) -> None:
         if self.status is None:
@@ -163,6 +166,7 @@ class Supervisor:
     # --- children
 
     def _reap(self) -> None:
+        alone = False
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -170,7 +174,6 @@ class Supervisor:
                 alone = True
                 break
             if pid == 0:
-                alone = False
                 break
             if pid == self.init and self.status is None:
                 self._init_ended(status)
@@ -216,7 +219,7 @@ class Supervisor:
             if error.errno != errno.ENOENT:  # else the directory is gone, and with it all readers
                 raise
         self.goodbye = frames.raw(b'{"v":1,"event":"exit","exit":' + self._record + b"}")
-        if self._creator is not None:
+        if self._creator.fileno() in self._handlers:
             _send(self._creator, self.goodbye)
         if self._clients is not None:
             self._clients.broadcast(self.goodbye)
@@ -263,31 +266,9 @@ class Supervisor:
         return self._clients
 
     def _creator_says(self, _: int) -> None:
-        creator = self._creator
-        if creator is None:
-            return
-        try:
-            data, fds = frames.receive(creator)
-        except (OSError, frames.BadFrame):
-            data, fds = b"", []
-        if data.startswith(frames.ACKNOWLEDGEMENT) and not self._acknowledged:
-            self._acknowledged = True
-            data = data[len(frames.ACKNOWLEDGEMENT) :]
-            if not data:
-                return
-        if self._acknowledged:
-            # From its first request on it is a client like the others.
-            self.ignore(creator.fileno())
-            self._creator = None
-            if data:
-                self._serve().adopt(creator, data, fds)
-            else:
-                creator.close()
-            return
-        # It died or rolled back: nothing may stay that no record tells of. Our end stays open, so
-        # that who rolls back hears of the end of this process by it.
-        self.ignore(creator.fileno())
-        self.end()
+        """From its first request on the creator is a client like the others."""
+        self.ignore(self._creator.fileno())
+        self._serve().adopt(self._creator)
 
 
 def _send(sock: socket.socket, frame: bytes) -> None:
@@ -297,6 +278,3 @@ def _send(sock: socket.socket, frame: bytes) -> None:
     except OSError:
         pass
 
-
-def _nothing(number: int, frame: object) -> None:
-    """Stand in for SIG_DFL, with which no wake-up byte is written."""

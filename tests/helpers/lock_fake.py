@@ -33,7 +33,7 @@ class Job:
         self._call = None
         try:
             func()
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             callback(None, error)
         else:
             callback(None, None)
