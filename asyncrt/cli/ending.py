@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from asyncrt.engine import Engine
 
-_WAITERS = 100_000  # no bound: waiting for some would else depend on the end of others
-
 
 @click.command(
     cls=p.Command, examples=["asyncrt wait web", "asyncrt wait --format json web db cache"]
@@ -47,7 +45,8 @@ def wait(context: click.Context, ids: Sequence[str], format_: str) -> int:
             return f"{result.status_code}\n"
 
         debug = options.of(context).debug
-        return await batch.for_each(ids, one, doing="waiting for", at_once=_WAITERS, debug=debug)
+        # All at once: waiting for some would else depend on the end of others.
+        return await batch.for_each(ids, one, doing="waiting for", at_once=len(ids), debug=debug)
 
     return session.run(context, work)
 

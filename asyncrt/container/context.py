@@ -65,7 +65,8 @@ class Context:
     def watching(self, record: Record) -> Iterator[Channel | PidWatch | None]:
         """The container's supervisor, else its init's pidfd, or None when both are gone.
 
-        Shared: all users of one container in one engine have the same one.
+        Shared: all users of one container in one engine have the same one. Raises
+        SandboxUnresponsive when a hung supervisor's queue of clients is full.
         """
         with self.watches.use((record.id, record.instance), lambda: self._open(record)) as watch:
             yield watch
@@ -89,8 +90,16 @@ class Context:
 
     def _open(self, record: Record) -> Channel | PidWatch | None:
         if record.supervision == "own":
-            with contextlib.suppress(FileNotFoundError, ConnectionError):
+            try:
                 return Channel(unix.connect(self.directory(record.id), _paths.CONTROL))
+            except (FileNotFoundError, ConnectionError):
+                pass
+            except BlockingIOError:
+                raise SandboxUnresponsive(
+                    container_id=record.id,
+                    operation="reach",
+                    why="too many clients wait for its supervisor",
+                ) from None
         if record.init is None:
             return None
         refuse_foreign(record, "wait")

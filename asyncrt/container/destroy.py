@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 from typing import TYPE_CHECKING
@@ -95,14 +96,13 @@ async def end_processes(held: Change) -> None:
 
 async def _ask_supervisor(context: Context, record: Record) -> None:
     """Let the supervisor end its sandbox, which it does best; no answer is no obstacle."""
-    with context.watching(record) as watch:
-        if not isinstance(watch, Channel):
-            return
-        try:
+    with (
+        contextlib.suppress(ChannelClosed, SandboxUnresponsive),
+        context.watching(record) as watch,
+    ):
+        if isinstance(watch, Channel):
             watch.send_nowait({"op": "end", "req": 0})
             await _bounded(watch, _ASKED_SECONDS)
-        except (ChannelClosed, SandboxUnresponsive):
-            return
 
 
 async def _bounded(watch: Channel, seconds: float) -> None:

@@ -16,7 +16,13 @@ from asyncrt.container.context import ANSWER_SECONDS, exit_result, refuse_foreig
 from asyncrt.container.create import start_failed
 from asyncrt.container.kill import signal_number
 from asyncrt.container.streams import DEVNULL, INHERIT, Streams, StreamTarget
-from asyncrt.errors import InvalidTransition, SandboxUnresponsive, SpecInvalid
+from asyncrt.errors import (
+    AsyncrtError,
+    ContainerNotFound,
+    InvalidTransition,
+    SandboxUnresponsive,
+    SpecInvalid,
+)
 from asyncrt.oci import derive_exec
 from asyncrt.platforms import choose
 from asyncrt.sandbox import Channel, ChannelClosed, PidWatch
@@ -138,6 +144,7 @@ async def execute(
         try:
             with context.channel(record, "exec") as channel:
                 return await _ask(
+                    context,
                     record,
                     channel,
                     streams,
@@ -171,6 +178,7 @@ async def _plan(
 
 
 async def _ask(
+    context: Context,
     record: Record,
     channel: Channel,
     streams: Streams,
@@ -194,7 +202,9 @@ async def _ask(
         _withdraw(channel, number)
         raise unresponsive(record.id, "exec", seconds) from None
     except ChannelClosed:
-        answer = {"ended": True}
+        channel.forget_exec(number)
+        operation = "exec paused" if fields["ignore_paused"] else "exec"
+        raise await _hung_up(context, record, operation) from None
     except BaseException:
         # Nobody would know the process: it must not live.
         _withdraw(channel, number)
@@ -211,9 +221,19 @@ async def _ask(
     )
 
 
+async def _hung_up(context: Context, record: Record, operation: str) -> AsyncrtError:
+    """The error for a supervisor that hung up instead of answering: ended, killed, or overrun."""
+    try:
+        _, observed = await context.look(record.id, record.instance)
+        statuses.require(record.id, operation, observed.status)
+    except (ContainerNotFound, InvalidTransition) as error:
+        return error
+    return SandboxUnresponsive(
+        container_id=record.id, operation="exec", why="its supervisor hung up without an answer"
+    )
+
+
 def _withdraw(channel: Channel, number: int) -> None:
     with contextlib.suppress(ChannelClosed):
         channel.send_nowait({"op": "withdraw", "req": 0, "exec": number})
     channel.forget_exec(number)
-
-

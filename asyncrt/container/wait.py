@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
-from asyncrt import _paths
+from asyncrt import _paths, _procid
+from asyncrt.container.change import change
 from asyncrt.container.context import exit_result, refuse_foreign
-from asyncrt.errors import ContainerNotFound
+from asyncrt.errors import AsyncrtError, ContainerNotFound, SandboxUnresponsive
 from asyncrt.ids import ContainerId
 from asyncrt.locking import FileLock
 from asyncrt.sandbox import PidWatch, wait_gone
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from asyncrt.state import Record
 
 _WRITING_SECONDS = 10.0
+_REMEMBERING_SECONDS = 1.0
 
 
 async def wait(
@@ -30,14 +33,16 @@ async def wait(
     destroyed before anybody could tell. If cancelled, nothing has changed.
     """
     async with asyncio.timeout(timeout):
+        again = False
         while True:
-            result = await _wait_once(context, container_id, instance)
+            result = await _wait_once(context, container_id, instance, again=again)
             if result is not None:
                 return result
+            again = True
 
 
 async def _wait_once(
-    context: Context, container_id: ContainerId, instance: str
+    context: Context, container_id: ContainerId, instance: str, *, again: bool
 ) -> ExitResult | None:
     record, observed = await context.look(container_id, instance)
     if observed.exit is not None:
@@ -46,29 +51,75 @@ async def _wait_once(
         await _until_created(context, container_id)
         return None
     refuse_foreign(record, "wait")
-    with context.watching(record) as watch:
-        if watch is not None:
-            await watch.done.wait()
-            if isinstance(watch, PidWatch):
-                return await _result_by_pidfd(context, record, watch)
-            if watch.exit is not None:
-                return exit_result(watch.exit)
+    unheard = False
+    try:
+        with context.watching(record) as watch:
+            if watch is not None:
+                await watch.done.wait()
+                if isinstance(watch, PidWatch):
+                    return await _told_by_pidfd(context, record, watch)
+                if watch.exit is not None:
+                    return exit_result(watch.exit)
+                unheard = again
+    except SandboxUnresponsive:
+        unheard = True
+    if unheard and record.init is not None:
+        # Its supervisor lives and takes no connection: asking again and again would be polling.
+        pidfd = _procid.open_pidfd(record.init)
+        if pidfd is not None:
+            last = PidWatch(pidfd)
+            try:
+                await last.done.wait()
+            finally:
+                last.close()
+            return await _told_by_pidfd(context, record, last)
     if observed.exit_pending and record.supervisor is not None:
         await wait_gone(record.supervisor, _WRITING_SECONDS)
     return None  # the supervisor is gone: look again, the exit record or the pidfd will tell
 
 
-async def _result_by_pidfd(context: Context, record: Record, watch: PidWatch) -> ExitResult:
-    """No supervisor saw the end; the kernel may have told, else the record of reality does."""
+async def _told_by_pidfd(context: Context, record: Record, watch: PidWatch) -> ExitResult | None:
+    """Init has ended unseen by us: the exit record tells how, else the kernel may have.
+
+    None means that the supervisor is still writing, and to look again.
+    """
     try:
         _, observed = await context.look(record.id, record.instance)
     except ContainerNotFound:
         observed = None
-    if observed is not None and observed.exit is not None and observed.exit.reason != "unknown":
-        return observed.exit
+    if observed is not None:
+        if observed.exit_pending and record.supervisor is not None:
+            await wait_gone(record.supervisor, _WRITING_SECONDS)
+            return None
+        if observed.exit is not None and observed.exit.reason != "unknown":
+            return observed.exit
     if watch.exit is None:
         return ExitResult(reason="unknown", started_at=record.started_at)
-    return exit_result({**watch.exit, "started_at": record.started_at})
+    result = exit_result({**watch.exit, "started_at": record.started_at})
+    if observed is not None:
+        await _remember(context, record, result)
+    return result
+
+
+async def _remember(context: Context, record: Record, result: ExitResult) -> None:
+    """Nobody recorded this end, and the kernel tells it only to those who watched: write it down.
+
+    So whoever asks later hears the same. Best effort, not worth a long wait for the lock.
+    """
+    with contextlib.suppress(AsyncrtError):
+        async with change(
+            context,
+            ContainerId(record.id),
+            "wait",
+            instance=record.instance,
+            timeout=_REMEMBERING_SECONDS,
+        ) as held:
+            known = held.record.exit
+            if held.record.status is Status.STOPPED and (
+                known is None or known.reason == "unknown"
+            ):
+                held.record.exit = result
+                await held.save()
 
 
 async def _until_created(context: Context, container_id: ContainerId) -> None:
@@ -93,4 +144,3 @@ async def wait_ended(context: Context, record: Record, seconds: float) -> bool:
     except ContainerNotFound:
         return True
     return True
-

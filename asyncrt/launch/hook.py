@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncrt.launch.plan import HookPlan
 
+_LONGEST_POLL = 2**31 - 1  # milliseconds, an int to poll(2): 24 days
 _TAIL = 400  # bytes of what a failing hook said that go into the error
 
 
@@ -63,6 +64,8 @@ def _await(pid: int, timeout: float | None, abandon: int, said: int) -> str:
         if abandon >= 0:
             poller.register(abandon, select.POLLIN)
         left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+        if left is not None:
+            left = min(left, _LONGEST_POLL)
         ready = {fd for fd, _ in poller.poll(left)}
         if pidfd not in ready:
             why = "abandoned" if ready else f"took longer than {timeout:g} s, killed"

@@ -158,7 +158,7 @@ class Clients:
         except OSError as error:
             failure = Failure(str(message.get("op")), "", error.errno or errno.EIO)
             client.send({"re": request, "failed": failure.report()})
-        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        except Exception as error:  # noqa: BLE001 - no message, however bad, ends a supervisor
             client.send({"re": request, "error": f"bad message: {error!r}"})
         finally:
             for fd in fds:

@@ -56,10 +56,10 @@ class Execs:
         streams: list[int],
     ) -> None:
         """Fork it; the answer goes out when its program runs or couldn't be executed."""
+        deadline = _seconds(message.get("deadline"))
         pid, report = beside.spawn(message["plan"], streams, self._supervisor.umask)
         each = Exec(pid, report, client, message["req"])
         self._by_pid[pid] = each
-        deadline = message.get("deadline")
         self._supervisor.listen(report, lambda _: self._reported(each, deadline))
 
     def _reported(self, each: Exec, deadline: float | None) -> None:
@@ -109,6 +109,15 @@ class Execs:
             ended = exit_record(status, each.reason, each.started_at)
             each.client.send({"event": "exec-exit", "req": each.request, "exit": ended})
         return True
+
+
+def _seconds(value: object) -> float | None:
+    """A deadline out of a message; NaN, which no timer could be sorted by, is none."""
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or value != value:  # noqa: PLR0124 - only NaN differs
+        raise ValueError(f"no number of seconds: {value!r}")
+    return float(value)
 
 
 def exit_record(status: int, reason: str, started_at: str | None) -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -11,6 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import IO, Any, Self
 
+import pytest
+
+from asyncrt.cli import main
 from tests.helpers.processes import REPOSITORY
 
 # An init that tells of its start and of signals, and ends by TERM with status 7. It waits for a
@@ -129,20 +135,41 @@ class Asyncrt:
         """What it prints, decoded."""
         return json.loads(self(*args))
 
+    def inside(self, *args: object) -> tuple[int, str, str]:
+        """The command run in this process, which is quick; its status, stdout, stderr.
+
+        For what is no test's subject, and for input that is refused before anything happens.
+        """
+        logger = logging.getLogger()
+        handlers, level = logger.handlers[:], logger.level
+        out, err = io.StringIO(), io.StringIO()
+        try:
+            with (
+                contextlib.redirect_stdout(out),
+                contextlib.redirect_stderr(err),
+                pytest.raises(SystemExit) as ended,
+            ):
+                main(["--root", self.root, *map(str, args)])
+        finally:
+            logger.handlers[:] = handlers
+            logger.setLevel(level)
+        status = ended.value.code
+        assert isinstance(status, int)
+        return status, out.getvalue(), err.getvalue()
+
+    def do(self, *args: object) -> str:
+        """Run it inside; it must succeed. What it wrote to stdout."""
+        status, out, err = self.inside(*args)
+        assert (status, err) == (0, "")
+        return out
+
     def views(self) -> dict[str, dict[str, Any]]:
         """What list says, by id."""
-        return {each["id"]: each for each in self.json("list", "--format", "json")}
+        return {each["id"]: each for each in json.loads(self.do("list", "--format", "json"))}
 
     def detached(self, id: str, *program: str, options: Sequence[str] = ()) -> None:
-        """Leave a program running; it says nothing to us, or would hold our pipes open."""
-        self.start_detached(id, *program, options=options, stdout=subprocess.DEVNULL)
-
-    def start_detached(
-        self, id: str, *program: str, options: Sequence[str] = (), stdout: int | IO[str]
-    ) -> None:
-        """As detached; its output goes to `stdout`."""
-        argv = ("run", "--detach", *options, id, "--", *program)
-        self(*argv, stdout=stdout, stderr=subprocess.DEVNULL)
+        """Leave a program running, for other commands to work on."""
+        self.do("run", "--detach", *options, id, "--", *program)
 
     def left(self) -> list[str]:
         """The names on disk."""

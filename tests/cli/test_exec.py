@@ -18,7 +18,7 @@ def web(asyncrt: Asyncrt) -> Iterator[Asyncrt]:
     """The command, on a root with a container "web" that runs."""
     asyncrt.detached("web", "sleep", "1000", options=["-e", "OF=container"])
     yield asyncrt
-    asyncrt("delete", "--force", "web")
+    asyncrt.do("delete", "--force", "web")
 
 
 def test_arguments_streams_and_status_are_the_programs(web: Asyncrt, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -65,7 +64,7 @@ def test_table_json_and_quiet_tell_the_same(asyncrt: Asyncrt) -> None:
     assert LONG in shown
     assert "\x1b[32mrunning" in shown
 
-    asyncrt("delete", "--force", LONG, "broken", "web")
+    asyncrt.inside("delete", "--force", LONG, "broken", "web")
     assert asyncrt.left() == []
 
 
@@ -91,13 +90,11 @@ def test_a_full_disk_under_the_output_is_told(asyncrt: Asyncrt, args: list[str])
 
 
 def test_what_a_workload_calls_itself_cant_drive_the_terminal(asyncrt: Asyncrt) -> None:
-    quiet = subprocess.DEVNULL
-    evil = "sleep 1000 # \x1b]0;owned\x07\nlist"
-    asyncrt("run", "-d", "it", "--", "sh", "-c", evil + "\n:", stdout=quiet, stderr=quiet)
+    asyncrt.detached("it", "sh", "-c", "sleep 1000 # \x1b]0;owned\x07\nlist\n:")
     out = asyncrt("ps", "it")
     assert "\x1b" not in out
     assert r"# \x1b]0;owned\x07\nlist" in out
-    asyncrt("delete", "-f", "it")
+    asyncrt.do("delete", "-f", "it")
 
 
 def test_a_wait_of_over_a_second_shows_on_a_terminal(asyncrt: Asyncrt) -> None:
@@ -109,9 +106,9 @@ def test_a_wait_of_over_a_second_shows_on_a_terminal(asyncrt: Asyncrt) -> None:
             seen = b""
             while b"waiting for it" not in seen:
                 seen += os.read(ours, 65536)
-            asyncrt("kill", "it", "KILL")
+            asyncrt.do("kill", "it", "KILL")
             assert waiting.line() == "137"
             assert waiting.end()[0] == 0
     finally:
         os.close(ours)
-    asyncrt("delete", "it")
+    asyncrt.do("delete", "it")

@@ -113,7 +113,7 @@ def test_keep_leaves_it_stopped_and_the_output_tells_why(asyncrt: Asyncrt) -> No
     late = asyncrt.views()["late"]
     assert late["status"] == "stopped"
     assert late["exit"]["reason"] == "deadline"
-    asyncrt("delete", "late")
+    asyncrt.do("delete", "late")
 
 
 def test_signals_are_passed_on_again_and_again(asyncrt: Asyncrt) -> None:
@@ -216,7 +216,7 @@ def test_a_killed_command_leaves_the_container_running(asyncrt: Asyncrt) -> None
         running.signal(signal.SIGKILL)
         wait_gone(running.pid)
         assert asyncrt.views()["it"]["status"] == "running"
-        asyncrt("delete", "--force", "it")
+        asyncrt.do("delete", "--force", "it")
     assert asyncrt.left() == []
 
 
@@ -225,14 +225,14 @@ def test_detached_it_returns_at_once_and_has_no_input(asyncrt: Asyncrt, tmp_path
     pid_file = tmp_path / "pid"
     with out.open("w") as stdout:
         program = "readlink /proc/$$/fd/0; exec sleep 1000"
-        options = ["--pid-file", str(pid_file)]
-        asyncrt.start_detached("it", "sh", "-c", program, options=options, stdout=stdout)
+        argv = ("run", "-d", "--pid-file", pid_file, "it", "--", "sh", "-c", program)
+        asyncrt(*argv, stdout=stdout, stderr=subprocess.DEVNULL)
     view = asyncrt.views()["it"]
     assert view["status"] == "running"
     assert pid_file.read_text() == str(view["pid"])
-    asyncrt("stop", "--grace", "0", "it")
+    asyncrt.do("stop", "--grace", "0", "it")
     assert out.read_text() == "/dev/null\n"
-    asyncrt("delete", "it")
+    asyncrt.do("delete", "it")
 
 
 def test_a_pid_file_is_replaced_whole(asyncrt: Asyncrt, tmp_path: Path) -> None:

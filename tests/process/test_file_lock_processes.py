@@ -220,7 +220,7 @@ FORK = """
 import asyncio, gc, os, sys, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # fork with threads
 from asyncrt.locking import FileLock
-from tests.helpers.lock_elsewhere import is_free, held_elsewhere
+from tests.helpers.lock_elsewhere import held_elsewhere, is_free, lock_descriptors
 path = sys.argv[1]
 
 def forked(work):
@@ -233,6 +233,9 @@ def forked(work):
             os._exit(1)
         os._exit(0)
     return pid
+
+def open_here():
+    return [entry.split()[1] for entry in lock_descriptors(path)]
 
 def ended(pid):
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
@@ -259,6 +262,7 @@ async def main():
     def child():
         global lock
         assert not lock.locked
+        assert not open_here()  # closed by the fork, before anybody asks for it
         if {how!r} == "release":
             lock.release()
             try:
@@ -274,8 +278,7 @@ async def main():
             gc.collect()
         assert not is_free(path)
         assert not FileLock(path).try_acquire()
-        assert not [f for f in os.listdir("/proc/self/fd")
-                    if os.path.islink(f"/proc/self/fd/{{f}}") and os.readlink(f"/proc/self/fd/{{f}}") == path]
+        assert not open_here()
     ended(forked(child))
     assert lock.locked
     assert not is_free(path)
@@ -320,9 +323,7 @@ async def main():
         await asyncio.sleep(0.05)
         def child():
             os.close(write)
-            names = [os.readlink(f"/proc/self/fd/{f}") for f in os.listdir("/proc/self/fd")
-                     if os.path.islink(f"/proc/self/fd/{f}")]
-            assert names.count(path) == 1, names  # held_elsewhere's own
+            assert open_here() == [path]  # held_elsewhere's own
             os.read(read, 1)
         pid = forked(child)
     os.close(write)

@@ -61,14 +61,16 @@ def test_hazard_2_cancelled_at_any_tick_around_a_hand_over_the_next_one_gets_the
     native: bool,
     shared: bool,
 ) -> None:
-    async def play(path: Path, release_at: int, cancel_at: int) -> None:
+    async def play(path: Path, release_at: int, cancel_at: int, *, release_first: bool) -> None:
         holder = FileLock(path)
         await holder.acquire()
         victim, next_one = Waiter(path, shared=shared), Waiter(path)
         for tick in range(max(release_at, cancel_at) + 1):
+            if tick == release_at and release_first:
+                holder.release()
             if tick == cancel_at:
                 victim.cancel(native)
-            if tick == release_at:
+            if tick == release_at and not release_first:
                 holder.release()
             await asyncio.sleep(0)
         await asyncio.wait_for(next_one.task, 5)
@@ -80,7 +82,8 @@ def test_hazard_2_cancelled_at_any_tick_around_a_hand_over_the_next_one_gets_the
     async def main() -> None:
         for release_at in range(4):
             for cancel_at in range(8):
-                await play(tmp_path / "lock", release_at, cancel_at)
+                for first in (True, False):
+                    await play(tmp_path / "lock", release_at, cancel_at, release_first=first)
         assert lock_descriptors(tmp_path) == []
 
     run(main(), factory)

@@ -304,6 +304,24 @@ async def test_hazard_8_readers_join_no_more_when_a_writer_elsewhere_is_at_the_g
     reader.release()
 
 
+async def test_hazard_8_a_reader_never_passes_by_a_held_gate(path: Path) -> None:
+    with held_elsewhere(f"{path}.queue"):
+        assert not FileLock(path).try_acquire(shared=True)
+
+
+async def test_hazard_8_a_writer_passes_by_a_held_gate_a_bounded_number_of_times(
+    path: Path,
+) -> None:
+    got = []
+    with held_elsewhere(f"{path}.queue"):
+        for _ in range(2 * _queue.SKIPS):
+            lock = FileLock(path)  # a new object each time: the count is the process's
+            got.append(lock.try_acquire())
+            lock.close()
+    assert sum(got) <= _queue.SKIPS
+    assert not any(got[_queue.SKIPS :])
+
+
 async def test_readers_come_in_when_the_writer_before_them_gives_up(path: Path) -> None:
     reader, writer, late = FileLock(path), FileLock(path), FileLock(path)
     await reader.acquire(shared=True)

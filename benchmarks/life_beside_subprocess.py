@@ -1,0 +1,40 @@
+"""What does a container's whole life cost beside a plain asyncio subprocess?
+
+create, start, wait and destroy of a static program that ends at once, by a warm engine on a root in
+memory, against asyncio.create_subprocess_exec and wait of the same program.
+"""
+
+from __future__ import annotations
+
+import asyncrt
+from benchmarks import programs
+from benchmarks.contenders import live_and_die, run_subprocess, scratch_engine
+from benchmarks.figures import Series
+from benchmarks.question import Answer, Bench, Question
+
+
+async def measure(bench: Bench) -> Answer:
+    true = programs.true(bench.directory)
+    spec = asyncrt.Spec.command([true])
+    async with scratch_engine(bench.directory) as engine:
+        await run_subprocess([true])
+        found = await bench.interleave(
+            {
+                "asyncrt": lambda: live_and_die(engine, spec),
+                "asyncio subprocess": lambda: run_subprocess([true]),
+            },
+            bench.size(quick=200, full=2000),
+        )
+    ours, theirs = (
+        Series(name=name, unit="ms", values=[each * 1e3 for each in values])
+        for name, values in found.items()
+    )
+    return Answer.of_ratio(ours, theirs)
+
+
+QUESTION = Question(
+    name="life-beside-subprocess",
+    what="create+start+wait+destroy of `true` / asyncio subprocess of the same",
+    goal=4.0,
+    measure=measure,
+)

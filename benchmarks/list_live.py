@@ -1,0 +1,78 @@
+"""What does it cost list() to look whether containers live?
+
+Engine.list of 500 running containers, each of which has to be held against its process, against 500
+stopped ones whose ends are in their records. The full run reports apart those whose end nobody has
+written into the record yet, so that the exit record is read too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import asyncrt
+from asyncrt.errors import InvalidTransition
+from benchmarks import programs
+from benchmarks.contenders import in_turns, scratch_engine, start_one
+from benchmarks.figures import Series
+from benchmarks.question import Answer, Bench, Question
+
+_COUNT = 500
+
+
+async def measure(bench: Bench) -> Answer:
+    sleeper = asyncrt.Spec.command(programs.sleeper(bench.directory))
+    true = asyncrt.Spec.command([programs.true(bench.directory)])
+    async with (
+        scratch_engine(bench.directory) as live,
+        scratch_engine(bench.directory) as folded,
+        scratch_engine(bench.directory) as ended,
+    ):
+        contenders = {"live": lambda: _listed(live), "stopped": lambda: _listed(folded)}
+        bench.expect(bench.size(quick=2, full=3) * _COUNT)
+        everyone = [start_one(live, sleeper) for _ in range(_COUNT)]
+        await in_turns(everyone, on_done=bench.step)
+        for container in await _ended(bench, folded, true):
+            await _fold(container)
+        if not bench.quick:
+            await _ended(bench, ended, true)
+            contenders["stopped, not in the record yet"] = lambda: _listed(ended)
+        found = await bench.interleave(contenders, bench.size(quick=30, full=300))
+    ours, theirs, *others = (
+        Series(name=name, unit="ms", values=[each * 1e3 for each in values])
+        for name, values in found.items()
+    )
+    return Answer.of_ratio(ours, theirs, *others)
+
+
+async def _ended(
+    bench: Bench, engine: asyncrt.Engine, spec: asyncrt.Spec
+) -> list[asyncrt.Container]:
+    async def one() -> asyncrt.Container:
+        container = await start_one(engine, spec)
+        await container.wait()
+        return container
+
+    return await in_turns([one() for _ in range(_COUNT)], on_done=bench.step)
+
+
+async def _fold(container: asyncrt.Container) -> None:
+    """Any verb under the lock writes the end into the record, also one that is refused for it."""
+    with contextlib.suppress(InvalidTransition):
+        await container.start()
+
+
+async def _listed(engine: asyncrt.Engine) -> float:
+    began = time.perf_counter()
+    views = await engine.list()
+    seconds = time.perf_counter() - began
+    assert len(views) == _COUNT
+    return seconds
+
+
+QUESTION = Question(
+    name="list-live",
+    what=f"list() of {_COUNT} live ones / of {_COUNT} stopped ones",
+    goal=3.0,
+    measure=measure,
+)

@@ -1,0 +1,108 @@
+"""How long does a list of very many containers take?
+
+Engine.list of 10,000 stopped containers whose ends are in their records, on a root in memory,
+against the plain way through the same files: os.scandir, read, json.loads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+import uuid
+from datetime import UTC, datetime
+
+import asyncrt
+from asyncrt import _paths
+from asyncrt.ids import ContainerId
+from asyncrt.state import ExitResult, Identity, Record, StateFile
+from asyncrt.status import Status
+from benchmarks.figures import Series
+from benchmarks.question import Answer, Bench, Question
+
+_COUNT = 10_000
+
+
+async def measure(bench: Bench) -> Answer:
+    root = tempfile.mkdtemp(prefix="root-", dir=bench.directory)
+    async with asyncrt.Engine(root) as engine:
+        await fill(bench, engine.root, _COUNT)
+
+        async def listed() -> float:
+            began = time.perf_counter()
+            views = await engine.list()
+            seconds = time.perf_counter() - began
+            assert len(views) == _COUNT
+            assert views[0].status is Status.STOPPED
+            return seconds
+
+        async def plainly() -> float:
+            began = time.perf_counter()
+            found = read_plainly(engine.root)
+            seconds = time.perf_counter() - began
+            assert len(found) == _COUNT
+            return seconds
+
+        found = await bench.interleave(
+            {"Engine.list": listed, "scandir, read, json.loads": plainly},
+            bench.size(quick=10, full=60),
+        )
+    ours, theirs = (
+        Series(name=name, unit="ms", values=[each * 1e3 for each in values])
+        for name, values in found.items()
+    )
+    return Answer.of_ratio(ours, theirs)
+
+
+async def fill(bench: Bench, root: str, count: int) -> None:
+    """So many stopped containers, with all the files that such ones have."""
+    identity = Identity.of(os.getpid())
+    now = datetime.now(UTC)
+    bench.expect(count)
+    for number in range(count):
+        state = StateFile(root, ContainerId(f"job-{number}"), durable=False)
+        await state.lock_for_new()
+        directory = f"{root}/{state.id}{_paths.DIRECTORY}"
+        os.mkdir(directory, 0o700)
+        for name in (_paths.CONFIG, _paths.EXIT):
+            with open(f"{directory}/{name}", "xb") as file:
+                file.write(b"{}")  # nobody reads it: what counts is in the record
+        record = Record(
+            id=state.id,
+            instance=uuid.uuid4().hex,
+            sandbox=state.id,
+            status=Status.STOPPED,
+            created_at=now,
+            started_at=now,
+            owner="root",
+            uid=os.geteuid(),
+            platform="host",
+            creator=identity,
+            init=identity,
+            supervisor=identity,
+            exit=ExitResult(exit_code=0, reason="exit", started_at=now, finished_at=now),
+        )
+        await state.save_locked(record)
+        state.close()
+        if number % 100 == 99:
+            bench.step(100)
+
+
+def read_plainly(root: str) -> list[object]:
+    """What a short script would do."""
+    found = []
+    with os.scandir(root) as entries:
+        for entry in entries:
+            if entry.name.endswith(_paths.STATE):
+                with open(entry.path, "rb") as file:
+                    found.append(json.loads(file.read()))
+    return found
+
+
+QUESTION = Question(
+    name="list-stopped",
+    what=f"list() of {_COUNT:,} stopped / os.scandir, read, json.loads of the same files",
+    goal=1.0,
+    measure=measure,
+)

@@ -1,0 +1,38 @@
+"""A helper process of a given resident size that runs one container's life per line it reads.
+
+`python -m benchmarks.resident MEGABYTES DIRECTORY PROGRAM` prints its resident kilobytes, then for
+each line on its standard input the seconds that a life took.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+import asyncrt
+from benchmarks.contenders import live_and_die, scratch_engine
+from benchmarks.processes import resident_kilobytes
+
+_BLOCK = 4096
+
+
+def fill(megabytes: int) -> list[bytes]:
+    """Blocks that make this process at least so big, page by page as an ordinary heap grows."""
+    missing = megabytes * 1024 - resident_kilobytes(os.getpid())
+    return [os.urandom(_BLOCK) for _ in range(max(0, missing) * 1024 // _BLOCK)]
+
+
+async def serve(megabytes: int, directory: str, program: str) -> None:
+    spec = asyncrt.Spec.command([program])
+    async with scratch_engine(directory) as engine:
+        ballast = fill(megabytes)
+        print(resident_kilobytes(os.getpid()), flush=True)
+        # Reading blocks the loop, on purpose: nothing of this process runs in the other one's turn.
+        for _ in sys.stdin:
+            print(await live_and_die(engine, spec), flush=True)
+        del ballast
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(int(sys.argv[1]), *sys.argv[2:]))

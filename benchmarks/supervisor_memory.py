@@ -1,0 +1,88 @@
+"""How much memory does a supervisor cost?
+
+Unique memory (private pages) of each supervisor of one engine with 100 containers alive, against a
+fresh Python process that does nothing but sleep. A supervisor that the command line started, whose
+fork server is gone, shares with nobody and is reported apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncrt
+from benchmarks import processes, programs
+from benchmarks.contenders import in_turns, scratch_engine, start_one
+from benchmarks.figures import Series
+from benchmarks.question import Answer, Bench, Question
+
+_ALIVE = 100
+_REPOSITORY = str(Path(__file__).resolve().parents[1])
+_SLEEP = "import sys, time; sys.stdout.write('.'); sys.stdout.flush(); time.sleep(86400)"
+
+
+async def measure(bench: Bench) -> Answer:
+    command = programs.sleeper(bench.directory)
+    spec = asyncrt.Spec.command(command)
+    bench.expect(_ALIVE)
+    async with scratch_engine(bench.directory) as engine, _fresh_interpreters() as fresh:
+        starts = [start_one(engine, spec) for _ in range(_ALIVE)]
+        await in_turns(starts, on_done=bench.step)
+        pids = processes.supervisors(engine.root)
+        supervisors = [processes.unique_kilobytes(pid) for pid in pids]
+        interpreters = [processes.unique_kilobytes(pid) for pid in fresh]
+        server = sum(map(processes.unique_kilobytes, processes.fork_servers(os.getpid())))
+    lone = await _lone(bench.directory, command)
+    return Answer.of_ratio(
+        Series(name=f"supervisor, one of {_ALIVE}", unit="kB", values=supervisors),
+        Series(name="python3 -I -S, asleep", unit="kB", values=interpreters),
+        Series(name="supervisor, alone", unit="kB", values=[lone]),
+        Series(name="fork server and its spare", unit="kB", values=[server]),
+    )
+
+
+@contextlib.asynccontextmanager
+async def _fresh_interpreters(count: int = 5) -> AsyncIterator[list[int]]:
+    pipe = asyncio.subprocess.PIPE
+    started = [
+        await asyncio.create_subprocess_exec(sys.executable, "-I", "-S", "-c", _SLEEP, stdout=pipe)
+        for _ in range(count)
+    ]
+    try:
+        for each in started:
+            assert each.stdout is not None
+            await each.stdout.readexactly(1)
+        yield [each.pid for each in started]
+    finally:
+        for each in started:
+            each.kill()
+            await each.wait()
+
+
+async def _lone(directory: str, command: list[str]) -> float:
+    root = tempfile.mkdtemp(prefix="root-", dir=directory)
+    async with asyncrt.Engine(root) as engine:
+        try:
+            arguments = ["--root", root, "run", "--detach", "lone", "--", *command]
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "asyncrt", *arguments, cwd=_REPOSITORY
+            )
+            if await process.wait() != 0:
+                raise RuntimeError(f"asyncrt run ended with {process.returncode}")
+            (pid,) = processes.supervisors(root)
+            return processes.unique_kilobytes(pid)
+        finally:
+            await engine.delete("lone", force=True)
+
+
+QUESTION = Question(
+    name="supervisor-memory",
+    what=f"unique memory per supervisor at {_ALIVE} alive / a fresh `python3 -I -S`",
+    goal=0.20,
+    measure=measure,
+)

@@ -1,0 +1,63 @@
+"""Does waiting cost anything?
+
+wait() of 1,000 sleeping containers at once: the cpu that the engine's process, its fork server and
+all supervisors use in 10 s. Nothing should poll. The quick run has 200 of them and 3 s, scaled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+
+import asyncrt
+from benchmarks import processes, programs
+from benchmarks.contenders import in_turns, scratch_engine, start_one
+from benchmarks.figures import Series
+from benchmarks.question import Answer, Bench, Question
+
+_COUNT = 1000
+_SECONDS = 10
+
+
+async def measure(bench: Bench) -> Answer:
+    count = bench.size(quick=200, full=_COUNT)
+    seconds = bench.size(quick=3, full=_SECONDS)
+    spec = asyncrt.Spec.command(programs.sleeper(bench.directory))
+    bench.expect(count)
+    async with scratch_engine(bench.directory) as engine:
+        started = await in_turns(
+            [start_one(engine, spec) for _ in range(count)], on_done=bench.step
+        )
+        waiting = [asyncio.create_task(each.wait()) for each in started]
+        await asyncio.sleep(1)  # until the waits are set up and the last start has been digested
+        servers = processes.fork_servers(os.getpid())
+        helpers = [*processes.supervisors(engine.root), *servers]
+        helped = sum(map(processes.cpu_seconds, helpers))
+        engaged = time.process_time()
+        await asyncio.sleep(seconds)
+        engaged = time.process_time() - engaged
+        helped = sum(map(processes.cpu_seconds, helpers)) - helped
+        assert not any(each.done() for each in waiting)
+        for each in waiting:
+            each.cancel()
+        await asyncio.wait(waiting)
+    scale = _COUNT / count * _SECONDS / seconds
+    notes = (f"{count} for {seconds} s, times {scale:.1f}",) if scale != 1 else ()
+    return Answer(
+        value=(engaged + helped) * scale,
+        series=(
+            Series(name="the engine's process", unit="ms", values=[engaged * scale * 1e3]),
+            Series(name="supervisors, fork server", unit="ms", values=[helped * scale * 1e3]),
+        ),
+        notes=notes,
+    )
+
+
+QUESTION = Question(
+    name="waiting-cpu",
+    what=f"cpu that wait() of {_COUNT:,} sleeping containers uses in {_SECONDS} s",
+    goal=0.05,
+    unit="s",
+    measure=measure,
+)
