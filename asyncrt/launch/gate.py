@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 GO = b"go\n"
 ABOUT = b"!"
 _CLIENTS = 16
+_BACKLOG = 128
 
 
 def listen(dir_fd: int) -> socket.socket:
     """Bind the gate in the open directory. The caller's umask must keep others out."""
-    return sockets.listen(dir_fd, _paths.GATE, _CLIENTS)
+    return sockets.listen(dir_fd, _paths.GATE, _BACKLOG)
 
 
 class NobodyWants(Exception):  # noqa: N818 - the order to give up, not an error
@@ -56,6 +57,7 @@ class Waiting:
         self._creator = creator
         self._on_acknowledged = on_acknowledged
         self._clients: dict[int, socket.socket] = {}
+        self._go: socket.socket | None = None  # one that said it among too many to keep
         self._poller = select.poll()
         # In this order: an acknowledgement comes before the go that follows it.
         for each in (watch, creator, gate):
@@ -72,6 +74,8 @@ class Waiting:
             for fd in ready:
                 if fd == self._gate.fileno():
                     self._accept()
+                    if self._go is not None:
+                        return self._go
                 elif fd in self._clients:
                     client = self._clients.pop(fd)
                     self._poller.unregister(fd)
@@ -90,14 +94,20 @@ class Waiting:
         self._creator.close()
 
     def _accept(self) -> None:
+        # All that wait: a burst must not fill the queue and keep the starter out.
         with contextlib.suppress(OSError):
-            client, _ = self._gate.accept()
-            client.setblocking(False)
-            if len(self._clients) < _CLIENTS:
-                self._clients[client.fileno()] = client
-                self._poller.register(client, select.POLLIN)
-            else:
-                client.close()
+            while True:
+                self._admit(self._gate.accept()[0])
+
+    def _admit(self, client: socket.socket) -> None:
+        client.setblocking(False)
+        if len(self._clients) < _CLIENTS:
+            self._clients[client.fileno()] = client
+            self._poller.register(client, select.POLLIN)
+        elif _says_go(client):
+            self._go = client
+        else:
+            client.close()
 
 
 def _says_go(client: socket.socket) -> bool:
