@@ -26,6 +26,7 @@ from asyncrt.errors import (
     StartFailed,
     StorageFailed,
 )
+from asyncrt.launch import frames
 from asyncrt.oci import HOOK_KINDS, hook_plans, membership
 from asyncrt.platforms import choose
 from asyncrt.sandbox import ChannelClosed, LaunchFailed
@@ -133,12 +134,12 @@ class Creation:
                 await self._run_create_hooks()
                 self.record.status = Status.CREATED
                 await self._state.save_locked(self.record)
+                self._acknowledge()  # before the lock goes and another process says go
             except BaseException:
                 await finish(self._roll_back())
                 raise
         finally:
             self._state.unlock()
-        self._acknowledge()
         _log.info("container %s: creating -> created", self.record.id)
 
     async def _finish_deletion(self, unfinished: Record) -> None:
@@ -222,7 +223,7 @@ class Creation:
         channel = self._channel
         if channel is None:
             return
-        channel.send_nowait({"op": "acknowledge"})
+        channel.send_nowait(frames.ACKNOWLEDGE)
         if self.record.supervision == "own":
             self._context.watches.adopt((self.record.id, self.record.instance), channel)
         else:

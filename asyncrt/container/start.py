@@ -14,8 +14,8 @@ from asyncrt.container.change import Change, change, unresponsive
 from asyncrt.container.context import ANSWER_SECONDS
 from asyncrt.container.create import start_failed
 from asyncrt.container.destroy import remove
-from asyncrt.errors import DestroyFailed, HookFailed, StorageFailed
-from asyncrt.sandbox import NoGate, open_gate, wait_gone
+from asyncrt.errors import DestroyFailed, HookFailed, SandboxUnresponsive, StorageFailed
+from asyncrt.sandbox import GateBusy, NoGate, open_gate, wait_gone
 from asyncrt.state import ExitResult
 from asyncrt.status import Status
 
@@ -48,6 +48,10 @@ async def _open(held: Change, seconds: float) -> None:
             failure = await open_gate(context.directory(record.id))
     except TimeoutError:
         raise unresponsive(record.id, "start", seconds) from None
+    except GateBusy:
+        raise SandboxUnresponsive(
+            container_id=record.id, operation="start", why="too many clients are at its gate"
+        ) from None
     except NoGate:
         # Init ended on its way, or at its gate: what is true now decides what we say.
         await _until_ended(held)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno as errno_of
+import json
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypedDict
@@ -27,3 +30,12 @@ class Failure(Exception):  # noqa: N818 - an outcome that is reported, not a pro
     def report(self) -> dict[str, str | int]:
         """As plain data for json."""
         return {"what": self.what, "path": self.path, "errno": self.errno, "hook": self.hook}
+
+
+def reported(said: bytes) -> Failure:
+    """The failure that a process reported as JSON; silence means that it was killed."""
+    try:
+        report = json.loads(said)
+        return Failure(report["what"], report["path"], report["errno"], hook=report["hook"])
+    except (ValueError, KeyError, TypeError):
+        return Failure("init", "killed before its program ran", errno_of.ECHILD)

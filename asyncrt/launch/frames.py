@@ -31,7 +31,18 @@ class BadFrame(Exception):  # noqa: N818 - says what came, the connection is clo
 def encode(message: dict[str, Any]) -> bytes:
     """One frame. Lone surrogates (undecodable file names) survive as JSON escapes."""
     payload = json.dumps({"v": VERSION, **message}, separators=(",", ":")).encode()
+    return raw(payload)
+
+
+def raw(payload: bytes) -> bytes:
+    """One frame around what is JSON already."""
     return len(payload).to_bytes(4, "big") + payload
+
+
+# Said by a creator once its record is saved. Its bytes are compared whole, so that the process it
+# is said to needs no decoder for it.
+ACKNOWLEDGE = {"op": "acknowledge"}
+ACKNOWLEDGEMENT = encode(ACKNOWLEDGE)
 
 
 class Decoder:

@@ -10,73 +10,103 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import select
 import socket
 
 from asyncrt import _paths
+from asyncrt.launch import frames, sockets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from asyncrt.launch.failure import Failure
 
 GO = b"go\n"
 ABOUT = b"!"
 _CLIENTS = 16
+_BACKLOG = 128
 
 
 def listen(dir_fd: int) -> socket.socket:
     """Bind the gate in the open directory. The caller's umask must keep others out."""
-    gate = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        gate.bind(_paths.through(dir_fd, _paths.GATE))
-        gate.listen(_CLIENTS)
-    except BaseException:
-        gate.close()
-        raise
-    return gate
+    return sockets.listen(dir_fd, _paths.GATE, _BACKLOG)
 
 
-class SupervisorGone(Exception):  # noqa: N818 - the order to give up, not an error
-    """The watched socket closed before the gate was opened."""
+class NobodyWants(Exception):  # noqa: N818 - the order to give up, not an error
+    """The creator went before its record was saved, or the supervisor went."""
 
 
-def wait_for_go(gate: socket.socket, watch: socket.socket) -> socket.socket:
-    """Wait until a client says GO; returns its connection.
+class Waiting:
+    """An init at its gate: everything that may happen to it there."""
 
-    `watch` is the launcher's end of a socket pair: when it closes, SupervisorGone is raised, unless
-    a byte came first, which means that the launch is recorded and nobody needs to be watched.
-    """
-    poller = select.poll()
-    poller.register(gate, select.POLLIN)
-    poller.register(watch, select.POLLIN)
-    clients: dict[int, socket.socket] = {}
-    while True:
-        for fd, _ in poller.poll():
-            if fd == watch.fileno():
-                if not watch.recv(1):
-                    raise SupervisorGone
-                poller.unregister(fd)
-                continue
-            if fd == gate.fileno():
-                with contextlib.suppress(OSError):
-                    newcomer, _ = gate.accept()
-                    newcomer.setblocking(False)
-                    clients[newcomer.fileno()] = newcomer
-                    poller.register(newcomer, select.POLLIN)
-                if len(clients) <= _CLIENTS:
-                    continue
-                # The one that has been silent for longest goes: a crowd of idle clients must not
-                # keep out the one that has something to say.
-                fd = next(iter(clients))  # noqa: PLW2901
-            elif fd not in clients:
-                continue
-            client = clients.pop(fd)
-            if _says_go(client):
-                for other in clients.values():
-                    other.close()
-                return client
-            poller.unregister(fd)
+    def __init__(
+        self,
+        gate: socket.socket,
+        watch: socket.socket,
+        creator: socket.socket,
+        on_acknowledged: Callable[[], bool],
+    ) -> None:
+        """Wait at `gate`; `watch` leads to the parent.
+
+        `on_acknowledged` is called once the creator says that its record is saved, and says whether
+        the parent is to be watched from then on.
+        """
+        self._gate = gate
+        self._watch = watch
+        self._creator = creator
+        self._on_acknowledged = on_acknowledged
+        self._clients: dict[int, socket.socket] = {}
+        self._go: socket.socket | None = None  # one that said it among too many to keep
+        self._poller = select.poll()
+        # In this order: an acknowledgement comes before the go that follows it.
+        for each in (watch, creator, gate):
+            self._poller.register(each, select.POLLIN)
+
+    def for_go(self) -> socket.socket:
+        """The connection of the client that says GO. Raises NobodyWants."""
+        while True:
+            ready = [fd for fd, _ in self._poller.poll()]
+            if self._watch.fileno() in ready:
+                raise NobodyWants
+            if self._creator.fileno() in ready:
+                self._hear_creator()
+            for fd in ready:
+                if fd == self._gate.fileno():
+                    self._accept()
+                    if self._go is not None:
+                        return self._go
+                elif fd in self._clients:
+                    client = self._clients.pop(fd)
+                    self._poller.unregister(fd)
+                    if _says_go(client):
+                        return client
+                    client.close()
+
+    def _hear_creator(self) -> None:
+        # No byte more than this: what follows is the supervisor's to read.
+        said = self._creator.recv(len(frames.ACKNOWLEDGEMENT), socket.MSG_DONTWAIT)
+        if said != frames.ACKNOWLEDGEMENT:
+            raise NobodyWants
+        self._poller.unregister(self._creator)
+        if not self._on_acknowledged():
+            self._poller.unregister(self._watch)
+        self._creator.close()
+
+    def _accept(self) -> None:
+        # All that wait: a burst must not fill the queue and keep the starter out.
+        with contextlib.suppress(OSError):
+            while True:
+                self._admit(self._gate.accept()[0])
+
+    def _admit(self, client: socket.socket) -> None:
+        client.setblocking(False)
+        if len(self._clients) < _CLIENTS:
+            self._clients[client.fileno()] = client
+            self._poller.register(client, select.POLLIN)
+        elif _says_go(client):
+            self._go = client
+        else:
             client.close()
 
 
@@ -98,15 +128,3 @@ def refuse(client: socket.socket, failure: Failure) -> None:
     """Tell the client why the program doesn't run."""
     with contextlib.suppress(OSError):
         client.send(json.dumps(failure.report()).encode(), socket.MSG_NOSIGNAL)
-
-
-def uncork(watch: socket.socket) -> None:
-    """The launcher's side: the launch is recorded, init needs to watch nobody."""
-    with contextlib.suppress(OSError):
-        watch.send(b".", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-
-
-def remove(dir_fd: int) -> None:
-    """Take the gate's name away; missing is fine."""
-    with contextlib.suppress(OSError):
-        os.unlink(_paths.GATE, dir_fd=dir_fd)

@@ -47,8 +47,15 @@ def close_all_but(keep: Sequence[int]) -> None:
 def fresh_signals() -> None:
     """Undo what Python and the supervisor changed: dispositions that an exec would hand down."""
     signal.set_wakeup_fd(-1)
-    # Python ignores these two, and an ignored signal stays ignored across an exec (execve(2)).
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
+    # Python ignores the first two and the fork server the last two, and an ignored signal stays
+    # ignored across an exec (execve(2)).
+    for number in (
+        signal.SIGPIPE,
+        signal.SIGXFSZ,
+        signal.SIGCHLD,
+        signal.SIGINT,
+        signal.SIGHUP,
+    ):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 

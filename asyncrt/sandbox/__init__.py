@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asyncrt.sandbox.channel import Channel, ChannelClosed
 from asyncrt.sandbox.fork_server import ForkServer
-from asyncrt.sandbox.gate import NoGate, open_gate
+from asyncrt.sandbox.gate import GateBusy, NoGate, open_gate
 from asyncrt.sandbox.launcher import Launched, Launcher, LaunchFailed
 from asyncrt.sandbox.pidfd import PidWatch, wait_gone
 
@@ -12,6 +12,7 @@ __all__ = [
     "Channel",
     "ChannelClosed",
     "ForkServer",
+    "GateBusy",
     "LaunchFailed",
     "Launched",
     "Launcher",

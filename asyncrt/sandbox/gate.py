@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from asyncrt.launch.failure import FailureReport
 
 
+class GateBusy(Exception):  # noqa: N818 - internal
+    """More clients than init can keep up with."""
+
+
 class NoGate(Exception):  # noqa: N818 - internal: nobody listens, init went on or went away
     """Nobody listens at the gate."""
 
@@ -21,13 +25,15 @@ class NoGate(Exception):  # noqa: N818 - internal: nobody listens, init went on 
 async def open_gate(directory: str) -> FailureReport | None:
     """Tell init to go; None when its program runs, else why it couldn't be executed.
 
-    Raises NoGate when init isn't there (any more). If cancelled, init may or may not have heard:
+    Raises NoGate when init isn't there (any more), GateBusy when its queue is full. If cancelled, init may or may not have heard:
     callers that can't have that run it undisturbed.
     """
     try:
         sock = unix.connect(directory, _paths.GATE)
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise NoGate from error
+    except BlockingIOError as error:
+        raise GateBusy from error
     loop = asyncio.get_running_loop()
     try:
         sock.send(gate.GO)

@@ -6,14 +6,15 @@ import os
 import signal
 
 from asyncrt import _procid, clock
-from asyncrt.launch import spawn, tree
-from asyncrt.supervisor import launching
+from asyncrt.launch import beside, failure, tree
+from asyncrt.supervisor.exits import ending
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from asyncrt.supervisor.reactor import Connection, Reactor
+    from asyncrt.supervisor.clients import Connection
+    from asyncrt.supervisor.supervisor import Supervisor
 
 
 class Exec:
@@ -44,8 +45,8 @@ class Exec:
 class Execs:
     """All execs of one supervisor, by pid."""
 
-    def __init__(self, reactor: Reactor) -> None:
-        self._reactor = reactor
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
         self._by_pid: dict[int, Exec] = {}
 
     def start(
@@ -53,28 +54,27 @@ class Execs:
         client: Connection,
         message: dict[str, Any],
         streams: list[int],
-        umask: int,
     ) -> None:
         """Fork it; the answer goes out when its program runs or couldn't be executed."""
         deadline = _seconds(message.get("deadline"))
-        pid, report = spawn.beside(message["plan"], streams, umask)
+        pid, report = beside.spawn(message["plan"], streams, self._supervisor.umask)
         each = Exec(pid, report, client, message["req"])
         self._by_pid[pid] = each
-        self._reactor.watch(report, lambda _: self._reported(each, deadline))
+        self._supervisor.listen(report, lambda _: self._reported(each, deadline))
 
     def _reported(self, each: Exec, deadline: float | None) -> None:
         said = os.read(each.report, 65536)
-        self._reactor.forget(each.report)
+        self._supervisor.ignore(each.report)
         os.close(each.report)
         each.report = -1
         if said:
-            failure = launching.failure_of(b"F" + said)
-            each.client.send({"re": each.request, "failed": failure.report()})
+            why = failure.reported(said)
+            each.client.send({"re": each.request, "failed": why.report()})
             return
         each.running = True
         each.client.send({"re": each.request, "ok": {"process": each.process}})
         if deadline is not None:
-            self._reactor.after(deadline, lambda: self._expire(each))
+            self._supervisor.after(deadline, lambda: self._expire(each))
 
     def _expire(self, each: Exec) -> None:
         if each.pid in self._by_pid:
@@ -122,15 +122,12 @@ def _seconds(value: object) -> float | None:
 
 def exit_record(status: int, reason: str, started_at: str | None) -> dict[str, Any]:
     """A wait(2) status as the fields of an ExitResult."""
-    code = os.waitstatus_to_exitcode(status)
+    code, number, usual = ending(status)
     return {
-        "exit_code": code if code >= 0 else None,
-        "signal": -code if code < 0 else None,
+        "exit_code": code,
+        "signal": number,
         "oom_killed": None,  # without a cgroup nobody knows
-        "reason": reason or ("exit" if code >= 0 else "signal"),
+        "reason": reason or usual,
         "started_at": started_at,
         "finished_at": clock.stamp(),
     }
-
-
-

@@ -1,12 +1,10 @@
 """A lean process that forks supervisors, so that a create costs a fork and no interpreter's start.
 
-The engine starts it lazily with one end of a socket pair as descriptor 3. It keeps one spare process
-that waits on that socket with an init already forked below it: a create wakes the spare, and the
-next one is forked while the container is on its way. Each request is one byte, the role, with one
-descriptor: the socket the process shall talk to its engine over. All of it ends when the engine's
-end closes; what took a request stays.
-
-Roles: S supervisor, O one-shot, H hook.
+The engine starts it lazily with one end of a socket pair as descriptor 3. It keeps one spare pair of
+processes, a supervisor to be and below it an init to be, which waits on that socket: a create wakes
+it, and the next pair is forked while the container is on its way. Each request is one byte, the role
+(see asyncrt.launch.init), with one descriptor: the socket to talk to the engine over. All of it ends
+when the engine's end closes; what took a request stays.
 """
 
 from __future__ import annotations
@@ -18,19 +16,12 @@ import signal
 import socket
 
 from asyncrt import _libc
-from asyncrt.launch import frames, spawn
-from asyncrt.supervisor import hook_runner, one_shot, rehearsal, supervisor
+from asyncrt.launch import frames, init
+from asyncrt.supervisor import keeper
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import NoReturn
-
-ROLES: dict[bytes, Callable[[socket.socket, int, spawn.Spare], None]] = {
-    b"S": supervisor.main,
-    b"O": one_shot.main,
-    b"H": hook_runner.main,
-}
+# Enough for the interpreter to have specialised the code that every child runs (PEP 659): what is
+# rewritten here is shared with the children, what is rewritten there costs each of them pages.
+_REHEARSALS = 10
 
 
 def main() -> None:
@@ -38,14 +29,16 @@ def main() -> None:
     os.closerange(4, 1 << 30)
     os.chdir("/")
     umask = os.umask(0o077)
-    # Children are reaped by the kernel; each role takes the default back (signal(7)).
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, _reap)
     # A Ctrl-C or a hang-up at the engine's terminal isn't meant for what outlives the engine.
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    _libc.set_name("asyncrt:forks")
+    _libc.set_name("asyncrt:super")  # the supervisors inherit it
     requests = socket.socket(fileno=3)
+    for _ in range(_REHEARSALS):
+        init.rehearse()
     # What is never collected stays shared with every child: a collection writes to each object.
+    gc.collect()
     gc.disable()
     gc.freeze()
     while not _hung_up(requests):
@@ -55,6 +48,22 @@ def main() -> None:
             _refuse(requests, error)
 
 
+# Not empty in the fork server only: its children keep the handler, for the byte that the signal
+# writes to their wake-up descriptor, but reap for themselves.
+_reaping = [True]
+
+
+def _reap(number: int, frame: object) -> None:
+    """Take note of supervisors that ended, whose parent this process is while it lives."""
+    while _reaping:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+
+
 def _hung_up(requests: socket.socket) -> bool:
     poller = select.poll()
     poller.register(requests, 0)
@@ -62,37 +71,18 @@ def _hung_up(requests: socket.socket) -> bool:
 
 
 def _keep_a_spare(requests: socket.socket, umask: int) -> None:
-    """Fork a spare and wait until it has taken a request, or ended."""
+    """Fork a spare pair and wait until it has taken a request, or ended."""
     taken, taking = os.pipe()
     try:
         try:
             if os.fork() == 0:
-                _as_spare(requests, taking, umask)
+                _reaping.clear()
+                keeper.spare(requests, taking, umask)
         finally:
             os.close(taking)
-        os.read(taken, 1)  # ends when the spare closes its end
+        os.read(taken, 1)  # ends when init closes its end
     finally:
         os.close(taken)
-
-
-def _as_spare(requests: socket.socket, taking: int, umask: int) -> NoReturn:
-    code = 1
-    try:
-        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
-        _libc.set_name("asyncrt:spare")
-        os.setsid()
-        _libc.become_subreaper()
-        spare = spawn.spare_init()
-        rehearsal.rehearse()
-        role, fds = frames.receive(requests, 1)
-        os.close(taking)
-        requests.close()
-        if role:
-            ROLES[role](socket.socket(fileno=fds[0]), umask, spare)
-        code = 0
-    finally:
-        os._exit(code)
 
 
 def _refuse(requests: socket.socket, error: OSError) -> None:

@@ -243,6 +243,7 @@ async def test_running_out_of_descriptors_turns_clients_away_and_passes(
     web: asyncrt.Container, engine: Engine
 ) -> None:
     supervisor = supervisor_of(web, engine.root)
+    await serves(web)  # it has woken up, and has all the descriptors that it needs
     open_now = len(os.listdir(f"/proc/{supervisor}/fd"))
     before = resource.prlimit(supervisor, resource.RLIMIT_NOFILE)
     resource.prlimit(supervisor, resource.RLIMIT_NOFILE, (open_now + 3, before[1]))

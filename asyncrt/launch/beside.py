@@ -1,0 +1,47 @@
+"""Fork a process that executes its program at once, beside an init that runs already."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+
+from asyncrt import _libc
+from asyncrt.launch import process
+from asyncrt.launch.failure import Failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from asyncrt.launch.plan import ProcessPlan
+
+
+def spawn(plan: ProcessPlan, streams: Sequence[int], umask: int) -> tuple[int, int]:
+    """Fork it; returns its pid and a descriptor.
+
+    The descriptor ends without a byte when the program runs, else it holds the failure as JSON. It
+    dies with this process: nobody else would bound it in time, or find it to end it.
+    """
+    parent = os.getpid()
+    report, theirs = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            try:
+                os.setsid()
+                process.fresh_signals()
+                process.take_streams(streams)
+                process.close_all_but((theirs,))
+                process.prepare(plan, umask)
+                _libc.die_with_parent(parent)  # after the change of user, which would undo it
+                process.execute(plan)
+            except Failure as failure:
+                os.write(theirs, json.dumps(failure.report()).encode())
+            except Exception as error:  # noqa: BLE001 - no plan: silence would mean that it runs
+                unusable = Failure(f"plan ({error!r})", "", errno.EINVAL)
+                os.write(theirs, json.dumps(unusable.report()).encode())
+        finally:
+            os._exit(127)
+    os.close(theirs)
+    return pid, report

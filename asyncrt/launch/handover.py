@@ -1,0 +1,55 @@
+"""What init and the process above it say to each other over init's watch socket.
+
+Init does the launch itself, since what it touches is given back at its exec. Its parent, which may
+live for months, sleeps meanwhile and goes on sleeping until something happens to the container: what
+init tells it waits in the socket until then, the descriptors included.
+"""
+
+from __future__ import annotations
+
+import array
+import socket
+import struct
+
+from asyncrt.launch import frames
+
+# After the handover, one byte each: the creator's record is saved; init goes to execute its program,
+# followed by the time as clock.stamp gives it; it couldn't.
+ACKNOWLEDGED = b"A"
+STARTED = b"G"
+FAILED = b"F"
+
+# Role, durable, deadline in seconds (negative: none), instance. Descriptors come with it:
+# the container's directory, the creator's connection and, unless a one-shot's, the control socket.
+_FORMAT = struct.Struct("=c?d32s")
+
+
+def send(
+    watch: socket.socket,
+    role: bytes,
+    fds: list[int],
+    *,
+    durable: bool,
+    deadline: float | None,
+    instance: str,
+) -> None:
+    """Init's side: hand over; the descriptors are the parent's as well from here on."""
+    packed = _FORMAT.pack(role, durable, -1.0 if deadline is None else deadline, instance.encode())
+    frames.send(watch, packed, fds)
+
+
+def receive(watch: socket.socket) -> tuple[bytes, bool, float, bytes, list[int]] | None:
+    """The parent's side: role, durable, deadline, instance, descriptors; None: init said nothing."""
+    try:
+        data, ancillary, _, _ = watch.recvmsg(
+            _FORMAT.size, 64, socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
+        )
+    except OSError:
+        return None
+    if len(data) < _FORMAT.size:
+        return None
+    fds = array.array("i")
+    for _, _, payload in ancillary:
+        fds.frombytes(payload)
+    role, durable, deadline, instance = _FORMAT.unpack(data)
+    return role, durable, deadline, instance, list(fds)

@@ -1,0 +1,186 @@
+"""The life of init until its program: forked ahead, told what to become, launched, at its gate.
+
+Standard library only. Init is forked before anybody wants it and waits for a request while its
+parent, which will be its supervisor, sleeps: the forks, and the page faults of a fresh child's first
+steps, are then done while nobody waits for them (a copy-on-write fault costs microseconds, the first
+steps take hundreds). It then does all of the launch itself, because what it touches is given back at
+its exec, while its parent may live for months.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import select
+import socket
+
+from asyncrt import _libc, _paths, _procid, clock
+from asyncrt.launch import frames, handover, process, sockets
+from asyncrt.launch import gate as gates
+from asyncrt.launch import hook as hooks
+from asyncrt.launch.failure import Failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+# The roles that a request may ask for.
+SUPERVISED = b"S"
+ONE_SHOT = b"O"
+HOOK = b"H"
+
+_CONTROL_BACKLOG = 128
+
+
+class Parent:
+    """Init's side of what it shares with the process above it.
+
+    `watch` leads there, `theirs` is the other end of that, `alarm` is the epoll instance that the
+    parent sleeps on: what is added to it here wakes the parent (epoll(7), shared over fork).
+    """
+
+    __slots__ = ("alarm", "theirs", "watch")
+
+    def __init__(self, watch: socket.socket, theirs: socket.socket, alarm: select.epoll) -> None:
+        self.watch = watch
+        self.theirs = theirs
+        self.alarm = alarm
+
+
+def live(requests: socket.socket, taking: int, parent: Parent, umask: int) -> NoReturn:
+    """Wait for a request, be what it asks for, never return.
+
+    `requests` and `taking` are the fork server's: closing `taking` tells it that a request is taken.
+    """
+    code = 127
+    try:
+        os.setsid()
+        process.fresh_signals()
+        kept = (parent.watch.fileno(), parent.theirs.fileno(), parent.alarm.fileno())
+        process.close_all_but((requests.fileno(), taking, *kept))
+        _libc.set_name("asyncrt:spare")
+        rehearse()
+        role, fds = frames.receive(requests, 1)
+        os.close(taking)
+        requests.close()
+        if role:
+            peer = socket.socket(fileno=fds[0])
+            if role == HOOK:
+                _run_asked_hook(peer, umask)
+            else:
+                _launch(role, peer, parent, umask)
+    except (gates.NobodyWants, EOFError, ConnectionError, frames.BadFrame):
+        code = 125
+    finally:
+        os._exit(code)
+
+
+def _run_asked_hook(peer: socket.socket, umask: int) -> None:
+    """Run one hook for an engine; an end-of-file from it meanwhile kills the hook's group."""
+    _libc.set_name("asyncrt:hook")
+    os.umask(umask)
+    message, _ = frames.receive_message(peer)
+    why = hooks.run(message["hook"], message["state"].encode(), abandon=peer.fileno())
+    frames.send(peer, frames.encode({"why": why}))
+
+
+def _launch(role: bytes, peer: socket.socket, parent: Parent, umask: int) -> None:
+    message, fds = frames.receive_message(peer)
+    watch = parent.watch
+    client: socket.socket | None = None
+    launched = False
+    try:
+        gate = _prepare(role, message, peer, parent, fds, umask)
+        launched = True
+
+        def on_acknowledged() -> bool:
+            watch.send(handover.ACKNOWLEDGED)
+            if role == ONE_SHOT:
+                return False
+            # From here on what the creator says is the supervisor's to hear.
+            parent.alarm.modify(peer, select.EPOLLIN)
+            return True
+
+        client = gates.Waiting(gate, watch, peer, on_acknowledged).for_go()
+        for hook in message["hooks"]:
+            why = hooks.run(hook, message["state"].encode())
+            if why:
+                raise Failure("startContainer hook", hook["path"], errno.ECANCELED, hook=why)
+        with contextlib.suppress(OSError):
+            watch.send(handover.STARTED + clock.stamp().encode(), socket.MSG_NOSIGNAL)
+        gates.announce(client)
+        process.execute(message["plan"])
+    except Failure as failure:
+        if client is not None:
+            gates.refuse(client, failure)
+        if launched:
+            said = handover.FAILED + json.dumps(failure.report()).encode()
+            with contextlib.suppress(OSError):
+                watch.send(said, socket.MSG_NOSIGNAL)
+        else:
+            frames.send(peer, frames.encode({"failed": failure.report()}))
+
+
+def _prepare(
+    role: bytes,
+    message: dict[str, Any],
+    peer: socket.socket,
+    parent: Parent,
+    fds: list[int],
+    umask: int,
+) -> socket.socket:
+    """Become what the plan says, hand over, report; returns the gate. Raises Failure."""
+    dir_fd, *streams = fds
+    control: socket.socket | None = None
+    try:
+        gate = gates.listen(dir_fd)
+        if role == SUPERVISED:
+            control = sockets.listen(dir_fd, _paths.CONTROL, _CONTROL_BACKLOG)
+    except OSError as error:
+        raise Failure("launch", "", error.errno or errno.EIO) from error
+    process.take_streams(streams)
+    _libc.set_name(_paths.GATE_COMM)
+    process.prepare(message["plan"], umask)
+    if role == ONE_SHOT:
+        # Who supervises by itself expects create to fail for a program that isn't there.
+        process.resolve(message["plan"])
+    handed = [peer, control] if control is not None else [peer]
+    handover.send(
+        parent.watch,
+        role,
+        [dir_fd, *(each.fileno() for each in handed)],
+        durable=message["durable"],
+        deadline=message["deadline"],
+        instance=message["instance"],
+    )
+    if control is not None:
+        parent.alarm.register(control, select.EPOLLIN)
+        parent.alarm.register(peer, 0)
+    if role == ONE_SHOT or message["deadline"] is not None:
+        parent.alarm.register(parent.theirs, select.EPOLLIN)
+    identities = {"init": _procid.facts(os.getpid()), "launcher": _procid.facts(os.getppid())}
+    frames.send(peer, frames.encode({"launched": identities}))
+    kept = (gate, parent.watch, parent.alarm, peer)
+    process.close_all_but([each.fileno() for each in kept])
+    return gate
+
+
+def rehearse() -> None:
+    """Run what a launch will run, without effect, so that its pages are touched already."""
+    ours, theirs = socket.socketpair()
+    message = {"plan": {"args": ["true"], "env": ["PATH=/bin"]}, "hooks": [], "durable": True}
+    ours.send(frames.encode({"op": "launch", "instance": "0" * 32, "deadline": None, **message}))
+    frames.receive_message(theirs)
+    handover.send(
+        ours, SUPERVISED, [ours.fileno()], durable=True, deadline=None, instance="0" * 32
+    )
+    found = handover.receive(theirs)
+    if found is not None:
+        os.close(found[4][0])
+    frames.encode({"launched": {"init": _procid.facts(os.getpid()), "launcher": None}})
+    clock.stamp()
+    process.rehearse()
+    ours.close()
+    theirs.close()

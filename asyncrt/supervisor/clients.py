@@ -1,0 +1,193 @@
+"""The supervisor's clients: framed connections, and what they ask for."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+
+from asyncrt.launch import frames, tree
+from asyncrt.launch.failure import Failure
+from asyncrt.supervisor.execs import Execs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from asyncrt.supervisor.supervisor import Supervisor
+
+
+class Connection:
+    """One client. Never blocks: what a client doesn't read is kept, up to a bound."""
+
+    MAX_BACKLOG = 1 << 20
+
+    def __init__(self, clients: Clients, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self.sock = sock
+        self.decoder = frames.Decoder()
+        self.backlog = bytearray()
+        self._clients = clients
+        clients.supervisor.listen(sock.fileno(), self._ready)
+
+    @property
+    def open(self) -> bool:
+        return self.sock.fileno() >= 0
+
+    def _ready(self, events: int) -> None:
+        if events & select.POLLOUT:
+            self._flush()
+        if not self.open or not events & ~select.POLLOUT:
+            return
+        try:
+            data, fds = frames.receive(self.sock)
+        except BlockingIOError:
+            return
+        except (OSError, frames.BadFrame):
+            self.close()
+            return
+        if not data:
+            self.close()
+            return
+        self.decoder.feed(data, fds)
+        try:
+            while (found := self.decoder.pop()) is not None:
+                self._clients.serve(self, *found)
+        except frames.BadFrame as error:
+            self.send({"error": f"bad message: {error}"})
+            self.close()
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send or keep a message."""
+        self.send_frame(frames.encode(message))
+
+    def send_frame(self, frame: bytes) -> None:
+        """Send or keep a frame; a client that leaves too much unread is dropped."""
+        if not self.open:
+            return
+        waiting = bool(self.backlog)
+        self.backlog += frame
+        if not waiting:
+            self._flush()
+        if len(self.backlog) > self.MAX_BACKLOG:
+            self.close()
+
+    def _flush(self) -> None:
+        try:
+            sent = self.sock.send(self.backlog[:65536], socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.close()
+            return
+        del self.backlog[:sent]
+        events = select.POLLIN | (select.POLLOUT if self.backlog else 0)
+        self._clients.supervisor.listen(self.sock.fileno(), self._ready, events)
+
+    def close(self) -> None:
+        """Close; once."""
+        if self.open:
+            self._clients.supervisor.ignore(self.sock.fileno())
+            self.decoder.close()
+            self.backlog.clear()
+            self.sock.close()
+            self._clients.connections.discard(self)
+
+
+class Clients:
+    """All connections of one supervisor, and the execs they asked for."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self.supervisor = supervisor
+        self.connections: set[Connection] = set()
+        self._execs = Execs(supervisor)
+        self._paused = False
+        self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+
+    def accept(self, control: socket.socket) -> None:
+        """Take a client off the queue; another user's is sent away."""
+        try:
+            sock, _ = control.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno in {errno.EMFILE, errno.ENFILE}:
+                # Take the client off the queue and send it away, or poll would spin on it.
+                os.close(self._spare)
+                with contextlib.suppress(OSError):
+                    control.accept()[0].close()
+                self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+            return
+        if frames.peer_uid(sock) in {0, os.geteuid()}:
+            self._connect(sock)
+        else:
+            sock.close()
+
+    def adopt(self, sock: socket.socket) -> None:
+        """Serve a connection that was made elsewhere."""
+        self._connect(sock)
+
+    def _connect(self, sock: socket.socket) -> Connection:
+        client = Connection(self, sock)
+        self.connections.add(client)
+        if self.supervisor.goodbye:
+            client.send_frame(self.supervisor.goodbye)
+        return client
+
+    def broadcast(self, frame: bytes) -> None:
+        """Tell everybody."""
+        for each in list(self.connections):
+            each.send_frame(frame)
+
+    @property
+    def flushed(self) -> bool:
+        """Whether everybody has been sent everything."""
+        return not any(each.backlog for each in self.connections)
+
+    def reaped(self, pid: int, status: int) -> None:
+        """Take note of an ended child."""
+        self._execs.reaped(pid, status)
+
+    def serve(self, client: Connection, message: dict[str, Any], fds: list[int]) -> None:
+        """Do what a message asks for, and answer it; no message does harm."""
+        request = message.get("req")
+        try:
+            self._serve(client, message, fds)
+        except OSError as error:
+            failure = Failure(str(message.get("op")), "", error.errno or errno.EIO)
+            client.send({"re": request, "failed": failure.report()})
+        except Exception as error:  # noqa: BLE001 - no message, however bad, ends a supervisor
+            client.send({"re": request, "error": f"bad message: {error!r}"})
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _serve(self, client: Connection, message: dict[str, Any], fds: list[int]) -> None:
+        operation = message["op"]
+        request = message["req"]
+        if operation == "withdraw":
+            self._execs.withdraw(client, int(message["exec"]))
+        elif self.supervisor.status is not None:
+            client.send({"re": request, "ended": True})
+            return
+        elif operation == "exec":
+            if self._paused and not message.get("ignore_paused"):
+                client.send({"re": request, "paused": True})
+                return
+            if len(fds) != 3:
+                raise ValueError("an exec needs three streams")
+            self._execs.start(client, message, fds)
+            return
+        elif operation == "pause":
+            tree.stop(os.getpid())
+            self._paused = True
+        elif operation == "resume":
+            self._paused = False
+            tree.resume(os.getpid())
+        elif operation == "end":
+            self.supervisor.end()
+        else:
+            raise ValueError(f"unknown operation {operation!r}")
+        client.send({"re": request, "ok": {}})
