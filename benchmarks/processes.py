@@ -41,13 +41,15 @@ def supervisors(root: str) -> list[int]:
     return [each.pid for each in found if each is not None]
 
 
-def fork_servers(pid: int) -> list[int]:
-    """The fork servers of the engines in a process, each with the spare it keeps ready."""
-    servers = [each for each in _children(pid) if _name(each) == "asyncrt:forks"]
-    spares = [
-        each for server in servers for each in _children(server) if _name(each) == "asyncrt:spare"
-    ]
-    return servers + spares + [each for spare in spares for each in _children(spare)]
+def helpers(pid: int, root: str) -> list[int]:
+    """The fork servers of the engines in a process, and what they keep ready for the next create.
+
+    The supervisors of the containers under `root`, and what is below those, are not among them.
+    """
+    servers = [each for each in _children(pid) if b"fork_server" in _command(each)]
+    known = set(supervisors(root))
+    ready = [each for server in servers for each in _children(server) if each not in known]
+    return servers + ready + [each for spare in ready for each in _children(spare)]
 
 
 def _children(pid: int) -> list[int]:
@@ -55,6 +57,6 @@ def _children(pid: int) -> list[int]:
         return [int(each) for each in file.read().split()]
 
 
-def _name(pid: int) -> str:
-    with open(f"/proc/{pid}/comm", encoding="utf-8") as file:
-        return file.read().rstrip("\n")
+def _command(pid: int) -> bytes:
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        return file.read()

@@ -36,13 +36,14 @@ async def measure(bench: Bench) -> Answer:
         pids = processes.supervisors(engine.root)
         supervisors = [processes.unique_kilobytes(pid) for pid in pids]
         interpreters = [processes.unique_kilobytes(pid) for pid in fresh]
-        server = sum(map(processes.unique_kilobytes, processes.fork_servers(os.getpid())))
+        helpers = processes.helpers(os.getpid(), engine.root)
+        server = sum(map(processes.unique_kilobytes, helpers))
     lone = await _lone(bench.directory, command)
     return Answer.of_ratio(
         Series(name=f"supervisor, one of {_ALIVE}", unit="kB", values=supervisors),
         Series(name="python3 -I -S, asleep", unit="kB", values=interpreters),
         Series(name="supervisor, alone", unit="kB", values=[lone]),
-        Series(name="fork server and its spare", unit="kB", values=[server]),
+        Series(name="fork server and what it keeps ready", unit="kB", values=[server]),
     )
 
 

@@ -31,8 +31,7 @@ async def measure(bench: Bench) -> Answer:
         )
         waiting = [asyncio.create_task(each.wait()) for each in started]
         await asyncio.sleep(1)  # until the waits are set up and the last start has been digested
-        servers = processes.fork_servers(os.getpid())
-        helpers = [*processes.supervisors(engine.root), *servers]
+        helpers = processes.supervisors(engine.root) + processes.helpers(os.getpid(), engine.root)
         helped = sum(map(processes.cpu_seconds, helpers))
         engaged = time.process_time()
         await asyncio.sleep(seconds)
