@@ -45,8 +45,8 @@ class Change:
         """Save the record as the verb has changed it. If cancelled, it is saved all the same."""
         await self.state.save_locked(self.record)
 
-    async def refresh(self) -> Observed:
-        """Fold what is true now into the record, and save that if it is news.
+    async def refresh(self, *, save: bool = True) -> Observed:
+        """Fold what is true now into the record and, unless it goes anyway, save that if it is news.
 
         If cancelled, the record on disk is the old or the new one.
         """
@@ -63,7 +63,8 @@ class Change:
             mark_stopped(record, observed)
         else:
             return observed
-        await self.save()
+        if save:
+            await self.save()
         return observed
 
 
@@ -84,8 +85,11 @@ async def change(
     *,
     instance: str | None,
     timeout: float | None,
+    removal: bool = False,
 ) -> AsyncIterator[Change]:
     """Hold the container's lock with its true record, in a status that `operation` is allowed in.
+
+    With `removal` what is news about it isn't saved, since nobody will read it.
 
     Raises ContainerBusy, ContainerNotFound, InvalidTransition, SandboxUnresponsive and what reading
     a record raises; nothing is held then. If cancelled, the lock is released.
@@ -99,7 +103,7 @@ async def change(
                 container_id=container_id, root=context.root, instance=instance
             )
         held = Change(context, state, record)
-        observed = await held.refresh()
+        observed = await held.refresh(save=not removal)
         statuses.require(container_id, operation, observed.status)
         yield held
     finally:

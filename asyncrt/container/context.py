@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import OrderedDict
 from typing import TYPE_CHECKING, TypeVar
 
@@ -10,6 +11,7 @@ import msgspec
 
 from asyncrt import _fskind, _paths, _procid
 from asyncrt._threads import run_blocking
+from asyncrt.container.users import user_name
 from asyncrt.errors import ContainerNotFound, SandboxUnresponsive
 from asyncrt.sandbox import Channel, Launcher, PidWatch, unix
 from asyncrt.state import look
@@ -37,6 +39,7 @@ class Context:
         self.platform = platform
         self.lock_timeout = lock_timeout
         self.durable = durable
+        self.owner = user_name(os.geteuid())
         self.launcher = Launcher()
         self.watches = Watches()
         self._inline = _fskind.kind_of(root) == "memory"

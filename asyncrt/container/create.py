@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import os
-import pwd
 import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
@@ -61,14 +60,6 @@ def own_identity() -> Identity:
     return _own[pid]
 
 
-def owner_name() -> str:
-    """The user name of the effective uid, or its number where it has none."""
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
-
-
 class Creation:
     """One create under the id's lock. Everything it begins is undone unless it comes to its end."""
 
@@ -103,12 +94,13 @@ class Creation:
             sandbox=membership(spec.config).sandbox_id or container_id,
             status=Status.CREATING,
             created_at=datetime.now(UTC),
-            owner=owner_name(),
+            owner=context.owner,
             uid=os.geteuid(),
             bundle=spec.bundle,
             platform=platform.name,
             supervision=supervision,
             creator=own_identity(),
+            hooks=tuple(kind for kind in HOOK_KINDS if hook_plans(spec.config, kind)),
         )
 
     async def run(self, fds: Sequence[int], timeout: float | None) -> None:
@@ -241,8 +233,7 @@ class Creation:
         held = Change(self._context, self._state, self.record)
         try:
             await end_processes(held)
-            if self._spec.config.hooks is not None:
-                await hooks.run_poststop(held, Status.STOPPED)
+            await hooks.run_poststop(held, Status.STOPPED)
             await self._state.destroy()
         except Exception:
             # The record stays and says creating or deleting; delete and gc finish it.

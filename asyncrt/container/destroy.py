@@ -42,7 +42,7 @@ async def destroy(
     """
     try:
         async with change(
-            context, container_id, "destroy", instance=instance, timeout=timeout
+            context, container_id, "destroy", instance=instance, timeout=timeout, removal=True
         ) as held:
             await remove(held)
     except ContainerNotFound:
@@ -56,7 +56,9 @@ async def delete_stopped(
 
     If cancelled, the record stays until all is done: deleting again finishes it.
     """
-    async with change(context, container_id, "delete", instance=instance, timeout=timeout) as held:
+    async with change(
+        context, container_id, "delete", instance=instance, timeout=timeout, removal=True
+    ) as held:
         await remove(held)
 
 

@@ -72,6 +72,8 @@ async def run_poststop(held: Change, status: Status) -> None:
     others still run. If cancelled, the one that runs is killed and stays begun.
     """
     context, record = held.context, held.record
+    if "poststop" not in record.hooks:
+        return
     spec = await read_spec(context, record.id)
     plans = hook_plans(spec.config, "poststop") if spec is not None else []
     if not plans:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import pwd
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from asyncrt.container import tree
+from asyncrt.container.users import user_name
 
 if TYPE_CHECKING:
     from asyncrt.state import Record
@@ -43,7 +43,7 @@ def list_processes(record: Record) -> list[ProcessInfo]:
                         pid=pid,
                         ppid=process.ppid(),
                         uid=process.uids().effective,
-                        user=_user(process.uids().effective),
+                        user=user_name(process.uids().effective),
                         started_at=datetime.fromtimestamp(process.create_time(), UTC),
                         cpu_seconds=cpu.user + cpu.system,
                         rss_bytes=process.memory_info().rss,
@@ -54,12 +54,3 @@ def list_processes(record: Record) -> list[ProcessInfo]:
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue  # it ended while we looked
     return found
-
-
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-

@@ -81,8 +81,10 @@ async def _until_ended(held: Change) -> None:
 
 
 async def _poststart(held: Change) -> None:
+    if "poststart" not in held.record.hooks:
+        return
     spec = await hooks.read_spec(held.context, held.record.id)
-    if spec is None or spec.config.hooks is None:
+    if spec is None:
         return
     try:
         await hooks.run_hooks(held.context, spec, held.record, Status.RUNNING, "poststart")

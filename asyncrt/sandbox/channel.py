@@ -39,7 +39,7 @@ class Channel:
         self.done = asyncio.Event()  # the exit is known, or the other end closed
         self.over = asyncio.Event()  # this end is closed
         self.on_close: Callable[[], None] | None = None
-        self._loop.add_reader(sock, self._readable)
+        self._loop.add_reader(sock.fileno(), self._readable)
 
     @property
     def closed(self) -> bool:
@@ -92,7 +92,7 @@ class Channel:
                 sent.set_result(None)
 
         self._backlog.append((frame, fds, on_sent))
-        self._loop.add_writer(self._sock, self._writable)
+        self._loop.add_writer(self._sock.fileno(), self._writable)
         try:
             await sent
         except asyncio.CancelledError:
@@ -108,7 +108,7 @@ class Channel:
                 frame, _ = self._push(frames.encode(message), ())
                 if frame:
                     self._backlog.append((frame, (), lambda: None))
-                    self._loop.add_writer(self._sock, self._writable)
+                    self._loop.add_writer(self._sock.fileno(), self._writable)
 
     def _push(self, frame: bytes, fds: Sequence[int]) -> tuple[bytes, Sequence[int]]:
         """What is left of the frame and the descriptors after one try."""
@@ -134,7 +134,7 @@ class Channel:
                 return
             del self._backlog[0]
             on_sent()
-        self._loop.remove_writer(self._sock)
+        self._loop.remove_writer(self._sock.fileno())
 
     async def greeting(self) -> dict[str, Any]:
         """What a launched process reports first. Raises ChannelClosed.
@@ -206,8 +206,8 @@ class Channel:
         """Close; whoever waits hears ChannelClosed. Idempotent."""
         if self.closed:
             return
-        self._loop.remove_reader(self._sock)
-        self._loop.remove_writer(self._sock)
+        self._loop.remove_reader(self._sock.fileno())
+        self._loop.remove_writer(self._sock.fileno())
         self._sock.close()
         self._decoder.close()
         self.done.set()

@@ -59,8 +59,9 @@ class Record(msgspec.Struct, kw_only=True, gc=False):
     """What is known of one container. Its nested values are frozen: replace, don't change them.
 
     `revision` counts saves and belongs to StateFile. `paused_from` is set while paused. `owner` is
-    the user name of `uid`, who created it. `exit` is set once it is stopped; `exit.reason` says why.
-    Moments are aware and in UTC.
+    the user name of `uid`, who created it. `hooks` has the kinds of hooks that its config has, so
+    that the config needn't be read to learn that there are none. `exit` is set once it is stopped;
+    `exit.reason` says why. Moments are aware and in UTC.
     """
 
     schema: int = SCHEMA
@@ -82,6 +83,7 @@ class Record(msgspec.Struct, kw_only=True, gc=False):
     supervisor: Identity | None = None
     gofer: Identity | None = None
     cgroups: tuple[str, ...] = ()
+    hooks: tuple[str, ...] = ()
     deletion: Deletion | None = None
     exit: ExitResult | None = None
 
