@@ -128,6 +128,11 @@ class Watches:
         channel.on_close = lambda: self._forget(key, channel)
         self._trim()
 
+    def open_channel(self, key: tuple[str, str]) -> Channel | None:
+        """The open channel to that container's supervisor, if there is one."""
+        watch = self._open.get(key)
+        return watch if isinstance(watch, Channel) and not watch.closed else None
+
     @contextlib.contextmanager
     def use(
         self, key: tuple[str, str], opener: Callable[[], Channel | PidWatch | None]

@@ -48,6 +48,13 @@ async def wait(
 async def _wait_once(
     context: Context, container_id: ContainerId, instance: str, *, again: bool
 ) -> ExitResult | None:
+    channel = context.watches.open_channel((container_id, instance))
+    if channel is not None:
+        # Connected since its creation, or by somebody else's wait: what comes there is the truth.
+        with context.watches.use((container_id, instance), lambda: channel):
+            await channel.done.wait()
+            if channel.exit is not None:
+                return exit_result(channel.exit)
     record, observed = await context.look(container_id, instance)
     if observed.exit is not None:
         return observed.exit

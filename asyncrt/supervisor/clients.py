@@ -99,17 +99,18 @@ class Connection:
 class Clients:
     """All connections of one supervisor, and the execs they asked for."""
 
-    def __init__(self, supervisor: Supervisor) -> None:
+    def __init__(self, supervisor: Supervisor, control: socket.socket) -> None:
         self.supervisor = supervisor
+        self._control = control
         self.connections: set[Connection] = set()
         self._execs = Execs(supervisor)
         self._paused = False
         self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
-    def accept(self, control: socket.socket) -> None:
+    def accept(self) -> None:
         """Take a client off the queue; another user's is sent away."""
         try:
-            sock, _ = control.accept()
+            sock, _ = self._control.accept()
         except BlockingIOError:
             return
         except OSError as error:
@@ -117,7 +118,7 @@ class Clients:
                 # Take the client off the queue and send it away, or poll would spin on it.
                 os.close(self._spare)
                 with contextlib.suppress(OSError):
-                    control.accept()[0].close()
+                    self._control.accept()[0].close()
                 self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
             return
         if frames.peer_uid(sock) in {0, os.geteuid()}:

@@ -11,6 +11,7 @@ little as it can: each page written to is this process's own from then on.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -20,13 +21,12 @@ import time
 
 from asyncrt import _durable, _paths, clock
 from asyncrt.launch import frames, handover, tree
+from asyncrt.supervisor.clients import Clients
 from asyncrt.supervisor.exits import ending, exit_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from asyncrt.supervisor.clients import Clients
 
 _UNKILLABLE_SECONDS = 5.0  # how long a process in an uninterruptible sleep may hold up the answer
 _RETRY_SECONDS = 0.5  # between tries to write the exit record on a full disk
@@ -44,9 +44,9 @@ class Supervisor:
         init: int,
         watch: socket.socket,
         wakeup: int,
-        creator: socket.socket,
+        creator: int,
         dir_fd: int,
-        control: socket.socket,
+        control: int,
         umask: int,
         durable: bool,
         deadline: float,
@@ -57,7 +57,9 @@ class Supervisor:
         self.status: int | None = None  # of init, once reaped
         self.goodbye = b""  # the exit as a frame, once it is recorded
         self._watch = watch
-        self._creator = creator
+        self._watch_open = True
+        self._creator = creator  # a descriptor: no object is made of it before it asks for anything
+        self._creator_listens = False
         self._acknowledged = False
         self._dir_fd = dir_fd
         self._control = control
@@ -68,15 +70,13 @@ class Supervisor:
         self._started_at: str | None = None
         self._reason = ""
         self._record = b""
+        self._ending = False  # what outlived init is being killed
         self._giving_up = False  # an unkillable process doesn't hold up the exit record any more
         self._clients: Clients | None = None
-        self._poller = select.poll()
-        self._handlers: dict[int, Callable[[int], None]] = {}
+        self._poller: select.poll | None = None  # made when first waited for
+        self._handlers: dict[int, tuple[Callable[[int], None], int]] = {}
         self._timers: list[tuple[float, Callable[[], None]]] = []
         self._wakeup = wakeup  # a byte comes for each SIGCHLD
-        self._poller.register(self._wakeup, select.POLLIN)
-        self.listen(watch.fileno(), self._heard)
-        self.listen(control.fileno(), self._accept)
 
     # --- the loop
 
@@ -84,12 +84,13 @@ class Supervisor:
         self, fd: int, handler: Callable[[int], None], events: int = select.POLLIN
     ) -> None:
         """Call handler(events) whenever the descriptor is ready; replaces an earlier handler."""
-        self._handlers[fd] = handler
-        self._poller.register(fd, events)
+        self._handlers[fd] = handler, events
+        if self._poller is not None:
+            self._poller.register(fd, events)
 
     def ignore(self, fd: int) -> None:
         """Stop listening; a descriptor that isn't listened to is fine."""
-        if self._handlers.pop(fd, None):
+        if self._handlers.pop(fd, None) and self._poller is not None:
             self._poller.unregister(fd)
 
     def after(self, seconds: float, call: Callable[[], None]) -> None:
@@ -98,9 +99,21 @@ class Supervisor:
 
     def run(self) -> None:
         """Serve until nothing is left to do."""
-        while not self._over():
-            self._turn()
+        self._reap()  # most often it is init's end that woke us, and then nothing else is to be done
+        if not self._over():
+            if self._watch_open:
+                self.listen(self._watch.fileno(), self._heard)
+            self.listen(self._control, self._accept)
+            self._listen()
+            while not self._over():
+                self._turn()
         self._say_goodbye()
+
+    def _listen(self) -> None:
+        self._poller = select.poll()
+        self._poller.register(self._wakeup, select.POLLIN)
+        for fd, (_, events) in self._handlers.items():
+            self._poller.register(fd, events)
 
     def _turn(self) -> None:
         """Wait for something and handle it. Children last: what was said before an exit counts."""
@@ -109,13 +122,13 @@ class Supervisor:
             left = max(0.0, min(when for when, _ in self._timers) - time.monotonic())
             timeout = min(left * 1000, _LONGEST_POLL)
         children = False
+        assert self._poller is not None  # noqa: S101 - narrows the type
         for fd, events in self._poller.poll(timeout):
             if fd == self._wakeup:
                 children = True
                 continue
-            handler = self._handlers.get(fd)  # an earlier handler may have taken it away
-            if handler:
-                handler(events)
+            if fd in self._handlers:  # an earlier handler may have taken it away
+                self._handlers[fd][0](events)
         if children:
             os.read(self._wakeup, 65536)
             self._reap()
@@ -135,13 +148,15 @@ class Supervisor:
         except OSError:
             said = b""
         if not said:
+            self._watch_open = False
             self.ignore(self._watch.fileno())
         if said.startswith(handover.ACKNOWLEDGED):
             self._acknowledged = True
             said = said[1:]
             # Init reads what comes before the acknowledgement, and ends without one. Until then our
             # end just stays open: who rolls back hears of the end of this process by it.
-            self.listen(self._creator.fileno(), self._creator_says)
+            self._creator_listens = True
+            self.listen(self._creator, self._creator_says)
         if said.startswith(handover.STARTED):
             end = 1 + len(clock.stamp())
             self._started_at = said[1:end].decode()
@@ -183,11 +198,14 @@ class Supervisor:
             # As the end of a pid namespace's init: nothing of the container outlives it. Each death
             # raises SIGCHLD and brings us here again.
             if not alone and tree.kill(os.getpid()) and not self._giving_up:
+                if not self._ending:
+                    self._ending = True
+                    self.after(_UNKILLABLE_SECONDS, self._give_up)
                 return
             self._write_record()
 
     def _init_ended(self, status: int) -> None:
-        while self._watch.fileno() in self._handlers:
+        while self._watch_open:
             self._heard(0)  # what it said before its end decides the reason
         self.status = status
         code, number, reason = ending(status)
@@ -202,7 +220,6 @@ class Supervisor:
             reason=self._reason or reason,
             started_at=self._started_at,
         )
-        self.after(_UNKILLABLE_SECONDS, self._give_up)
 
     def _give_up(self) -> None:
         self._giving_up = True
@@ -219,8 +236,9 @@ class Supervisor:
             if error.errno != errno.ENOENT:  # else the directory is gone, and with it all readers
                 raise
         self.goodbye = frames.raw(b'{"v":1,"event":"exit","exit":' + self._record + b"}")
-        if self._creator.fileno() in self._handlers:
-            _send(self._creator, self.goodbye)
+        if self._creator_listens:
+            with contextlib.suppress(OSError):  # it is gone, and so needs no answer
+                os.write(self._creator, self.goodbye)
         if self._clients is not None:
             self._clients.broadcast(self.goodbye)
 
@@ -236,18 +254,15 @@ class Supervisor:
     def _say_goodbye(self) -> None:
         """Nobody new can come once the name is gone; whoever came before is answered."""
         for name in (_paths.CONTROL, _paths.GATE):
-            try:
+            with contextlib.suppress(OSError):
                 os.unlink(name, dir_fd=self._dir_fd)
-            except OSError:
-                pass
-        try:
-            while True:
-                late, _ = self._control.accept()
-                if frames.peer_uid(late) in {0, os.geteuid()}:
-                    _send(late, self.goodbye)
-        except OSError:
-            pass
+        late = select.poll()
+        late.register(self._control, select.POLLIN)
+        while late.poll(0):
+            self._accept(0)
         if self._clients is not None:
+            if self._poller is None:
+                self._listen()
             expired: list[bool] = []
             self.after(_FLUSH_SECONDS, lambda: expired.append(True))
             while not expired and not self._clients.flushed:
@@ -256,25 +271,16 @@ class Supervisor:
     # --- clients
 
     def _accept(self, _: int) -> None:
-        self._serve().accept(self._control)
+        self._serve().accept()
 
     def _serve(self) -> Clients:
         if self._clients is None:
-            from asyncrt.supervisor.clients import Clients  # noqa: PLC0415 - loaded, but not run yet
-
-            self._clients = Clients(self)
+            self._clients = Clients(self, socket.socket(fileno=self._control))
         return self._clients
 
     def _creator_says(self, _: int) -> None:
         """From its first request on the creator is a client like the others."""
-        self.ignore(self._creator.fileno())
-        self._serve().adopt(self._creator)
-
-
-def _send(sock: socket.socket, frame: bytes) -> None:
-    """Send without waiting, or not at all: a fresh connection has room for one frame."""
-    try:
-        sock.send(frame, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-    except OSError:
-        pass
+        self.ignore(self._creator)
+        self._creator_listens = False
+        self._serve().adopt(socket.socket(fileno=self._creator))
 
