@@ -12,7 +12,7 @@ from asyncrt.container import tree
 from asyncrt.container.change import Change, change, unresponsive
 from asyncrt.container.context import ANSWER_SECONDS, refuse_foreign
 from asyncrt.errors import SandboxUnresponsive, StorageFailed
-from asyncrt.sandbox import ChannelClosed
+from asyncrt.sandbox import ChannelClosed, wait_gone
 from asyncrt.status import Status
 
 if TYPE_CHECKING:
@@ -70,22 +70,37 @@ async def _resume(held: Change, seconds: float) -> None:
 
 
 async def _act(held: Change, operation: str, seconds: float) -> None:
-    record, context = held.record, held.context
+    record = held.record
     refuse_foreign(record, operation)
     init = record.init
     assert init is not None  # noqa: S101 - a status with a process
-    if record.supervisor is None or not _procid.alive(record.supervisor):
+    if not await _asked(held, operation, seconds):
+        if not _procid.alive(init):
+            raise SandboxUnresponsive(
+                container_id=record.id, operation=operation, why="it ended just now"
+            )
         await run_blocking(tree.freeze if operation == "pause" else tree.thaw, init)
-        return
+
+
+async def _asked(held: Change, operation: str, seconds: float) -> bool:
+    """Whether its supervisor did it; False when there is none, also when it was killed just now."""
+    record, context = held.record, held.context
+    supervisor = record.supervisor
+    if supervisor is None or not _procid.alive(supervisor):
+        return False
     try:
         with context.channel(record, operation) as channel:
             async with asyncio.timeout(seconds):
                 answer = await channel.request(operation)
+    except SandboxUnresponsive:  # a TimeoutError too, but not ours
+        if _procid.alive(supervisor):
+            raise
+        return False
     except TimeoutError:
         raise unresponsive(record.id, operation, seconds) from None
     except ChannelClosed:
-        answer = {"ended": True}
-    if "ok" not in answer:
-        raise SandboxUnresponsive(
-            container_id=record.id, operation=operation, why="it ended just now"
-        )
+        # A process that is killed closes its sockets before it is dead.
+        if await wait_gone(supervisor, seconds):
+            return False
+        raise unresponsive(record.id, operation, seconds) from None
+    return "ok" in answer

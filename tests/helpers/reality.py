@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 MARK = "ASYNCRT_TEST_MARK"
 ROLE = "ASYNCRT_TEST_ROLE"
 
-# What a fork server and what it forks ahead call themselves. They belong to no container.
-_AHEAD = {"asyncrt:forks", "asyncrt:spare"}
+# Names of our own processes. Of those that wait for a request only the lowest has one of its own.
+_SPARE = "asyncrt:spare"
+_SUPERVISOR = "asyncrt:super"
 
 
 class Seen(NamedTuple):
@@ -87,11 +88,33 @@ def below(top: int | None = None) -> list[Seen]:
 
 
 def spares(seen: Iterable[Seen]) -> set[int]:
-    """Those that belong to an engine and not to a container: fork servers, spares, their inits."""
-    ahead = {each.pid for each in seen if each.comm in _AHEAD}
-    return ahead | {
-        each.pid for each in seen if each.ppid in ahead and each.comm != "asyncrt:super"
-    }
+    """Those that belong to an engine and not to a container: what waits for the next request.
+
+    That is an init to be, the supervisor to be above it, and the fork server above that.
+    """
+    by_pid = {each.pid: each for each in seen}
+    found = set()
+    for each in by_pid.values():
+        if each.comm == _SPARE:
+            found.add(each.pid)
+            above = by_pid.get(each.ppid)
+            while above is not None and above.comm == _SUPERVISOR:
+                found.add(above.pid)
+                above = by_pid.get(above.ppid)
+    return found
+
+
+def containers_processes() -> list[Seen]:
+    """What certainly belongs to a container or a hook: inits at their gates, workloads."""
+    names = {"asyncrt:gate", "asyncrt:hook", "asyncrt:oneshot"}
+    return [each for each in below() if each.comm in names or each.mark]
+
+
+def strays() -> list[Seen]:
+    """All that descends from here and isn't kept ready by an engine."""
+    seen = below()
+    ready = spares(seen)
+    return [each for each in seen if each.pid not in ready]
 
 
 def marked(marks: Iterable[str] | None = None) -> list[Seen]:

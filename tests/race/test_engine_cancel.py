@@ -1,0 +1,598 @@
+"""Every public awaitable, cancelled at every tick: its result is returned or undone, never lost.
+
+The list of awaitables is taken from the public surface. A new one without a scenario fails here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import os
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, NamedTuple
+
+import pytest
+from portalocker import LockFlags
+from portalocker.portalocker import FlockLocker
+
+import asyncrt
+from asyncrt.state import read_record
+from tests.helpers import reality, reaping, surface
+from tests.helpers.cancel import HOWS, Outcome, cancel_at_every_tick
+from tests.helpers.leaks import _descriptors
+from tests.helpers.processes import until
+from tests.helpers.records import make_record, own_identity
+
+NULL: Any = {"stdout": asyncrt.DEVNULL, "stderr": asyncrt.DEVNULL}
+SLEEP = ["/bin/sleep", "1000"]
+
+
+class Bench:
+    """One engine, one container called web, and what was there before each run."""
+
+    def __init__(self, engine: asyncrt.Engine) -> None:
+        self.engine = engine
+        self.root = engine.root
+        self.mark = ""
+        self.undo = contextlib.AsyncExitStack()
+
+    def spec(self, args: list[str] = SLEEP) -> asyncrt.Spec:
+        self.mark = uuid.uuid4().hex
+        return asyncrt.Spec.command(args, env=reality.marking(self.mark))
+
+    async def created(self, args: list[str] = SLEEP, **options: Any) -> asyncrt.Container:
+        return await self.engine.create("web", spec=self.spec(args), **{**NULL, **options})
+
+    async def running(self, args: list[str] = SLEEP, **options: Any) -> asyncrt.Container:
+        container = await self.created(args, **options)
+        await container.start()
+        return container
+
+    async def paused(self) -> asyncrt.Container:
+        container = await self.running()
+        await container.pause()
+        return container
+
+    async def stopped(self) -> asyncrt.Container:
+        container = await self.running()
+        await container.stop()
+        return container
+
+    async def process(self) -> asyncrt.Process:
+        container = await self.running()
+        return await container.exec(["/bin/sh", "-c", "exit 7"], **NULL)
+
+    def nothing_of_it(self) -> None:
+        """No record, no file, no lock, no process: asked right after the cancellation."""
+        assert reality.files(self.root) == set()
+        assert reality.containers_processes() == []
+
+    async def status(self) -> str:
+        """The status on disk, which must be the one of reality too."""
+        record = read_record(self.root, "web")
+        view = (await self.engine.list())[0]
+        assert view.status is record.status
+        assert record.init is not None
+        seen = reality.look(record.init.pid)
+        if record.status == "stopped":
+            assert seen is None
+        else:
+            assert seen is not None
+            assert (seen.state == "T") == (record.status == "paused"), (seen, record.status)
+            at_gate = "created" in (record.status, record.paused_from)
+            assert (seen.comm == "asyncrt:gate") == at_gate
+        return str(record.status)
+
+
+class Scenario(NamedTuple):
+    """How to get there, what is cancelled, and what must hold then."""
+
+    prepare: Callable[[Bench], Awaitable[Any]]
+    make: Callable[[Bench, Any], Coroutine[Any, Any, Any]]
+    check: Callable[[Bench, Any, Outcome], Awaitable[None]]
+
+
+SCENARIOS: dict[str, Scenario] = {}
+
+
+async def nothing(bench: Bench) -> None:
+    """No container."""
+
+
+async def no_matter(bench: Bench, state: Any, outcome: Outcome) -> None:
+    """Only what holds for all: nothing leaks, and what is there can be destroyed."""
+
+
+def scenario(
+    name: str,
+    make: Callable[[Bench, Any], Coroutine[Any, Any, Any]],
+    *,
+    prepare: Callable[[Bench], Awaitable[Any]] = nothing,
+    check: Callable[[Bench, Any, Outcome], Awaitable[None]] = no_matter,
+) -> None:
+    SCENARIOS[name] = Scenario(prepare, make, check)
+
+
+# Engine
+
+
+async def returned_or_nothing(bench: Bench, state: Any, outcome: Outcome) -> None:
+    if outcome.cancelled:
+        bench.nothing_of_it()
+    else:
+        assert await bench.status() == "created"
+        assert outcome.value.instance == read_record(bench.root, "web").instance
+        outcome.value._let_go()
+
+
+async def always_nothing(bench: Bench, state: Any, outcome: Outcome) -> None:
+    bench.nothing_of_it()
+
+
+async def another_engine(bench: Bench) -> asyncrt.Engine:
+    engine = asyncrt.Engine(bench.root)
+    await engine.__aenter__()
+    await engine.run("web", spec=bench.spec(["/bin/true"]), **NULL)
+    bench.undo.push_async_callback(engine.close)
+    return engine
+
+
+async def open_engine(bench: Bench, _: None) -> None:
+    engine = asyncrt.Engine(bench.root)
+    bench.undo.push_async_callback(engine.close)
+    await engine.__aenter__()
+
+
+async def run_running(bench: Bench, _: None) -> None:
+    async with bench.engine.running("web", spec=bench.spec(), **NULL) as container:
+        assert (await container.view()).status == "running"
+        await asyncio.sleep(0)
+
+
+def shout(bench: Bench, _: None) -> Coroutine[Any, Any, Any]:
+    spec = bench.spec(["/bin/sh", "-c", "cat; echo err >&2; exit 3"])
+    return bench.engine.run(
+        "web", spec=spec, input=b"in" * 5000, stdout=asyncrt.PIPE, stderr=asyncrt.PIPE
+    )
+
+
+async def gone_or_repeated(bench: Bench, state: Any, outcome: Outcome) -> None:
+    if outcome.cancelled:
+        await bench.engine.delete("web", force=True)
+    bench.nothing_of_it()
+
+
+scenario("Engine.__aenter__", open_engine)
+scenario("Engine.__aexit__", lambda b, e: e.__aexit__(None, None, None), prepare=another_engine)
+scenario("Engine.close", lambda b, e: e.close(), prepare=another_engine)
+scenario("Engine.create", lambda b, _: b.created(), check=returned_or_nothing)
+scenario(
+    "Engine.create caller",
+    lambda b, _: b.created(supervision="caller"),
+    check=returned_or_nothing,
+)
+scenario(
+    "Engine.create piped",
+    lambda b, _: b.created(stdin=asyncrt.PIPE, stdout=asyncrt.PIPE, stderr=asyncrt.PIPE),
+    check=returned_or_nothing,
+)
+scenario("Engine.load", lambda b, _: b.engine.load("we"), prepare=Bench.created)
+scenario("Engine.list", lambda b, _: b.engine.list(), prepare=Bench.created)
+scenario("Engine.run", shout, check=always_nothing)
+scenario("Engine.running", run_running, check=always_nothing)
+scenario(
+    "Engine.delete",
+    lambda b, _: b.engine.delete("web"),
+    prepare=Bench.stopped,
+    check=gone_or_repeated,
+)
+scenario(
+    "Engine.delete force",
+    lambda b, _: b.engine.delete("web", force=True),
+    prepare=Bench.paused,
+    check=gone_or_repeated,
+)
+
+
+# Container
+
+
+def one_of(*statuses: str) -> Callable[[Bench, Any, Outcome], Awaitable[None]]:
+    """Cancelled or not, it is in one of these; not cancelled, in the last."""
+
+    async def check(bench: Bench, state: Any, outcome: Outcome) -> None:
+        found = await bench.status()
+        assert found in statuses
+        if not outcome.cancelled:
+            assert found == statuses[-1]
+        assert reality.locked_files(bench.root) == []
+
+    return check
+
+
+def _flock(fd: int) -> None:
+    lock: Callable[[int, int], None] = FlockLocker().locker
+    lock(fd, LockFlags.EXCLUSIVE.value)
+
+
+async def behind_a_lock(bench: Bench) -> asyncrt.Container:
+    """Created, and somebody holds its lock for a while."""
+    container = await bench.created()
+    path = f"{bench.root}/web.lock"
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    _flock(fd)
+    asyncio.get_running_loop().call_later(0.003, os.close, fd)
+    return container
+
+
+async def ended_or_not(bench: Bench, container: asyncrt.Container, outcome: Outcome) -> None:
+    if not outcome.cancelled:
+        assert (await container.view()).status == "stopped"
+
+
+async def same_for_the_next(bench: Bench, container: asyncrt.Container, outcome: Outcome) -> None:
+    result = await container.wait()
+    assert result.exit_code == 3
+    assert outcome.cancelled or outcome.value == result
+
+
+async def exec_or_nothing(bench: Bench, container: asyncrt.Container, outcome: Outcome) -> None:
+    if outcome.cancelled:
+        await until(
+            lambda: not [each for each in reality.marked([bench.mark]) if each.role == "exec"],
+            "the exec'd process is gone",
+        )
+        assert (await container.view()).status == "running"
+    else:
+        process = outcome.value
+        seen = reality.look(process.pid)
+        assert seen is not None
+        assert (seen.mark, seen.role) == (bench.mark, "exec")
+        await process.kill()
+        assert (await process.wait()).signal == 9
+        process.close()
+
+
+def execute(bench: Bench, container: asyncrt.Container) -> Coroutine[Any, Any, Any]:
+    env = reality.marking(bench.mark, "exec")
+    return container.exec(SLEEP, env=env, stdin=asyncrt.PIPE, **{**NULL, "stdout": asyncrt.PIPE})
+
+
+async def until_ended(bench: Bench) -> asyncrt.Container:
+    return await bench.running(["/bin/sh", "-c", "exit 3"])
+
+
+scenario("Container.view", lambda b, c: c.view(), prepare=Bench.created)
+scenario("Container.state", lambda b, c: c.state(), prepare=Bench.created)
+scenario("Container.processes", lambda b, c: c.processes(), prepare=Bench.running)
+scenario(
+    "Container.start",
+    lambda b, c: c.start(),
+    prepare=Bench.created,
+    check=one_of("created", "running"),
+)
+scenario(
+    "Container.start behind a lock",
+    lambda b, c: c.start(),
+    prepare=behind_a_lock,
+    check=one_of("created", "running"),
+)
+scenario(
+    "Container.pause",
+    lambda b, c: c.pause(),
+    prepare=Bench.running,
+    check=one_of("running", "paused"),
+)
+scenario(
+    "Container.resume",
+    lambda b, c: c.resume(),
+    prepare=Bench.paused,
+    check=one_of("paused", "running"),
+)
+scenario("Container.kill", lambda b, c: c.kill("TERM"), prepare=Bench.running)
+scenario(
+    "Container.kill all",
+    lambda b, c: c.kill("KILL", all=True),
+    prepare=Bench.running,
+    check=ended_or_not,
+)
+scenario("Container.stop", lambda b, c: c.stop(), prepare=Bench.running, check=ended_or_not)
+scenario("Container.wait", lambda b, c: c.wait(), prepare=until_ended, check=same_for_the_next)
+scenario("Container.exec", execute, prepare=Bench.running, check=exec_or_nothing)
+scenario(
+    "Container.destroy", lambda b, c: c.destroy(), prepare=Bench.running, check=gone_or_repeated
+)
+scenario("Container.delete", lambda b, c: c.delete(), prepare=Bench.stopped, check=gone_or_repeated)
+
+
+# Process
+
+
+async def exit_is_kept(bench: Bench, process: asyncrt.Process, outcome: Outcome) -> None:
+    result = await process.wait()
+    assert result.exit_code == 7
+    assert outcome.cancelled or outcome.value == result
+
+
+async def long_process(bench: Bench) -> asyncrt.Process:
+    container = await bench.running()
+    return await container.exec(SLEEP, **NULL)
+
+
+async def killed_at_the_end(bench: Bench, process: asyncrt.Process, outcome: Outcome) -> None:
+    if not outcome.cancelled or outcome.tick > 0:
+        assert (await process.wait()).signal == 9
+
+
+scenario("Process.wait", lambda b, p: p.wait(), prepare=Bench.process, check=exit_is_kept)
+scenario("Process.kill", lambda b, p: p.kill(), prepare=long_process)
+scenario("Process.__aenter__", lambda b, p: p.__aenter__(), prepare=long_process)
+scenario(
+    "Process.__aexit__",
+    lambda b, p: p.__aexit__(None, None, None),
+    prepare=long_process,
+    check=killed_at_the_end,
+)
+
+
+# FileLock
+
+
+async def free_lock(bench: Bench) -> asyncrt.FileLock:
+    lock = asyncrt.FileLock(f"{bench.root}/plain")
+    bench.undo.callback(os.unlink, f"{bench.root}/plain")
+    bench.undo.callback(_unlink_if_there, f"{bench.root}/plain.queue")
+    assert lock.try_acquire()
+    lock.release()
+    return lock
+
+
+def _unlink_if_there(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+async def queued_lock(bench: Bench) -> asyncrt.FileLock:
+    """Another object of this loop holds it for a while."""
+    lock = await free_lock(bench)
+    holder = asyncrt.FileLock(lock.path)
+    assert holder.try_acquire()
+    loop = asyncio.get_running_loop()
+    loop.call_later(0.001, holder.release)
+    return lock
+
+
+async def contended_lock(bench: Bench) -> asyncrt.FileLock:
+    """Somebody else, as the kernel sees it, holds it for a while."""
+    lock = await free_lock(bench)
+    fd = os.open(lock.path, os.O_RDWR | os.O_CLOEXEC)
+    _flock(fd)
+    asyncio.get_running_loop().call_later(0.003, os.close, fd)
+    return lock
+
+
+async def held_lock(bench: Bench) -> asyncrt.FileLock:
+    lock = await free_lock(bench)
+    assert lock.try_acquire()
+    return lock
+
+
+async def held_or_free(bench: Bench, lock: asyncrt.FileLock, outcome: Outcome) -> None:
+    assert lock.locked != outcome.cancelled
+    lock.close()
+    other = asyncrt.FileLock(lock.path)
+    await other.acquire(timeout=5)  # also proves that no late grant stays with nobody
+    other.release()
+
+
+async def free_afterwards(bench: Bench, lock: asyncrt.FileLock, outcome: Outcome) -> None:
+    if not outcome.cancelled:
+        assert not lock.locked
+    lock.close()
+
+
+for kind, preparation in (
+    ("", free_lock),
+    (" queued", queued_lock),
+    (" contended", contended_lock),
+):
+    scenario(
+        f"FileLock.acquire{kind}", lambda b, k: k.acquire(), prepare=preparation, check=held_or_free
+    )
+scenario(
+    "FileLock.acquire in time",
+    lambda b, k: k.acquire(timeout=5),
+    prepare=contended_lock,
+    check=held_or_free,
+)
+scenario(
+    "FileLock.acquire shared",
+    lambda b, k: k.acquire(shared=True),
+    prepare=contended_lock,
+    check=held_or_free,
+)
+scenario(
+    "FileLock.__aenter__", lambda b, k: k.__aenter__(), prepare=contended_lock, check=held_or_free
+)
+scenario(
+    "FileLock.__aexit__",
+    lambda b, k: k.__aexit__(None, None, None),
+    prepare=held_lock,
+    check=free_afterwards,
+)
+
+
+# StateFile
+
+
+def state_file(bench: Bench) -> asyncrt.StateFile:
+    return asyncrt.StateFile(bench.root, asyncrt.ContainerId("web"), durable=False)
+
+
+async def with_record(bench: Bench) -> asyncrt.StateFile:
+    state = state_file(bench)
+    await state.lock_for_new()
+    await state.save_locked(make_record(status="stopped", creator=own_identity()))
+    state.unlock()
+    return state
+
+
+async def locked_record(bench: Bench) -> asyncrt.StateFile:
+    state = await with_record(bench)
+    await state.lock()
+    return state
+
+
+async def lock_or_none(bench: Bench, state: asyncrt.StateFile, outcome: Outcome) -> None:
+    assert state.locked != outcome.cancelled
+    state.close()
+    assert reality.files(bench.root) == {"web.lock", "web.queue", "web.state"}
+    await state.lock(timeout=5)
+    state.close()
+
+
+async def id_or_nothing(bench: Bench, state: asyncrt.StateFile, outcome: Outcome) -> None:
+    assert state.locked != outcome.cancelled
+    if outcome.cancelled:
+        assert reality.files(bench.root) == set()
+    state.close()
+    assert reality.files(bench.root) == set()
+
+
+async def save(bench: Bench, state: asyncrt.StateFile) -> None:
+    record = await state.load_locked()
+    bench.mark = str(record.revision)
+    record.owner = "somebody else"
+    try:
+        await state.save_locked(record)
+    finally:
+        bench.mark = str(record.revision)
+
+
+async def saved_or_not(bench: Bench, state: asyncrt.StateFile, outcome: Outcome) -> None:
+    record = read_record(bench.root, "web")
+    assert record.revision in {1, 2}
+    assert (record.owner == "somebody else") == (record.revision == 2)
+    if bench.mark:
+        assert int(bench.mark) == record.revision  # the caller knows which
+    assert state.locked
+    state.close()
+
+
+async def removable(bench: Bench, state: asyncrt.StateFile, outcome: Outcome) -> None:
+    assert state.locked
+    await state.destroy()
+    state.close()
+    assert reality.files(bench.root) == set()
+
+
+async def unlocked(bench: Bench, state: asyncrt.StateFile, outcome: Outcome) -> None:
+    state.close()
+
+
+async def unrecorded(bench: Bench) -> asyncrt.StateFile:
+    bench.mark = ""
+    return state_file(bench)
+
+
+async def unmarked(bench: Bench) -> asyncrt.StateFile:
+    bench.mark = ""
+    return await locked_record(bench)
+
+
+scenario("StateFile.lock", lambda b, s: s.lock(), prepare=with_record, check=lock_or_none)
+scenario(
+    "StateFile.lock_for_new", lambda b, s: s.lock_for_new(), prepare=unrecorded, check=id_or_nothing
+)
+scenario("StateFile.load", lambda b, s: s.load(), prepare=with_record)
+scenario(
+    "StateFile.load_locked", lambda b, s: s.load_locked(), prepare=locked_record, check=unlocked
+)
+scenario("StateFile.save_locked", save, prepare=unmarked, check=saved_or_not)
+scenario(
+    "StateFile.clear_locked", lambda b, s: s.clear_locked(), prepare=locked_record, check=removable
+)
+scenario("StateFile.destroy", lambda b, s: s.destroy(), prepare=locked_record, check=removable)
+
+
+# The sweep
+
+# On a disk file work is done in threads, so that there are many more places to be cancelled at.
+ON_DISK = [
+    "Engine.create",
+    "Engine.run",
+    "Container.start",
+    "Container.pause",
+    "Container.destroy",
+    *(name for name in SCENARIOS if name.startswith("StateFile.")),
+]
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_cancelled_at_any_tick(name: str, engine: asyncrt.Engine, full: bool) -> None:
+    await sweep(name, engine, full=full)
+
+
+@pytest.mark.parametrize("name", ON_DISK)
+async def test_cancelled_at_any_tick_with_file_work_in_threads(
+    name: str, disk_root: str, full: bool
+) -> None:
+    async with asyncrt.Engine(disk_root, durable=False) as engine:
+        await sweep(name, engine, full=full)
+
+
+async def sweep(name: str, engine: asyncrt.Engine, *, full: bool) -> None:
+    scenario = SCENARIOS[name]
+    bench = Bench(engine)
+    await engine.run(
+        "web", spec=bench.spec(["/bin/true"]), **NULL
+    )  # warm: the fork server is there
+    before: dict[int, str] = {}
+
+    async def prepare() -> Any:
+        before.clear()
+        before.update(_descriptors())
+        return await scenario.prepare(bench)
+
+    async def check(state: Any, outcome: Outcome) -> None:
+        if outcome.error is not None:
+            raise AssertionError(f"raised when cancelled: {outcome}") from outcome.error
+        assert outcome.hit or not outcome.cancelled
+        await scenario.check(bench, state, outcome)
+        if isinstance(state, asyncrt.Process):
+            state.close()
+        await engine.delete("web", force=True)
+        await bench.undo.aclose()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        assert others == set()
+        await until(lambda: _nothing_more(bench, before), "all is as it was before", timeout=5)
+
+    # In CI only the first way to cancel meets every tick.
+    places = {how: index for index, how in enumerate(HOWS)}
+    ticks = await cancel_at_every_tick(
+        prepare,
+        lambda state: scenario.make(bench, state),
+        check,
+        wanted=lambda tick, how: full or places[how] == 0 or tick % 3 == places[how] % 3,
+    )
+    assert ticks >= 0
+
+
+def _nothing_more(bench: Bench, before: dict[int, str]) -> bool:
+    reaping.reap_orphans()
+    more = {fd: to for fd, to in _descriptors().items() if fd not in before}
+    return not more and reality.files(bench.root) == set() and not reality.strays()
+
+
+def test_every_public_awaitable_has_a_scenario() -> None:
+    awaitable = {name for name, _ in surface.awaitables()}
+    for owner in surface.public_classes():
+        for name in ("__aenter__", "__aexit__"):
+            if inspect.iscoroutinefunction(vars(owner).get(name)):
+                awaitable.add(f"{owner.__name__}.{name}")
+    covered = {name.partition(" ")[0] for name in SCENARIOS}
+    assert awaitable - covered == set()
+    assert covered - awaitable == set()
+    assert len(awaitable) > 30
