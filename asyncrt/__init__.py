@@ -51,9 +51,7 @@ if TYPE_CHECKING:
     from asyncrt.status import Status
 
 _WHERE = {
-    "asyncrt.container": (
-        "DEVNULL INHERIT PIPE Container Process ProcessInfo Stream StreamTarget"
-    ),
+    "asyncrt.container": ("DEVNULL INHERIT PIPE Container Process ProcessInfo Stream StreamTarget"),
     "asyncrt.engine": "Engine RunResult",
     "asyncrt.errors": (
         "AmbiguousId AsyncrtError ContainerBusy ContainerExists ContainerNotFound DestroyFailed "
@@ -116,7 +114,7 @@ def __getattr__(name: str) -> object:
     module = _MODULE_OF.get(name)
     if module is None:
         raise AttributeError(f"module 'asyncrt' has no attribute {name!r}")
-    from importlib import import_module  # noqa: PLC0415 - the fork server needs none of it
+    from importlib import import_module
 
     value = getattr(import_module(module), name)
     globals()[name] = value

@@ -99,9 +99,7 @@ async def change(
     try:
         record = await state.load_locked()
         if instance is not None and record.instance != instance:
-            raise ContainerNotFound(
-                container_id=container_id, root=context.root, instance=instance
-            )
+            raise ContainerNotFound(container_id=container_id, root=context.root, instance=instance)
         held = Change(context, state, record)
         observed = await held.refresh(save=not removal)
         statuses.require(container_id, operation, observed.status)

@@ -101,7 +101,7 @@ class Container:
         self,
         signal: SignalLike = "TERM",
         *,
-        all: bool = False,  # noqa: A002 - the name of runc's option
+        all: bool = False,
         pid: int | None = None,
         pgid: int | None = None,
         timeout: float | None = None,

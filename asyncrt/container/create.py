@@ -152,9 +152,7 @@ class Creation:
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 data = self._spec.encoded()
-                _durable.replace(
-                    fd, _paths.CONFIG, data, mode=0o600, durable=self._context.durable
-                )
+                _durable.replace(fd, _paths.CONFIG, data, mode=0o600, durable=self._context.durable)
             finally:
                 os.close(fd)
         except OSError as error:
@@ -162,9 +160,7 @@ class Creation:
 
     async def _launch(self, fds: Sequence[int]) -> None:
         context, record = self._context, self.record
-        dir_fd = os.open(
-            context.directory(record.id), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-        )
+        dir_fd = os.open(context.directory(record.id), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             launched = await context.launcher.launch(
                 record.supervision, self._message(), (dir_fd, *fds)
@@ -235,7 +231,7 @@ class Creation:
             await end_processes(held)
             await hooks.run_poststop(held, Status.STOPPED)
             await self._state.destroy()
-        except Exception:
+        except Exception:  # noqa: BLE001 - the error that led here is the one to raise
             # The record stays and says creating or deleting; delete and gc finish it.
             _log.exception("container %s: could not be rolled back", self.record.id)
 
@@ -254,5 +250,3 @@ def start_failed(container_id: str, report: FailureReport) -> StartFailed | Hook
     return StartFailed(
         container_id=container_id, what=report["what"], path=report["path"], errno=report["errno"]
     )
-
-

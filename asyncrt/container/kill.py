@@ -60,7 +60,7 @@ async def kill(
     instance: str,
     signal: SignalLike,
     *,
-    all: bool,  # noqa: A002
+    all: bool,
     pid: int | None,
     pgid: int | None,
     timeout: float | None,
@@ -73,7 +73,9 @@ async def kill(
     """
     number = signal_number(signal)
     if sum((all, pid is not None, pgid is not None)) > 1:
-        raise SpecInvalid(json_path="", why="all, pid and pgid exclude each other; give one of them")
+        raise SpecInvalid(
+            json_path="", why="all, pid and pgid exclude each other; give one of them"
+        )
     operation = "kill all" if all else "kill" if pid is None and pgid is None else "kill process"
     record, observed = await context.look(container_id, instance)
     statuses.require(container_id, operation, observed.status)
@@ -134,7 +136,9 @@ async def stop(
     ContainerNotFound, SandboxUnresponsive. If cancelled, TERM may have been sent and nothing waits.
     """
     if not grace_seconds >= 0:
-        raise SpecInvalid(json_path="", why=f"grace_seconds is {grace_seconds:g}, must be 0 or more")
+        raise SpecInvalid(
+            json_path="", why=f"grace_seconds is {grace_seconds:g}, must be 0 or more"
+        )
     record, observed = await context.look(container_id, instance)
     statuses.require(container_id, "stop", observed.status)
     refuse_foreign(record, "stop")

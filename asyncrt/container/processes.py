@@ -30,7 +30,7 @@ class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 def list_processes(record: Record) -> list[ProcessInfo]:
     """The container's processes, init first; blocks for reads of /proc."""
-    import psutil  # noqa: PLC0415 - slow to import, and only ps needs it
+    import psutil
 
     found = []
     for pid in tree.members(record):

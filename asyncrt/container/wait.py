@@ -18,7 +18,7 @@ from asyncrt.status import Status
 
 if TYPE_CHECKING:
     from asyncrt.container.context import Context
-    from asyncrt.state import Record
+    from asyncrt.state import Identity, Record
 
 _WRITING_SECONDS = 10.0
 
@@ -76,17 +76,21 @@ async def _wait_once(
         unheard = True
     if unheard and record.init is not None:
         # Its supervisor lives and takes no connection: asking again and again would be polling.
-        pidfd = _procid.open_pidfd(record.init)
-        if pidfd is not None:
-            last = PidWatch(pidfd)
-            try:
+        init = record.init
+        with context.watches.use(
+            (record.id, f"{record.instance} init"), lambda: _watch(init)
+        ) as last:
+            if isinstance(last, PidWatch):
                 await last.done.wait()
-            finally:
-                last.close()
-            return await _told_by_pidfd(context, record, last)
+                return await _told_by_pidfd(context, record, last)
     if observed.exit_pending and record.supervisor is not None:
         await wait_gone(record.supervisor, _WRITING_SECONDS)
     return None  # the supervisor is gone: look again, the exit record or the pidfd will tell
+
+
+def _watch(init: Identity) -> PidWatch | None:
+    pidfd = _procid.open_pidfd(init)
+    return None if pidfd is None else PidWatch(pidfd)
 
 
 async def _told_by_pidfd(context: Context, record: Record, watch: PidWatch) -> ExitResult | None:

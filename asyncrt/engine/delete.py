@@ -24,9 +24,7 @@ _log = logging.getLogger("asyncrt.engine")
 _END_SECONDS = 10.0
 
 
-async def delete_forced(
-    context: Context, container_id: ContainerId, timeout: float | None
-) -> None:
+async def delete_forced(context: Context, container_id: ContainerId, timeout: float | None) -> None:
     """Remove the container whatever it is; one that is gone is fine.
 
     A creation under way fails and rolls itself back: its supervisor is told to end, its creator is
@@ -40,7 +38,7 @@ async def delete_forced(
     except ContainerNotFound:
         return
     except (StateCorrupted, SchemaTooNew) as error:
-        _log.warning("removing a container that can't be read: %s", error)
+        _log.info("removing container %s, which can't be read: %s", container_id, error)
         await _remove_unreadable(context, container_id, timeout)
 
 

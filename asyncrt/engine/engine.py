@@ -20,8 +20,8 @@ from asyncrt.container import (
 )
 from asyncrt.engine.delete import delete_forced
 from asyncrt.engine.run import RunResult, attend
-from asyncrt.errors import ContainerNotFound, SpecInvalid
-from asyncrt.ids import ContainerId, check_id
+from asyncrt.errors import SpecInvalid
+from asyncrt.ids import check_id
 from asyncrt.oci import Spec
 from asyncrt.platforms import PLATFORM_NAMES
 from asyncrt.state import View, find, list_views, open_root, read_record
@@ -109,7 +109,7 @@ class Engine:
 
     async def create(
         self,
-        id: str,  # noqa: A002 - the field's term
+        id: str,
         *,
         spec: Spec | None = None,
         bundle: PathLike | None = None,
@@ -162,11 +162,11 @@ class Engine:
                 raise
         return Container(context, container_id, creation.record.instance, streams)
 
-    async def load(self, id: str) -> Container:  # noqa: A002
+    async def load(self, id: str) -> Container:
         """The container of that id, or the one whose id begins so; an exact match always wins.
 
-        Raises ContainerNotFound, AmbiguousId with the candidates, StateCorrupted, SchemaTooNew. If
-        cancelled, nothing has changed.
+        Raises ContainerNotFound, AmbiguousId with the candidates, StateCorrupted, SchemaTooNew.
+        If cancelled, nothing has changed.
         """
         context = self._context
         container_id = await context.run(find, context.root, id)
@@ -182,11 +182,11 @@ class Engine:
 
     async def run(
         self,
-        id: str,  # noqa: A002
+        id: str,
         *,
         spec: Spec | None = None,
         bundle: PathLike | None = None,
-        input: bytes | None = None,  # noqa: A002 - as subprocess.run names it
+        input: bytes | None = None,
         stdin: StreamTarget = DEVNULL,
         stdout: StreamTarget = INHERIT,
         stderr: StreamTarget = INHERIT,
@@ -215,7 +215,7 @@ class Engine:
     @contextlib.asynccontextmanager
     async def running(
         self,
-        id: str,  # noqa: A002
+        id: str,
         *,
         spec: Spec | None = None,
         bundle: PathLike | None = None,
@@ -246,7 +246,7 @@ class Engine:
     @contextlib.asynccontextmanager
     async def _temporary(
         self,
-        id: str,  # noqa: A002
+        id: str,
         *,
         spec: Spec | None,
         bundle: PathLike | None,
@@ -271,24 +271,18 @@ class Engine:
         finally:
             await finish(container.destroy(timeout=timeout))
 
-    async def delete(self, id: str, *, force: bool = False, timeout: float | None = None) -> None:  # noqa: A002
+    async def delete(self, id: str, *, force: bool = False, timeout: float | None = None) -> None:
         """Remove a stopped container; `id` may be abbreviated as for load.
 
-        With `force` in any status, broken ones too, and a missing one is fine. Without it raises
+        With `force` in any status, broken ones too, and a missing one is fine; `id` must be whole
+        then, or the force that was meant for a missing one would hit its longer namesake. Without
+        it raises
         ContainerNotFound, InvalidTransition, StateCorrupted. If cancelled, what was done stays done
         and deleting again finishes it.
         """
         context = self._context
-        try:
-            container_id: ContainerId = await context.run(find, context.root, id)
-        except ContainerNotFound:
-            if force:
-                return
-            raise
         if force:
-            await delete_forced(context, container_id, timeout)
+            await delete_forced(context, check_id(id), timeout)
             return
-        container = await self.load(container_id)
+        container = await self.load(id)
         await container.delete(timeout=timeout)
-
-

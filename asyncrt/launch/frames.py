@@ -55,6 +55,7 @@ class Decoder:
         self._fds: list[int] = []
 
     def feed(self, data: bytes, fds: Sequence[int]) -> None:
+        """Take what was received; the descriptors are the decoder's until a message claims them."""
         self._data += data
         self._fds.extend(fds)
 

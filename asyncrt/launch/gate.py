@@ -96,18 +96,22 @@ class Waiting:
     def _accept(self) -> None:
         # All that wait: a burst must not fill the queue and keep the starter out.
         with contextlib.suppress(OSError):
-            while True:
+            while self._go is None:
                 self._admit(self._gate.accept()[0])
 
     def _admit(self, client: socket.socket) -> None:
         client.setblocking(False)
-        if len(self._clients) < _CLIENTS:
-            self._clients[client.fileno()] = client
-            self._poller.register(client, select.POLLIN)
-        elif _says_go(client):
-            self._go = client
-        else:
-            client.close()
+        self._clients[client.fileno()] = client
+        self._poller.register(client, select.POLLIN)
+        if len(self._clients) > _CLIENTS:
+            # The one that has been silent for longest goes, not the newest, which may be the
+            # starter on its way from connecting to saying go.
+            oldest = self._clients.pop(next(iter(self._clients)))
+            self._poller.unregister(oldest)
+            if _says_go(oldest):
+                self._go = oldest
+            else:
+                oldest.close()
 
 
 def _says_go(client: socket.socket) -> bool:

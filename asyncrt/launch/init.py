@@ -173,9 +173,7 @@ def rehearse() -> None:
     message = {"plan": {"args": ["true"], "env": ["PATH=/bin"]}, "hooks": [], "durable": True}
     ours.send(frames.encode({"op": "launch", "instance": "0" * 32, "deadline": None, **message}))
     frames.receive_message(theirs)
-    handover.send(
-        ours, SUPERVISED, [ours.fileno()], durable=True, deadline=None, instance="0" * 32
-    )
+    handover.send(ours, SUPERVISED, [ours.fileno()], durable=True, deadline=None, instance="0" * 32)
     found = handover.receive(theirs)
     if found is not None:
         os.close(found[4][0])

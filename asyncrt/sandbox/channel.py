@@ -55,8 +55,8 @@ class Channel:
     ) -> dict[str, Any]:
         """Ask and wait for the answer; the descriptors stay the caller's.
 
-        `on_number` hears the request's number before it is sent. Raises ChannelClosed. If
-        cancelled, the answer, when it comes, is dropped; undoing it is up to the caller.
+        `on_number` hears the request's number before it is sent. Raises ChannelClosed.
+        If cancelled, the answer, when it comes, is dropped; undoing it is up to the caller.
         """
         self._requests += 1
         number = self._requests

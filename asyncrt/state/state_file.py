@@ -152,8 +152,8 @@ class StateFile:
     async def clear_locked(self) -> None:
         """Remove the directory and the record, and keep the lock as after `lock_for_new`.
 
-        Raises RuntimeError without the lock; StorageFailed with the record still there. If
-        cancelled, the removal is finished first.
+        Raises RuntimeError without the lock; StorageFailed with the record still there.
+        If cancelled, the removal is finished first.
         """
         self._require_lock("clear_locked")
         await self._run(self._clear)
@@ -162,8 +162,8 @@ class StateFile:
         """Remove every file of the container, the lock file last. The lock stays held.
 
         Idempotent. Raises RuntimeError without the lock; StorageFailed with what comes later in the
-        order ID.d, ID.state, ID.queue, ID.lock still there, so that it can be repeated. If
-        cancelled, the removal is finished first.
+        order ID.d, ID.state, ID.queue, ID.lock still there, so that it can be repeated.
+        If cancelled, the removal is finished first.
         """
         self._require_lock("destroy")
         if not self._destroyed:

@@ -34,6 +34,7 @@ class Connection:
 
     @property
     def open(self) -> bool:
+        """Whether it isn't closed yet."""
         return self.sock.fileno() >= 0
 
     def _ready(self, events: int) -> None:

@@ -53,7 +53,7 @@ def main() -> None:
 _reaping = [True]
 
 
-def _reap(number: int, frame: object) -> None:
+def _reap(number: int, frame: object) -> None:  # noqa: ARG001 - a signal handler's arguments
     """Take note of supervisors that ended, whose parent this process is while it lives."""
     while _reaping:
         try:

@@ -87,7 +87,7 @@ def _keep(
             instance=instance.decode(),
         ).run()
     except Exception:
-        import traceback  # noqa: PLC0415 - large, and hardly ever needed
+        import traceback
 
         # The last chance to tell an operator what happened.
         text = traceback.format_exc().encode()

@@ -80,9 +80,7 @@ class Supervisor:
 
     # --- the loop
 
-    def listen(
-        self, fd: int, handler: Callable[[int], None], events: int = select.POLLIN
-    ) -> None:
+    def listen(self, fd: int, handler: Callable[[int], None], events: int = select.POLLIN) -> None:
         """Call handler(events) whenever the descriptor is ready; replaces an earlier handler."""
         self._handlers[fd] = handler, events
         if self._poller is not None:
@@ -283,4 +281,3 @@ class Supervisor:
         self.ignore(self._creator)
         self._creator_listens = False
         self._serve().adopt(socket.socket(fileno=self._creator))
-
