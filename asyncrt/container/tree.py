@@ -73,9 +73,9 @@ def signal_all(record: Record, number: int) -> None:
 
 
 def freeze(init: Identity) -> None:
-    """Stop init and all below it."""
+    """Stop init and all below it, and see them stand still."""
     _procid.send(init, signal.SIGSTOP)
-    tree.stop(init.pid)
+    tree.until_still({init.pid, *tree.stop(init.pid)})
 
 
 def thaw(init: Identity) -> None:

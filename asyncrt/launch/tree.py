@@ -9,8 +9,17 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 
 from asyncrt import _procid
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+_MOVING = ("R", "S", "D")  # states in proc(5) of a thread that hasn't taken its SIGSTOP yet
+_STILL_SECONDS = 0.1
+_LOOK_SECONDS = 0.0005
 
 
 def _table() -> dict[int, _procid.Stat]:
@@ -118,12 +127,40 @@ def signal_below(root: int, pids: list[int], number: int) -> None:
             os.close(pidfd)
 
 
-def stop(root: int) -> None:
-    """SIGSTOP all below `root` until a look finds nobody new."""
+def stop(root: int) -> set[int]:
+    """SIGSTOP all below `root` until a look finds nobody new; returns who was there."""
     seen: set[int] = set()
     while new := [pid for pid in descendants(root) if pid not in seen]:
         signal_below(root, new, signal.SIGSTOP)
         seen.update(new)
+    return seen
+
+
+def pause(root: int) -> None:
+    """Stop all below `root` and wait until they stand still, as far as that can be waited for."""
+    until_still(stop(root))
+
+
+def until_still(pids: Collection[int]) -> None:
+    """Wait, bounded, until processes that were sent SIGSTOP have stopped.
+
+    One that is in the middle of a system call ends it first, and with it a write. No event tells of
+    that: it takes microseconds, or milliseconds where more processes run than there are processors.
+    A parent waits in D for the exec of its vfork'd, stopped child: the bound is for these.
+    """
+    deadline = time.monotonic() + _STILL_SECONDS
+    for pid in pids:
+        while _moves(pid) and time.monotonic() < deadline:
+            time.sleep(_LOOK_SECONDS)
+
+
+def _moves(pid: int) -> bool:
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return False
+    found = [_procid.stat(int(each)) for each in threads]
+    return any(each is not None and each.state in _MOVING for each in found)
 
 
 def resume(root: int) -> None:

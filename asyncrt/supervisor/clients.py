@@ -183,7 +183,7 @@ class Clients:
             self._execs.start(client, message, fds)
             return
         elif operation == "pause":
-            tree.stop(os.getpid())
+            tree.pause(os.getpid())
             self._paused = True
         elif operation == "resume":
             self._paused = False
