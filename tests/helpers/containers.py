@@ -100,14 +100,17 @@ async def gone(pid: int) -> None:
     await asyncio.to_thread(wait_gone, pid)  # noqa: TID251 - a test's own wait
 
 
-async def in_state(pid: int, state: str) -> None:
-    """Wait until proc(5) shows a process in a state: T stopped, S sleeping, Z zombie."""
+async def in_state(pid: int, states: str) -> None:
+    """Wait until proc(5) shows a process in one of the states: T stopped, S sleeping, Z zombie.
+
+    A parent whose vfork'd child is stopped before its exec shows D: it can't go on either.
+    """
 
     def is_so() -> bool:
         found = _procid.stat(pid)
-        return found is not None and found.state == state
+        return found is not None and found.state in states
 
-    await until(is_so, f"pid {pid} is in state {state}")
+    await until(is_so, f"pid {pid} is in state {states}")
 
 
 def is_alive(pid: int) -> bool:

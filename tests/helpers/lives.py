@@ -52,9 +52,9 @@ async def whole_life(root: str) -> None:
         )
         assert (done.exit.exit_code, done.stdout) == (0, b"x" * 100_000)
         spec = asyncrt.Spec.command(["/no/such/program"])
-        (failed,) = await asyncio.gather(engine.run("bad", spec=spec), return_exceptions=True)
-        assert isinstance(failed, asyncrt.StartFailed)
-        assert failed.path == "/no/such/program"
+        (absent,) = await asyncio.gather(engine.run("bad", spec=spec), return_exceptions=True)
+        assert isinstance(absent, asyncrt.StartFailed)
+        assert absent.path == "/no/such/program"
         assert await engine.list() == []
     assert os.listdir(root) == []
 

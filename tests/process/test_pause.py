@@ -141,8 +141,7 @@ async def test_what_forks_all_the_time_is_paused_completely(engine: Engine) -> N
     for _ in range(3):
         await container.pause()
         for each in await container.processes():
-            if is_alive(each.pid):
-                await in_state(each.pid, "T")
+            await in_state(each.pid, "TDZ")
         first = {each.pid for each in await container.processes()}
         assert {each.pid for each in await container.processes()} == first
         await container.resume()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import Iterator
 
 import pytest
+import uvloop
 
 import asyncrt
 from asyncrt import Status
@@ -106,23 +106,13 @@ asyncio.run(main())
         await container.destroy()
 
 
-@pytest.fixture(scope="session")
-def uvloop_factory() -> Iterator[object]:
-    import uvloop
-
-    uvloop.new_event_loop().close()  # libuv's first loop makes a pipe that stays for ever
-    return uvloop.new_event_loop  # type: ignore[return-value]
-
-
-def test_on_uvloop(uvloop_factory: object, root: str) -> None:
-    with asyncio.Runner(loop_factory=uvloop_factory) as runner:  # type: ignore[arg-type]
+def test_on_uvloop(root: str) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(whole_life(root))
 
 
-def test_on_uvloop_on_a_disk_under_a_long_path(
-    uvloop_factory: object, long_root: str, disk_root: str
-) -> None:
-    with asyncio.Runner(loop_factory=uvloop_factory) as runner:  # type: ignore[arg-type]
+def test_on_uvloop_on_a_disk_under_a_long_path(long_root: str, disk_root: str) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(whole_life(long_root))
         runner.run(whole_life(disk_root))
 

@@ -145,7 +145,7 @@ async def test_a_running_container_outlives_its_supervisor(
     await container.resume()
     late = asyncio.create_task((await engine.load("web")).wait())
     users = engine._context.watches._users
-    await until(lambda: 2 in users.values(), "both wait, on one descriptor")
+    await until(lambda: sum(users.values()) == 2, "both wait")
     assert container.stdin is not None
     container.stdin.write(b"go\n")
     await gone(init)
