@@ -1,8 +1,9 @@
 """How much memory does a supervisor cost?
 
 Unique memory (private pages) of each supervisor of one engine with 100 containers alive, against a
-fresh Python process that does nothing but sleep. A supervisor that the command line started, whose
-fork server is gone, shares with nobody and is reported apart.
+fresh Python process that does nothing but sleep. Means are compared: a few that are much bigger than
+the rest cost real memory, which a median wouldn't show. A supervisor that the command line started,
+whose fork server is gone, shares with nobody and is reported apart.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import statistics
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -18,7 +20,7 @@ from pathlib import Path
 import asyncrt
 from benchmarks import processes, programs
 from benchmarks.contenders import in_turns, scratch_engine, start_one
-from benchmarks.figures import Series
+from benchmarks.figures import Ratio, Series
 from benchmarks.question import Answer, Bench, Question
 
 _ALIVE = 100
@@ -39,11 +41,26 @@ async def measure(bench: Bench) -> Answer:
         helpers = processes.helpers(os.getpid(), engine.root)
         server = sum(map(processes.unique_kilobytes, helpers))
     lone = await _lone(bench.directory, command)
-    return Answer.of_ratio(
-        Series(name=f"supervisor, one of {_ALIVE}", unit="kB", values=supervisors),
-        Series(name="python3 -I -S, asleep", unit="kB", values=interpreters),
-        Series(name="supervisor, alone", unit="kB", values=[lone]),
-        Series(name="fork server and what it keeps ready", unit="kB", values=[server]),
+    ours = Series(name=f"supervisor, one of {_ALIVE}", unit="kB", values=supervisors)
+    theirs = Series(name="python3 -I -S, asleep", unit="kB", values=interpreters)
+    fresh_mean = statistics.fmean(interpreters)
+    low, high = ours.quartiles
+    ratio = Ratio(
+        value=statistics.fmean(supervisors) / fresh_mean,
+        low=low / fresh_mean,
+        high=high / fresh_mean,
+        p99=ours.p99 / fresh_mean,
+    )
+    return Answer(
+        value=ratio.value,
+        ratio=ratio,
+        series=(
+            ours,
+            theirs,
+            Series(name="supervisor, alone", unit="kB", values=[lone]),
+            Series(name="fork server and what it keeps ready", unit="kB", values=[server]),
+        ),
+        notes=(f"a supervisor has {statistics.fmean(supervisors):.0f} kB on average",),
     )
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -174,3 +175,11 @@ async def test_a_helper_is_as_big_as_it_was_asked_to_be(root: str, tmp_path: Pat
     assert process.returncode == 0
     for each in os.listdir(root):
         os.rmdir(os.path.join(root, each))
+
+
+def test_cpu_that_a_process_uses_is_counted_finely() -> None:
+    before = processes.cpu_seconds(os.getpid())
+    spent = time.thread_time()
+    while time.thread_time() - spent < 0.002:
+        pass
+    assert processes.cpu_seconds(os.getpid()) - before >= 0.001
