@@ -103,4 +103,8 @@ async def _asked(held: Change, operation: str, seconds: float) -> bool:
         if await wait_gone(supervisor, seconds):
             return False
         raise unresponsive(record.id, operation, seconds) from None
+    if "ok" not in answer and "ended" not in answer:
+        raise SandboxUnresponsive(
+            container_id=record.id, operation=operation, why=f"its supervisor answered {answer}"
+        )
     return "ok" in answer

@@ -183,6 +183,7 @@ class Clients:
             self._execs.start(client, message, fds)
             return
         elif operation == "pause":
+            self.supervisor.let_init_hear()
             tree.pause(os.getpid())
             self._paused = True
         elif operation == "resume":

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _UNKILLABLE_SECONDS = 5.0  # how long a process in an uninterruptible sleep may hold up the answer
 _RETRY_SECONDS = 0.5  # between tries to write the exit record on a full disk
 _FLUSH_SECONDS = 1.0  # how long a client that doesn't read may hold up our end
+_HEARING_MILLISECONDS = 1000  # for an init on a busy machine to read what it was sent
 _LONGEST_POLL = 2**31 - 1  # milliseconds, an int to poll(2): 24 days
 _WORTH_RETRYING = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
@@ -149,12 +150,8 @@ class Supervisor:
             self._watch_open = False
             self.ignore(self._watch.fileno())
         if said.startswith(handover.ACKNOWLEDGED):
-            self._acknowledged = True
             said = said[1:]
-            # Init reads what comes before the acknowledgement, and ends without one. Until then our
-            # end just stays open: who rolls back hears of the end of this process by it.
-            self._creator_listens = True
-            self.listen(self._creator, self._creator_says)
+            self._hear_creator_from_now()
         if said.startswith(handover.STARTED):
             end = 1 + len(clock.stamp())
             self._started_at = said[1:end].decode()
@@ -164,6 +161,34 @@ class Supervisor:
         if said.startswith(handover.FAILED):
             self._failed = True
             self._started_at = None
+
+    def _hear_creator_from_now(self) -> None:
+        # Init reads what comes before the acknowledgement, and ends without one. Until then our
+        # end just stays open: who rolls back hears of the end of this process by it.
+        self._acknowledged = self._creator_listens = True
+        self.listen(self._creator, self._creator_says)
+
+    def let_init_hear(self) -> None:
+        """Wait until init has passed the acknowledgement on; once stopped it can't.
+
+        We'd be deaf to its creator. It is on its way: nobody pauses what isn't recorded yet.
+        """
+        poller = select.poll()
+        poller.register(self._watch, select.POLLIN)
+        while not self._acknowledged and self._watch_open and poller.poll(_HEARING_MILLISECONDS):
+            self._heard(0)
+
+    def _is_acknowledged(self) -> bool:
+        """Whether the creator said so, also to an init that was killed before it could read it."""
+        if not self._acknowledged:
+            poller = select.poll()
+            poller.register(self._creator, select.POLLIN)
+            with contextlib.suppress(OSError):
+                if poller.poll(0):
+                    said = os.read(self._creator, len(frames.ACKNOWLEDGEMENT))
+                    if said == frames.ACKNOWLEDGEMENT:
+                        self._hear_creator_from_now()
+        return self._acknowledged
 
     def _expire(self) -> None:
         if self.status is None:
@@ -207,7 +232,7 @@ class Supervisor:
             self._heard(0)  # what it said before its end decides the reason
         self.status = status
         code, number, reason = ending(status)
-        if not self._acknowledged:
+        if not self._is_acknowledged():
             reason = "creation interrupted"
         elif self._failed:
             code, reason = None, "start failed"  # 127 is ours, no program ever had it
