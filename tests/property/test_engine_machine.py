@@ -462,9 +462,12 @@ class Machine(RuleBasedStateMachine):
         wrong = []
         supervisors = {c.supervisor for c in self.model.containers.values() if c.supervisor}
         inits = {c.init: c for c in self.model.containers.values() if c.status != "stopped"}
+        # A one-shot ends once its init has read the acknowledgement, which a frozen one can't.
+        frozen = {pid for pid, c in inits.items() if c.paused_from == "created"}
         execs = {e.pid: e for c in self.model.containers.values() for e in c.execs}
         seen = reality.below()
         spares = reality.spares(seen)
+        above_frozen = {each.ppid for each in seen if each.pid in frozen} - {os.getpid()}
         for each in seen:
             if each.pid in spares or each.pid in supervisors:
                 continue
@@ -476,6 +479,8 @@ class Machine(RuleBasedStateMachine):
                     wrong.append(f"{found} is {each}")
                 elif each.mark != ("" if at_gate else found.mark):
                     wrong.append(f"{each} runs as {found}")
+            elif each.pid in above_frozen:
+                continue
             elif each.pid in execs:
                 should_stop = execs[each.pid].paused
             else:
