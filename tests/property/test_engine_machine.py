@@ -493,6 +493,8 @@ class Machine(RuleBasedStateMachine):
         return wrong + [f"should live: {pid}" for pid in missing]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
 def test_engines_and_model_agree_whatever_happens(pytestconfig: pytest.Config, full: bool) -> None:
     class Configured(Machine):
         loop_factory = _loop_factory(pytestconfig)
