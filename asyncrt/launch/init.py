@@ -31,6 +31,8 @@ SUPERVISED = b"S"
 ONE_SHOT = b"O"
 HOOK = b"H"
 
+TAKEN = b"T"  # told to the fork server, so that it forks the next pair
+
 _CONTROL_BACKLOG = 128
 
 
@@ -43,29 +45,34 @@ class Parent:
 
     __slots__ = ("alarm", "theirs", "watch")
 
-    def __init__(self, watch: socket.socket, theirs: socket.socket, alarm: select.epoll) -> None:
+    def __init__(self, watch: socket.socket, theirs: int, alarm: select.epoll) -> None:
         self.watch = watch
         self.theirs = theirs
         self.alarm = alarm
 
 
-def live(requests: socket.socket, taking: int, parent: Parent, umask: int) -> NoReturn:
+def live(
+    requests: int, taking: int, theirs: int, watch: int, alarm: select.epoll, umask: int
+) -> NoReturn:
     """Wait for a request, be what it asks for, never return.
 
-    `requests` and `taking` are the fork server's: closing `taking` tells it that a request is taken.
+    `watch` and `theirs` are the two ends of the watch socket, `alarm` is what the parent sleeps on.
+    `requests` and `taking` are the fork server's: TAKEN in `taking` tells it that a request is taken.
     """
     code = 127
     try:
         os.setsid()
         process.fresh_signals()
-        kept = (parent.watch.fileno(), parent.theirs.fileno(), parent.alarm.fileno())
-        process.close_all_but((requests.fileno(), taking, *kept))
+        process.close_all_but((requests, taking, theirs, watch, alarm.fileno()))
         _libc.set_name("asyncrt:spare")
         rehearse()
-        role, fds = frames.receive(requests, 1)
-        os.close(taking)
-        requests.close()
+        parent = Parent(socket.socket(fileno=watch), theirs, alarm)
+        asked = socket.socket(fileno=requests)
+        role, fds = frames.receive(asked, 1)
+        asked.close()
         if role:
+            os.write(taking, TAKEN)
+            os.close(taking)
             peer = socket.socket(fileno=fds[0])
             if role == HOOK:
                 _run_asked_hook(peer, umask)

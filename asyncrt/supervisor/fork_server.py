@@ -41,9 +41,10 @@ def main() -> None:
     gc.collect()
     gc.disable()
     gc.freeze()
-    while not _hung_up(requests):
+    wanted = True
+    while wanted:
         try:
-            _keep_a_spare(requests, umask)
+            wanted = _keep_a_spare(requests, umask) or not _hung_up(requests)
         except OSError as error:
             _refuse(requests, error)
 
@@ -70,17 +71,17 @@ def _hung_up(requests: socket.socket) -> bool:
     return bool(poller.poll(0))
 
 
-def _keep_a_spare(requests: socket.socket, umask: int) -> None:
-    """Fork a spare pair and wait until it has taken a request, or ended."""
+def _keep_a_spare(requests: socket.socket, umask: int) -> bool:
+    """Fork a spare pair and wait until it has taken a request, or ended without one."""
     taken, taking = os.pipe()
     try:
         try:
             if os.fork() == 0:
                 _reaping.clear()
-                keeper.spare(requests, taking, umask)
+                keeper.spare(requests.fileno(), taking, umask)
         finally:
             os.close(taking)
-        os.read(taken, 1)  # ends when init closes its end
+        return os.read(taken, 1) == init.TAKEN
     finally:
         os.close(taken)
 

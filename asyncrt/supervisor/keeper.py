@@ -7,10 +7,11 @@ Python's reference counts touch becomes a process's own, and there may be a thou
 
 from __future__ import annotations
 
+import _socket
 import os
-import select
 import signal
 import socket
+from select import EPOLLIN, epoll
 
 from asyncrt import _durable, _libc, _paths
 from asyncrt.launch import handover, init
@@ -21,33 +22,41 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+_PIPE = os.O_NONBLOCK | os.O_CLOEXEC
 
-def spare(requests: socket.socket, taking: int, umask: int) -> NoReturn:
+
+def spare(requests: int, taking: int, umask: int) -> NoReturn:
     """Fork an init that waits for a request, keep what it launches, never return.
 
-    SIGCHLD must have a handler already, or no wake-up byte is written for it.
+    SIGCHLD must have a handler already, or no wake-up byte is written for it. The socket pair comes
+    from the C half of the socket module, and descriptors stay numbers: the Python half touches ten
+    pages more.
     """
     code = 1
     try:
         os.setsid()
         _libc.become_subreaper()
-        alarm = select.epoll()
-        wakeup, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        alarm.register(wakeup, select.EPOLLIN)
-        ours, theirs = socket.socketpair()
+        alarm = epoll()
+        wakeup, wake = os.pipe2(_PIPE)
+        signal.set_wakeup_fd(wake)
+        alarm.register(wakeup, EPOLLIN)
+        one, other = _socket.socketpair()
+        ours, theirs = one.detach(), other.detach()
         pid = os.fork()
         if pid == 0:
-            init.live(requests, taking, init.Parent(theirs, ours, alarm), umask)
+            init.live(requests, taking, ours, theirs, alarm, umask)
         os.close(taking)
-        requests.close()
-        theirs.close()
-        found = None
+        os.close(requests)
+        os.close(theirs)
+        alarm.poll()
+        # From here on it is awake, and no page needs to be spared.
+        watch = socket.socket(fileno=ours)
+        found = handover.receive(watch)
         while found is None and _lives(pid):
             alarm.poll()
-            found = handover.receive(ours)
+            found = handover.receive(watch)
         if found is not None:  # else init was told no, or nobody wants it any more
-            _keep(pid, ours, wakeup, umask, *found)
+            _keep(pid, watch, wakeup, umask, *found)
         code = 0
     finally:
         os._exit(code)
