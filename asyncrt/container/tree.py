@@ -7,14 +7,20 @@ supervisor belongs to its container; without one, what descends from init does.
 from __future__ import annotations
 
 import os
+import select
 import signal
+import time
 from typing import TYPE_CHECKING
 
 from asyncrt import _procid
 from asyncrt.launch import tree
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from asyncrt.state import Identity, Record
+
+_ENDING_SECONDS = 5.0  # how long what was killed may take to end
 
 
 def top(record: Record) -> tuple[int, bool]:
@@ -85,10 +91,44 @@ def thaw(init: Identity) -> None:
 
 
 def kill_tree(init: Identity, supervisor: Identity | None) -> None:
-    """Kill init and all that descends from it or from a living supervisor, which stays."""
+    """Kill init and all that descends from it or from a living supervisor, which stays.
+
+    Waits, bounded, until those below init have ended; init itself is left to the caller.
+    """
     if supervisor is not None and _procid.alive(supervisor):
         tree.kill(supervisor.pid)
-    if _procid.alive(init):
-        freeze(init)
+    if not _procid.alive(init):
+        return
+    _procid.send(init, signal.SIGSTOP)
+    held = _hold(tree.stop(init.pid), init.pid)
+    try:
         tree.kill(init.pid)
         _procid.send(init, signal.SIGKILL)
+        _until_ended(held, time.monotonic() + _ENDING_SECONDS)
+    finally:
+        for pidfd in held:
+            os.close(pidfd)
+
+
+def _hold(pids: Iterable[int], root: int) -> list[int]:
+    """Pidfds of those that descend from `root`, as many as there are descriptors for."""
+    held: list[int] = []
+    for pid in pids:
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        except OSError:
+            break
+        if tree.is_below(pid, root):
+            held.append(pidfd)
+        else:
+            os.close(pidfd)
+    return held
+
+
+def _until_ended(pidfds: Iterable[int], deadline: float) -> None:
+    for pidfd in pidfds:
+        poller = select.poll()
+        poller.register(pidfd, select.POLLIN)
+        poller.poll(max(0.0, deadline - time.monotonic()) * 1000)
