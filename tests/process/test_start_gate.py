@@ -259,6 +259,7 @@ async def test_a_start_that_gets_no_answer_says_unresponsive_and_destroy_still_w
     engine: Engine,
 ) -> None:
     container = await engine.create("web", spec=sleeper())
+    await (await container.exec(["/bin/true"])).wait()  # init has heard that it is recorded
     os.kill(init_of(container, engine.root), signal.SIGSTOP)
     with pytest.raises(asyncrt.SandboxUnresponsive):
         await container.start(timeout=0.1)
