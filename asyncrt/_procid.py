@@ -43,9 +43,19 @@ def boot_id() -> str:
     return _boot_id
 
 
+_namespace = (0, 0)
+
+
 def pid_namespace() -> int:
-    """The inode of the pid namespace that our pids are numbered in."""
-    return os.stat("/proc/self/ns/pid").st_ino
+    """The inode of the pid namespace that our pids are numbered in.
+
+    A process never changes its own (pid_namespaces(7)), so it is looked up once in each.
+    """
+    global _namespace  # noqa: PLW0603 - a cache that a fork makes stale
+    pid = os.getpid()
+    if _namespace[0] != pid:
+        _namespace = pid, os.stat("/proc/self/ns/pid").st_ino
+    return _namespace[1]
 
 
 class Stat:

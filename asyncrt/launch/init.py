@@ -107,7 +107,7 @@ def _launch(role: bytes, peer: socket.socket, parent: Parent, umask: int) -> Non
             if role == ONE_SHOT:
                 return False
             # From here on what the creator says is the supervisor's to hear.
-            parent.alarm.modify(peer, select.EPOLLIN)
+            parent.alarm.modify(peer, select.EPOLLIN | select.EPOLLONESHOT)
             return True
 
         client = gates.Waiting(gate, watch, peer, on_acknowledged).for_go()
@@ -164,7 +164,7 @@ def _prepare(
     )
     if control is not None:
         parent.alarm.register(control, select.EPOLLIN)
-        parent.alarm.register(peer, 0)
+        parent.alarm.register(peer, select.EPOLLONESHOT)
     if role == ONE_SHOT or message["deadline"] is not None:
         parent.alarm.register(parent.theirs, select.EPOLLIN)
     identities = {"init": _procid.facts(os.getpid()), "launcher": _procid.facts(os.getppid())}

@@ -80,7 +80,17 @@ class Channel:
             raise ChannelClosed
         if fds:
             message = {**message, "fds": len(fds)}
-        frame = frames.encode(message)
+        await self._send_frame(frames.encode(message), fds)
+
+    async def send_rest(self, rest: bytes) -> None:
+        """Send what is left of a frame that was begun before this channel was made.
+
+        Raises and, if cancelled, behaves as send does.
+        """
+        if rest:
+            await self._send_frame(rest, ())
+
+    async def _send_frame(self, frame: bytes, fds: Sequence[int]) -> None:
         if not self._backlog:
             frame, fds = self._push(frame, fds)
             if not frame:

@@ -37,27 +37,18 @@ class ForkServer:
         """Of the process, 0 while there is none."""
         return self._pid
 
-    def connect(self, role: bytes) -> socket.socket:
-        """A non-blocking socket to a new process in that role, forked as soon as it comes to it.
+    def hand(self, role: bytes, theirs: socket.socket) -> None:
+        """Give the socket to a new process in that role, which takes it as soon as it comes to it.
 
         Blocks only for the start of the fork server (a posix_spawn of under a millisecond), the
-        first time. Raises OSError when no process can be started.
+        first time. The caller closes its copy. Raises OSError when no process can be started.
         """
-        ours, theirs = socket.socketpair()
         try:
-            ours.setblocking(False)
-            try:
-                self._ask(role, theirs)
-            except (BrokenPipeError, ConnectionResetError):
-                _log.warning("the fork server (pid %d) is gone; starting another", self._pid)
-                self._replace()
-                self._ask(role, theirs)
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        return ours
+            self._ask(role, theirs)
+        except (BrokenPipeError, ConnectionResetError):
+            _log.warning("the fork server (pid %d) is gone; starting another", self._pid)
+            self._replace()
+            self._ask(role, theirs)
 
     def _ask(self, role: bytes, theirs: socket.socket) -> None:
         if self._requests is None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING, NamedTuple
 
 from asyncrt._threads import finish
+from asyncrt.launch import frames
 from asyncrt.sandbox.channel import Channel, ChannelClosed
 from asyncrt.sandbox.fork_server import ForkServer
 
@@ -55,9 +57,9 @@ class Launcher:
         Raises LaunchFailed, ChannelClosed when the launcher was killed, OSError. If cancelled, or on
         an error, everything that was started has ended when this returns.
         """
-        channel = Channel(self.server.connect(ROLES[supervision]))
+        channel, rest = self._ask(ROLES[supervision], {"op": "launch", **message}, fds)
         try:
-            await channel.send({"op": "launch", **message}, fds)
+            await channel.send_rest(rest)
             report = await channel.greeting()
             if "failed" in report:
                 raise LaunchFailed(report["failed"])
@@ -65,6 +67,26 @@ class Launcher:
         except BaseException:
             await finish(self.abandon(channel))
             raise
+
+    def _ask(
+        self, role: bytes, message: dict[str, Any], fds: Sequence[int]
+    ) -> tuple[Channel, bytes]:
+        """A channel to a process in that role, and what of the message is still to be sent.
+
+        The message lies in the socket before its other end is given away: one wake-up less.
+        """
+        frame = frames.encode({**message, "fds": len(fds)})
+        ours, theirs = socket.socketpair()
+        try:
+            ours.setblocking(False)
+            sent = frames.send(ours, frame, fds)
+            self.server.hand(role, theirs)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return Channel(ours), frame[sent:]
 
     @staticmethod
     async def abandon(channel: Channel) -> None:
@@ -85,9 +107,9 @@ class Launcher:
 
         If cancelled, the hook's process group is killed before this returns.
         """
-        channel = Channel(self.server.connect(b"H"))
+        channel, rest = self._ask(b"H", {"hook": hook, "state": state}, ())
         try:
-            await channel.send({"hook": hook, "state": state})
+            await channel.send_rest(rest)
             return str((await channel.greeting())["why"])
         except ChannelClosed:
             return "its runner was killed"

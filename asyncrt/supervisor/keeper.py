@@ -11,7 +11,7 @@ import _socket
 import os
 import signal
 import socket
-from select import EPOLLIN, epoll
+from select import EPOLLHUP, EPOLLIN, epoll
 
 from asyncrt import _durable, _libc, _paths
 from asyncrt.launch import handover, init
@@ -48,7 +48,9 @@ def spare(requests: int, taking: int, umask: int) -> NoReturn:
         os.close(taking)
         os.close(requests)
         os.close(theirs)
-        alarm.poll()
+        # A creator that closes its end is no reason to wake up (it is told once, see init).
+        while alarm.poll()[0][1] & EPOLLHUP:
+            pass
         # From here on it is awake, and no page needs to be spared.
         watch = socket.socket(fileno=ours)
         found = handover.receive(watch)
