@@ -1,10 +1,9 @@
 """The life of init until its program: forked ahead, told what to become, launched, at its gate.
 
 Standard library only. Init is forked before anybody wants it and waits for a request while its
-parent, which will be its supervisor, sleeps: the forks, and the page faults of a fresh child's first
-steps, are then done while nobody waits for them (a copy-on-write fault costs microseconds, the first
-steps take hundreds). It then does all of the launch itself, because what it touches is given back at
-its exec, while its parent may live for months.
+parent, which will be its supervisor, sleeps: the forks are then done while nobody waits for them. It
+then does all of the launch itself, because what it touches is given back at its exec, while its
+parent may live for months (a copy-on-write fault costs microseconds, and a page for good).
 """
 
 from __future__ import annotations
@@ -65,7 +64,6 @@ def live(
         process.fresh_signals()
         process.close_all_but((requests, taking, theirs, watch, alarm.fileno()))
         _libc.set_name("asyncrt:spare")
-        rehearse()
         parent = Parent(socket.socket(fileno=watch), theirs, alarm)
         asked = socket.socket(fileno=requests)
         role, fds = frames.receive(asked, 1)
@@ -175,7 +173,7 @@ def _prepare(
 
 
 def rehearse() -> None:
-    """Run what a launch will run, without effect, so that its pages are touched already."""
+    """Run what a launch will run, without effect, in the fork server (see there)."""
     ours, theirs = socket.socketpair()
     message = {"plan": {"args": ["true"], "env": ["PATH=/bin"]}, "hooks": [], "durable": True}
     ours.send(frames.encode({"op": "launch", "instance": "0" * 32, "deadline": None, **message}))

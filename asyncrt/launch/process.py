@@ -164,7 +164,7 @@ _MISSING = (errno.ENOENT, errno.ENOTDIR)
 
 
 def rehearse() -> None:
-    """Run what a launch will run, without effect: see asyncrt.launch.spawn."""
+    """Run what a launch will run, without effect: see asyncrt.launch.init."""
     idle: ProcessPlan = {
         "args": ["true"],
         "env": [f"PATH={_DEFAULT_PATH}"],
