@@ -207,21 +207,17 @@ async def test_cont_does_not_end_a_pause_behind_the_records_back(engine: Engine)
 
 @pytest.mark.parametrize("how", ["kill all", "destroy", "stop"])
 async def test_a_fork_bomb_is_killed_completely(how: str, engine: Engine, tmp_path: Path) -> None:
-    # The tree never stands still: each process lives for a moment in a session of its own and
-    # gives its token back, with which the next is forked.
-    script = (
-        'echo x >"$1"; '
-        "f() { while read t; do "
-        'setsid sh -c \'sleep 0.02; echo t >"$1"; echo x >"$2"\' sh "$2" "$1" & done <"$2"; }; '
-        'for i in 1 2 3 4 5; do f "$1" "$2" & done; wait'
-    )
+    # Each process forks another, in a session of its own, for each line it reads: there is one line
+    # for each process that there may ever be. Most come when the killing begins.
+    script = 'echo x >"$1"; while read t; do setsid sh -c "$3" sh "$1" "$2" "$3" & done <"$2"'
     with Fifo(tmp_path / "alive") as alive, Fifo(tmp_path / "tokens") as tokens:
-        container = await started(engine, "web", shell(script, alive.path, tokens.path))
+        spec = shell(script, alive.path, tokens.path, script)
+        container = await started(engine, "web", spec)
         supervisor = supervisor_of(container, engine.root)
-        for _ in range(60):
-            tokens.say()
-        for _ in range(100):
+        tokens.say("\n" * 49)
+        for _ in range(40):
             await alive.line()
+        tokens.say("\n" * 199)
         if how == "destroy":
             await container.destroy()
         elif how == "stop":
@@ -229,7 +225,6 @@ async def test_a_fork_bomb_is_killed_completely(how: str, engine: Engine, tmp_pa
         else:
             await container.kill("KILL", all=True)
         await gone(supervisor)
-        alive.lines()
         assert not _users_of(tokens.path)
         if how != "destroy":
             await container.destroy()
