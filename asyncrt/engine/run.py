@@ -25,12 +25,16 @@ class RunResult(msgspec.Struct, frozen=True):
 async def attend(container: Container, data: bytes | None) -> RunResult:
     """Start it, feed it, read all it says, wait for its end. If cancelled, it may still run."""
     await container.start()
-    async with asyncio.TaskGroup() as group:
-        if container.stdin is not None:
-            group.create_task(_feed(container.stdin, data or b""))
-        out = group.create_task(_read(container.stdout))
-        err = group.create_task(_read(container.stderr))
-        ended = group.create_task(container.wait())
+    try:
+        async with asyncio.TaskGroup() as group:
+            if container.stdin is not None:
+                group.create_task(_feed(container.stdin, data or b""))
+            out = group.create_task(_read(container.stdout))
+            err = group.create_task(_read(container.stderr))
+            ended = group.create_task(container.wait())
+    except BaseExceptionGroup as group_error:
+        # People catch what wait raises, e.g. that somebody else destroyed it, and not a group.
+        raise group_error.exceptions[0] from None
     return RunResult(ended.result(), out.result(), err.result())
 
 
