@@ -48,9 +48,11 @@ def spare(requests: int, taking: int, umask: int) -> NoReturn:
         os.close(taking)
         os.close(requests)
         os.close(theirs)
-        # A creator that closes its end is no reason to wake up (it is told once, see init).
-        while alarm.poll()[0][1] & EPOLLHUP:
-            pass
+        # A creator that closes its end is no reason to wake up, and told but once (see init). Init
+        # has our number for its watch open, so the creator can't have that one there.
+        fd, events = alarm.poll()[0]
+        while events & EPOLLHUP and fd != ours:
+            fd, events = alarm.poll()[0]
         # From here on it is awake, and no page needs to be spared.
         watch = socket.socket(fileno=ours)
         found = handover.receive(watch)

@@ -1,0 +1,107 @@
+"""A supervisor sleeps until something happens, and wakes up for whatever does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+from asyncrt import Engine, Spec
+from tests.helpers.containers import supervisor_of
+
+
+async def test_a_creator_that_closes_its_engine_wakes_no_supervisor(root: str) -> None:
+    async with Engine(root) as first:
+        container = await first.create("idle", spec=Spec.command(["sleep", "60"]))
+        await container.start()
+        supervisor = supervisor_of(container, root)
+        before = set(os.listdir(f"/proc/{supervisor}/fd"))
+    # A supervisor that woke up has taken over what init handed it: descriptors more.
+    async with Engine(root) as second:
+        again = await second.load("idle")
+        assert (await again.view()).status == "running"
+        assert set(os.listdir(f"/proc/{supervisor}/fd")) == before
+        waiting = asyncio.create_task(again.wait())
+        await again.kill("TERM")
+        assert (await waiting).signal == signal.SIGTERM
+        await again.destroy()
+
+
+async def test_an_init_that_ends_right_after_it_handed_over_leaves_nobody_spinning(
+    engine: Engine,
+) -> None:
+    for supervision in ("own", "caller"):
+        for deadline in (None, 60.0):
+            container = await engine.create(
+                "brief",
+                spec=Spec.command(["sleep", "60"]),
+                supervision=supervision,
+                deadline_seconds=deadline,
+            )
+            await container.kill("KILL")
+            result = await container.wait()
+            assert result.exit_code is None
+            await container.destroy()
+
+
+async def test_an_engine_that_dies_before_it_acknowledges_leaves_no_process(
+    engine: Engine, root: str
+) -> None:
+    # What a killed engine's kernel does: the connection closes with the launch unacknowledged.
+    await engine.run("warm", spec=Spec.command(["true"]))
+    launcher = engine._context.launcher
+    for supervision in ("own", "caller"):
+        for number in range(5):
+            directory = os.path.join(root, f"gone{number}.d")
+            os.mkdir(directory, 0o700)
+            dir_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+            null = os.open("/dev/null", os.O_RDWR)
+            try:
+                launched = await launcher.launch(
+                    supervision, _message(), (dir_fd, null, null, null)
+                )
+                pidfds = [os.pidfd_open(each["pid"]) for each in (launched.init, launched.launcher)]
+            finally:
+                os.close(dir_fd)
+                os.close(null)
+            launched.channel.close()
+            for pidfd in pidfds:
+                await _ended(pidfd)
+            for name in os.listdir(directory):
+                os.unlink(os.path.join(directory, name))
+            os.rmdir(directory)
+
+
+def _message() -> dict[str, object]:
+    plan = {
+        "args": ["sleep", "60"],
+        "env": ["PATH=/usr/bin:/bin"],
+        "cwd": "/",
+        "uid": None,
+        "gid": None,
+        "groups": None,
+        "umask": None,
+        "rlimits": [],
+        "no_new_privs": False,
+        "oom_score_adj": None,
+    }
+    return {
+        "plan": plan,
+        "hooks": [],
+        "state": "",
+        "durable": False,
+        "deadline": None,
+        "instance": "0" * 32,
+    }
+
+
+async def _ended(pidfd: int) -> None:
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+    loop.add_reader(pidfd, lambda: ended.done() or ended.set_result(None))
+    try:
+        async with asyncio.timeout(20):
+            await ended
+    finally:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
