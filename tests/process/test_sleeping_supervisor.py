@@ -72,6 +72,33 @@ async def test_an_engine_that_dies_before_it_acknowledges_leaves_no_process(
             os.rmdir(directory)
 
 
+async def test_a_creator_that_is_gone_before_init_reports_leaves_nobody_spinning(
+    engine: Engine, root: str
+) -> None:
+    # Init ends the moment it has handed over, before its supervisor looks. Whoever is left when the
+    # engine is closed is found by the leak check.
+    await engine.run("warm", spec=Spec.command(["true"]))
+    launcher = engine._context.launcher
+    for deadline in (None, 60.0):
+        for role in (b"S", b"O"):
+            for number in range(5):
+                directory = os.path.join(root, f"never{number}.d")
+                os.mkdir(directory, 0o700)
+                dir_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+                null = os.open("/dev/null", os.O_RDWR)
+                message = {"op": "launch", **_message(), "deadline": deadline}
+                channel, rest = launcher._ask(role, message, (dir_fd, null, null, null))
+                assert not rest
+                channel.close()
+                os.close(null)
+                # The next request is taken when the fork server's next pair is there.
+                await engine.run("next", spec=Spec.command(["true"]))
+                for name in os.listdir(dir_fd):
+                    os.unlink(name, dir_fd=dir_fd)
+                os.close(dir_fd)
+                os.rmdir(directory)
+
+
 def _message() -> dict[str, object]:
     plan = {
         "args": ["sleep", "60"],
