@@ -110,6 +110,7 @@ async def test_a_paused_container_is_deleted_at_once(how: str, engine: Engine) -
         await container.destroy()
     else:
         await engine.delete("web", force=True)
+        await container.destroy()  # closes our end of its pipe
     assert not [pid for pid in pids if is_alive(pid)]
     assert names(engine.root) == []
 
