@@ -20,17 +20,31 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 def replace(
-    dir_fd: int, name: str, data: bytes, *, mode: int = 0o640, durable: bool = True
+    dir_fd: int,
+    name: str,
+    data: bytes,
+    *,
+    mode: int = 0o640,
+    durable: bool = True,
+    temporary: str | None = None,
 ) -> None:
     """Make `name` in the open directory hold `data`, by a temporary file and rename.
 
     With `durable` the file is synced before the rename and the directory after it, so the new
     content survives a power loss from the return on. On an OSError the old file stands and the
-    temporary one is gone.
+    temporary one is gone. Writers that exclude each other may give the name of the temporary file:
+    one that is there is of a killed writer, and taken away.
     """
-    temporary = _paths.temporary(name)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(temporary, flags, mode, dir_fd=dir_fd)
+    if temporary is None:
+        temporary = _paths.temporary(name)
+        fd = os.open(temporary, flags, mode, dir_fd=dir_fd)
+    else:
+        try:
+            fd = os.open(temporary, flags, mode, dir_fd=dir_fd)
+        except FileExistsError:
+            os.unlink(temporary, dir_fd=dir_fd)
+            fd = os.open(temporary, flags, mode, dir_fd=dir_fd)
     try:
         try:
             write_all(fd, data)

@@ -33,7 +33,11 @@ def remove_record(root: str, container_id: str) -> None:
 
 
 def remove_lock_files(root: str, container_id: str) -> None:
-    """Remove the gate and the lock file, in this order. Raises StorageFailed."""
+    """Remove the gate and the lock file, in this order. Raises StorageFailed.
+
+    Before them what a killed writer of the record left: only who holds the lock may.
+    """
+    _unlink(root, _paths.being_saved(container_id))
     _unlink(root, container_id + _paths.QUEUE)
     _unlink(root, container_id + _paths.LOCK)
 

@@ -319,7 +319,12 @@ class StateFile:
             directory = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 _durable.replace(
-                    directory, self.id + _paths.STATE, data, mode=_MODE, durable=self._durable
+                    directory,
+                    self.id + _paths.STATE,
+                    data,
+                    mode=_MODE,
+                    durable=self._durable,
+                    temporary=_paths.being_saved(self.id),
                 )
             finally:
                 os.close(directory)

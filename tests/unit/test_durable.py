@@ -105,6 +105,16 @@ def test_a_temporary_name_that_is_taken_is_refused_and_left_alone(
     assert os.listdir(root) == ["file.file~"]
 
 
+def test_what_a_killed_writer_left_under_a_given_name_is_taken_away(
+    root: str, directory: int
+) -> None:
+    for left in ("/nowhere", f"{root}/file"):
+        os.symlink(left, f"{root}/.file~")
+        _durable.replace(directory, "file", b"new", temporary=".file~")
+        assert _durable.read(f"{root}/file") == b"new"
+        assert os.listdir(root) == ["file"]
+
+
 def test_a_link_is_replaced_and_never_followed(root: str, directory: int) -> None:
     with open(f"{root}/file-target", "w") as file:
         file.write("untouched")

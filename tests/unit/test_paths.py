@@ -29,6 +29,15 @@ def test_a_temporary_name_is_no_file_of_any_id() -> None:
     assert len(_paths.temporary("x" * 200 + _paths.STATE)) <= 255
 
 
+def test_the_name_that_a_record_is_saved_by_is_no_file_of_any_id() -> None:
+    names = {_paths.being_saved(each) for each in ("web", "web.state", "web.d", "x" * 200)}
+    assert len(names) == 4
+    for name in names:
+        assert not any(name.endswith(suffix) for suffix in SUFFIXES)
+        assert not is_id(name)
+        assert len(name) <= 255
+
+
 def test_the_gates_name_fits_into_comm() -> None:
     assert len(_paths.GATE_COMM) <= 15
 
