@@ -2,7 +2,7 @@
 
 Init does the launch itself, since what it touches is given back at its exec. Its parent, which may
 live for months, sleeps meanwhile and goes on sleeping until something happens to the container: what
-init tells it waits in the socket until then, the descriptors included.
+init tells it waits in the socket until then, the descriptors included where the kernel lets them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,12 @@ import struct
 
 from asyncrt.launch import frames
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+
+    Handed = tuple[bytes, list[tuple[int, int, bytes]]]
+
 # After the handover, one byte each: the creator's record is saved; init goes to execute its program,
 # followed by the time as clock.stamp gives it; it couldn't.
 ACKNOWLEDGED = b"A"
@@ -22,6 +28,8 @@ FAILED = b"F"
 # Role, durable, deadline in seconds (negative: none), instance. Descriptors come with it:
 # the container's directory, the creator's connection and, unless a one-shot's, the control socket.
 _FORMAT = struct.Struct("=c?d32s")
+_SIZE = _FORMAT.size
+_FLAGS = socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
 
 
 def send(
@@ -38,16 +46,18 @@ def send(
     frames.send(watch, packed, fds)
 
 
-def receive(watch: socket.socket) -> tuple[bytes, bool, float, bytes, list[int]] | None:
-    """The parent's side: role, durable, deadline, instance, descriptors; None: init said nothing."""
+def take(watch: _socket.socket) -> Handed | None:
+    """The parent's side: what was handed over, to be unpacked when needed; None: init said nothing."""
     try:
-        data, ancillary, _, _ = watch.recvmsg(
-            _FORMAT.size, 64, socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
-        )
+        data, ancillary, _, _ = watch.recvmsg(_SIZE, 64, _FLAGS)
     except OSError:
         return None
-    if len(data) < _FORMAT.size:
-        return None
+    return (data, ancillary) if len(data) == _SIZE else None
+
+
+def unpack(handed: Handed) -> tuple[bytes, bool, float, bytes, list[int]]:
+    """Role, durable, deadline, instance, descriptors."""
+    data, ancillary = handed
     fds = array.array("i")
     for _, _, payload in ancillary:
         fds.frombytes(payload)

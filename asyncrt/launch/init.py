@@ -38,25 +38,37 @@ _CONTROL_BACKLOG = 128
 class Parent:
     """Init's side of what it shares with the process above it.
 
-    `watch` leads there, `theirs` is the other end of that, `alarm` is the epoll instance that the
-    parent sleeps on: what is added to it here wakes the parent (epoll(7), shared over fork).
+    `pid` is its own, `watch` leads there, `theirs` is the other end of that, `alarm` is the epoll
+    instance that it sleeps on: what is added to it here wakes it (epoll(7), shared over fork).
+    `exempt`: descriptors may lie in its socket for as long as it sleeps, see `_must_take`.
     """
 
-    __slots__ = ("alarm", "theirs", "watch")
+    __slots__ = ("alarm", "exempt", "pid", "theirs", "watch")
 
-    def __init__(self, watch: socket.socket, theirs: int, alarm: select.epoll) -> None:
+    def __init__(
+        self, pid: int, watch: socket.socket, theirs: int, alarm: select.epoll, *, exempt: bool
+    ) -> None:
+        self.pid = pid
         self.watch = watch
         self.theirs = theirs
         self.alarm = alarm
+        self.exempt = exempt
 
 
 def live(
-    requests: int, taking: int, theirs: int, watch: int, alarm: select.epoll, umask: int
+    requests: int,
+    taking: int,
+    above: int,
+    theirs: int,
+    watch: int,
+    alarm: select.epoll,
+    umask: int,
+    exempt: bool,  # noqa: FBT001 - as the fork server passes it down
 ) -> NoReturn:
     """Wait for a request, be what it asks for, never return.
 
-    `watch` and `theirs` are the two ends of the watch socket, `alarm` is what the parent sleeps on.
-    `requests` and `taking` are the fork server's: TAKEN in `taking` tells it that a request is taken.
+    `above` is the parent's pid; `watch`, `theirs`, `alarm` and `exempt` as in Parent. `requests` and
+    `taking` are the fork server's: TAKEN in `taking` tells it that a request is taken.
     """
     code = 127
     try:
@@ -64,7 +76,7 @@ def live(
         process.fresh_signals()
         process.close_all_but((requests, taking, theirs, watch, alarm.fileno()))
         _libc.set_name("asyncrt:spare")
-        parent = Parent(socket.socket(fileno=watch), theirs, alarm)
+        parent = Parent(above, socket.socket(fileno=watch), theirs, alarm, exempt=exempt)
         asked = socket.socket(fileno=requests)
         role, fds = frames.receive(asked, 1)
         asked.close()
@@ -147,6 +159,7 @@ def _prepare(
         raise Failure("launch", "", error.errno or errno.EIO) from error
     process.take_streams(streams)
     _libc.set_name(_paths.GATE_COMM)
+    identities = _identities(parent)  # before another user, whom /proc may show less
     process.prepare(message["plan"], umask)
     if role == ONE_SHOT:
         # Who supervises by itself expects create to fail for a program that isn't there.
@@ -165,11 +178,33 @@ def _prepare(
         parent.alarm.register(peer, select.EPOLLONESHOT)
     if role == ONE_SHOT or message["deadline"] is not None:
         parent.alarm.register(parent.theirs, select.EPOLLIN)
-    identities = {"init": _procid.facts(os.getpid()), "launcher": _procid.facts(os.getppid())}
+    elif _must_take(parent, message):
+        parent.alarm.register(parent.theirs, select.EPOLLIN | select.EPOLLONESHOT)
     frames.send(peer, frames.encode({"launched": identities}))
     kept = (gate, parent.watch, parent.alarm, peer)
     process.close_all_but([each.fileno() for each in kept])
     return gate
+
+
+def _identities(parent: Parent) -> dict[str, dict[str, int | str] | None]:
+    """Who we are and who is above us. Raises NobodyWants when the parent was killed.
+
+    Then we are somebody else's child, whom our creator would take for the supervisor, and kill.
+    """
+    above = _procid.facts(parent.pid)
+    if os.getppid() != parent.pid:
+        raise gates.NobodyWants
+    return {"init": _procid.facts(os.getpid()), "launcher": above}
+
+
+def _must_take(parent: Parent, message: dict[str, Any]) -> bool:
+    """Whether the parent is to take what was handed over now, before it sleeps on.
+
+    A user may have no more descriptors lying in sockets than it may have open files (unix(7),
+    ETOOMANYREFS): 341 containers reached the usual 1024, and then none of that user's programs could
+    pass descriptors. They count for who sends them, and init is the container's user by now.
+    """
+    return not parent.exempt or message["plan"]["uid"] is not None
 
 
 def rehearse() -> None:
@@ -179,9 +214,9 @@ def rehearse() -> None:
     ours.send(frames.encode({"op": "launch", "instance": "0" * 32, "deadline": None, **message}))
     frames.receive_message(theirs)
     handover.send(ours, SUPERVISED, [ours.fileno()], durable=True, deadline=None, instance="0" * 32)
-    found = handover.receive(theirs)
-    if found is not None:
-        os.close(found[4][0])
+    handed = handover.take(theirs)
+    if handed is not None:
+        os.close(handover.unpack(handed)[4][0])
     frames.encode({"launched": {"init": _procid.facts(os.getpid()), "launcher": None}})
     clock.stamp()
     process.rehearse()

@@ -15,13 +15,17 @@ import select
 import signal
 import socket
 
-from asyncrt import _libc
-from asyncrt.launch import frames, init
+from asyncrt import _durable, _libc
+from asyncrt.launch import init
 from asyncrt.supervisor import keeper
 
 # Enough for the interpreter to have specialised the code that every child runs (PEP 659): what is
 # rewritten here is shared with the children, what is rewritten there costs each of them pages.
 _REHEARSALS = 10
+
+_CAP_SYS_ADMIN = 21  # linux/capability.h
+_CAP_SYS_RESOURCE = 24
+_FIRST_USER_NAMESPACE = 0xEFFFFFFD
 
 
 def main() -> None:
@@ -35,6 +39,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     _libc.set_name("asyncrt:super")  # the supervisors inherit it
     requests = socket.socket(fileno=3)
+    exempt = _is_exempt()
     for _ in range(_REHEARSALS):
         init.rehearse()
     # What is never collected stays shared with every child: a collection writes to each object.
@@ -44,9 +49,9 @@ def main() -> None:
     wanted = True
     while wanted:
         try:
-            wanted = _keep_a_spare(requests, umask) or not _hung_up(requests)
+            wanted = _keep_a_spare(requests, umask, exempt) or not _hung_up(requests)
         except OSError as error:
-            _refuse(requests, error)
+            keeper.refuse(requests, error)
 
 
 # Not empty in the fork server only: its children keep the handler, for the byte that the signal
@@ -71,26 +76,30 @@ def _hung_up(requests: socket.socket) -> bool:
     return bool(poller.poll(0))
 
 
-def _keep_a_spare(requests: socket.socket, umask: int) -> bool:
+def _is_exempt() -> bool:
+    """Whether any number of descriptors may lie in our sockets (unix(7), ETOOMANYREFS).
+
+    What counts is a capability in the first user namespace, whose number is fixed (linux/proc_ns.h).
+    """
+    try:
+        first = os.stat("/proc/self/ns/user").st_ino == _FIRST_USER_NAMESPACE
+        status = _durable.read("/proc/self/status")
+    except OSError:
+        return False
+    effective = int(status.partition(b"CapEff:")[2].split(None, 1)[0], 16)
+    return first and bool(effective & (1 << _CAP_SYS_ADMIN | 1 << _CAP_SYS_RESOURCE))
+
+
+def _keep_a_spare(requests: socket.socket, umask: int, exempt: bool) -> bool:  # noqa: FBT001 - passed down
     """Fork a spare pair and wait until it has taken a request, or ended without one."""
     taken, taking = os.pipe()
     try:
         try:
             if os.fork() == 0:
                 _reaping.clear()
-                keeper.spare(requests.fileno(), taking, umask)
+                keeper.spare(requests.fileno(), taking, umask, exempt)
         finally:
             os.close(taking)
         return os.read(taken, 1) == init.TAKEN
     finally:
         os.close(taken)
-
-
-def _refuse(requests: socket.socket, error: OSError) -> None:
-    """No process can be forked: whoever asks next hears why."""
-    _, fds = frames.receive(requests, 1)
-    for fd in fds:
-        peer = socket.socket(fileno=fd)
-        failure = {"what": "fork", "path": "", "errno": error.errno, "hook": ""}
-        frames.send(peer, frames.encode({"failed": failure}))
-        peer.close()

@@ -8,13 +8,14 @@ Python's reference counts touch becomes a process's own, and there may be a thou
 from __future__ import annotations
 
 import _socket
+import contextlib
 import os
 import signal
 import socket
 from select import EPOLLHUP, EPOLLIN, epoll
 
 from asyncrt import _durable, _libc, _paths
-from asyncrt.launch import handover, init
+from asyncrt.launch import frames, handover, init
 from asyncrt.supervisor import one_shot
 from asyncrt.supervisor.supervisor import Supervisor
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _PIPE = os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def spare(requests: int, taking: int, umask: int) -> NoReturn:
+def spare(requests: int, taking: int, umask: int, exempt: bool) -> NoReturn:  # noqa: FBT001 - passed down
     """Fork an init that waits for a request, keep what it launches, never return.
 
     SIGCHLD must have a handler already, or no wake-up byte is written for it. The socket pair comes
@@ -40,30 +41,62 @@ def spare(requests: int, taking: int, umask: int) -> NoReturn:
         wakeup, wake = os.pipe2(_PIPE)
         signal.set_wakeup_fd(wake)
         alarm.register(wakeup, EPOLLIN)
-        one, other = _socket.socketpair()
-        ours, theirs = one.detach(), other.detach()
-        pid = os.fork()
+        watch, other = _socket.socketpair()
+        ours, theirs = watch.fileno(), other.detach()
+        above = os.getpid()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            refuse(socket.socket(fileno=requests), error)
+            raise
         if pid == 0:
-            init.live(requests, taking, ours, theirs, alarm, umask)
+            init.live(requests, taking, above, ours, theirs, alarm, umask, exempt)
         os.close(taking)
         os.close(requests)
         os.close(theirs)
-        # A creator that closes its end is no reason to wake up, and told but once (see init). Init
-        # has our number for its watch open, so the creator can't have that one there.
-        fd, events = alarm.poll()[0]
-        while events & EPOLLHUP and fd != ours:
-            fd, events = alarm.poll()[0]
-        # From here on it is awake, and no page needs to be spared.
-        watch = socket.socket(fileno=ours)
-        found = handover.receive(watch)
-        while found is None and _lives(pid):
-            alarm.poll()
-            found = handover.receive(watch)
-        if found is not None:  # else init was told no, or nobody wants it any more
-            _keep(pid, watch, wakeup, umask, *found)
+        woken = _sleep(alarm, ours)
+        handed = handover.take(watch)
+        while handed is None and _lives(pid):
+            _empty(wakeup)
+            woken = _sleep(alarm, ours)
+            handed = handover.take(watch)
+        if handed is not None:  # else init was told no, or nobody wants it any more
+            if woken == ours:
+                _sleep(alarm, ours)  # it was to take this only, or what follows wakes it at once
+            # From here on it is awake, and no page needs to be spared.
+            _keep(pid, socket.socket(fileno=watch.detach()), wakeup, umask, handed)
         code = 0
     finally:
         os._exit(code)
+
+
+def _sleep(alarm: epoll, ours: int) -> int:
+    """Wait for one event; which descriptor's. The others stay to be waited for.
+
+    A creator that closes its end is no reason to wake up, and told but once (see init). Init has our
+    number for its watch open, so the creator can't have that one there.
+    """
+    woken, events = alarm.poll(None, 1)[0]
+    while events & EPOLLHUP and woken != ours:
+        woken, events = alarm.poll(None, 1)[0]
+    return woken
+
+
+def _empty(wakeup: int) -> None:
+    # SIGCHLD comes too when a child is stopped or goes on; left there, its byte would keep us awake.
+    with contextlib.suppress(BlockingIOError):
+        os.read(wakeup, 4096)
+
+
+def refuse(requests: socket.socket, error: OSError) -> None:
+    """No process can be forked: whoever asks next hears why."""
+    _, fds = frames.receive(requests, 1)
+    for fd in fds:
+        peer = socket.socket(fileno=fd)
+        failure = {"what": "fork", "path": "", "errno": error.errno, "hook": ""}
+        with contextlib.suppress(OSError):  # it asked and went
+            frames.send(peer, frames.encode({"failed": failure}))
+        peer.close()
 
 
 def _lives(pid: int) -> bool:
@@ -71,17 +104,8 @@ def _lives(pid: int) -> bool:
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
 
-def _keep(
-    pid: int,
-    watch: socket.socket,
-    wakeup: int,
-    umask: int,
-    role: bytes,
-    durable: bool,  # noqa: FBT001 - as they come out of the handover
-    deadline: float,
-    instance: bytes,
-    fds: list[int],
-) -> None:
+def _keep(pid: int, watch: socket.socket, wakeup: int, umask: int, handed: handover.Handed) -> None:
+    role, durable, deadline, instance, fds = handover.unpack(handed)
     if role == init.ONE_SHOT:
         one_shot.keep(pid, watch)
         return

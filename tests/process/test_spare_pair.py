@@ -1,0 +1,116 @@
+"""The supervisor and the init that a fork server keeps ready: what may happen to them meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import tempfile
+
+import psutil
+import pytest
+
+import asyncrt
+from asyncrt import Engine
+from tests.helpers.capabilities import User
+from tests.helpers.containers import gone, init_of, record_of, sleeper, started
+from tests.helpers.leaks import LeakCheck
+from tests.helpers.processes import Interpreter, until
+
+MANY = """
+import asyncio, resource, sys
+import asyncrt
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (96, 96))
+spec = asyncrt.Spec.command(["/bin/sleep", "1000"])
+
+async def main():
+    async with asyncrt.Engine(sys.argv[1]) as engine:
+        made = [await engine.create(f"c{n}", spec=spec) for n in range(60)]
+        for container in made:
+            await container.destroy()
+    print("made", len(made), flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def spare_pair(engine: Engine) -> tuple[int, int]:
+    """The pids of the supervisor and the init that wait for the next create."""
+    await engine.run("first", spec=asyncrt.Spec.command(["/bin/true"]))
+    found: list[tuple[int, int]] = []
+
+    def is_ready() -> bool:
+        for above in psutil.Process(engine._context.launcher.server.pid).children():
+            for below in above.children():
+                if below.name() == "asyncrt:spare":
+                    found.append((above.pid, below.pid))
+                    return True
+        return False
+
+    await until(is_ready, "a spare pair")
+    return found[0]
+
+
+async def test_an_init_whose_supervisor_was_killed_names_no_other_process_as_its_supervisor(
+    engine: Engine,
+) -> None:
+    supervisor, init = await spare_pair(engine)
+    os.kill(supervisor, signal.SIGKILL)
+    await until(lambda: psutil.Process(init).ppid() != supervisor, "another parent")
+    with pytest.raises(asyncrt.SandboxUnresponsive):
+        await engine.create("web", spec=sleeper())
+    assert await engine.list() == []
+    container = await started(engine, "web", sleeper())
+    above = record_of(container, engine.root).supervisor
+    assert above is not None
+    assert above.pid == psutil.Process(init_of(container, engine.root)).ppid()
+    await container.destroy()
+
+
+async def test_a_spare_init_that_was_stopped_and_goes_on_keeps_its_supervisor_asleep(
+    engine: Engine,
+) -> None:
+    supervisor, init = await spare_pair(engine)
+    above = psutil.Process(supervisor)
+    os.kill(init, signal.SIGSTOP)
+    await until(lambda: psutil.Process(init).status() == psutil.STATUS_STOPPED, "a stopped init")
+    before = sum(above.cpu_times()[:2])
+    await asyncio.sleep(0.3)  # orders nothing: the time in which it would use up 0.3 s
+    assert sum(above.cpu_times()[:2]) - before < 0.05
+    os.kill(init, signal.SIGCONT)
+    container = await started(engine, "web", sleeper())
+    await container.destroy()
+
+
+@pytest.mark.parametrize("supervision", ["own", "caller"])
+async def test_a_supervisor_that_was_late_for_its_init_ends(
+    engine: Engine, supervision: asyncrt.container.Supervision
+) -> None:
+    supervisor, init = await spare_pair(engine)
+    os.kill(supervisor, signal.SIGSTOP)
+    creating = asyncio.create_task(
+        engine.create("web", spec=sleeper(), deadline_seconds=60, supervision=supervision)
+    )
+    await until(lambda: psutil.Process(init).name() == "asyncrt:gate", "an init at its gate")
+    os.kill(init, signal.SIGKILL)
+    os.kill(supervisor, signal.SIGCONT)
+    await gone(supervisor)
+    (made,) = await asyncio.gather(creating, return_exceptions=True)
+    if isinstance(made, asyncrt.Container):
+        await made.destroy()
+    assert await engine.list() == []
+
+
+@pytest.mark.needs_root
+def test_a_user_may_have_more_containers_than_descriptors_may_lie_in_its_sockets(
+    ordinary_user: User, leak_check: LeakCheck
+) -> None:
+    path = tempfile.mkdtemp(prefix="asyncrt-test-", dir="/dev/shm")
+    leak_check.watch_root(path)
+    os.chown(path, ordinary_user.uid, ordinary_user.gid)
+    with Interpreter(
+        MANY, path, flags=("-B",), user=ordinary_user.uid, group=ordinary_user.gid
+    ) as user:
+        assert user.line() == "made 60"
+        assert user.wait() == 0
