@@ -123,12 +123,12 @@ def _message() -> dict[str, object]:
 
 
 async def _ended(pidfd: int) -> None:
+    ended = asyncio.Event()
     loop = asyncio.get_running_loop()
-    ended = loop.create_future()
-    loop.add_reader(pidfd, lambda: ended.done() or ended.set_result(None))
+    loop.add_reader(pidfd, ended.set)
     try:
         async with asyncio.timeout(20):
-            await ended
+            await ended.wait()
     finally:
         loop.remove_reader(pidfd)
         os.close(pidfd)
