@@ -36,10 +36,18 @@ async def delete_forced(context: Context, container_id: ContainerId, timeout: fl
             await _end_supervisor(context, container_id, wait=False)
         await destroy(context, container_id, None, timeout)
     except ContainerNotFound:
-        return
+        await _sweep(context, container_id, timeout)
     except (StateCorrupted, SchemaTooNew) as error:
         _log.info("removing container %s, which can't be read: %s", container_id, error)
         await _remove_unreadable(context, container_id, timeout)
+
+
+async def _sweep(context: Context, container_id: ContainerId, timeout: float | None) -> None:
+    """Whoever was killed in the middle of a create or a delete leaves files without a record."""
+    state = StateFile(context.root, container_id, durable=context.durable)
+    with contextlib.suppress(ContainerNotFound):
+        await lock_in_time(context, state, "delete", timeout)
+        state.unlock()  # somebody has just made one: it isn't what was to be deleted
 
 
 async def _remove_unreadable(

@@ -244,7 +244,7 @@ class StateFile:
 
     def _remove_if_vacant(self) -> None:
         if not self._destroyed and not exists(self.root, self.id):
-            remove_lock_files(self.root, self.id)
+            remove_container(self.root, self.id)  # a directory without a record is nobody's
 
     def _forget(self) -> None:
         self._new = self._destroyed = False
