@@ -31,6 +31,14 @@ ANSWER_SECONDS = 30.0  # how long a healthy supervisor on a busy machine may tak
 _IDLE_WATCHES = 64  # connections kept for the next call though nobody waits on them
 
 
+def patience(timeout: float | None) -> float:
+    """How many seconds a call with that `timeout` waits for a supervisor or an init to answer.
+
+    0 is about the lock: not to be waited for. Whoever has it still needs an answer.
+    """
+    return timeout or ANSWER_SECONDS
+
+
 class Context:
     """One engine's side of things. Belongs to one event loop."""
 

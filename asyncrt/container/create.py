@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -15,7 +16,8 @@ import msgspec
 from asyncrt import _durable, _paths
 from asyncrt._threads import finish
 from asyncrt.container import hooks
-from asyncrt.container.change import Change, busy
+from asyncrt.container.change import Change, busy, unresponsive
+from asyncrt.container.context import patience
 from asyncrt.container.destroy import end_processes
 from asyncrt.errors import (
     HookFailed,
@@ -122,7 +124,7 @@ class Creation:
             try:
                 async with context.launcher.turns:
                     await self._begin()
-                    await self._launch(fds)
+                    await self._launch(fds, patience(timeout))
                 await self._run_create_hooks()
                 self.record.status = Status.CREATED
                 await self._state.save_locked(self.record)
@@ -158,13 +160,16 @@ class Creation:
         except OSError as error:
             raise StorageFailed(path=path, errno=error.errno or 0) from error
 
-    async def _launch(self, fds: Sequence[int]) -> None:
+    async def _launch(self, fds: Sequence[int], seconds: float) -> None:
         context, record = self._context, self.record
         dir_fd = os.open(context.directory(record.id), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            launched = await context.launcher.launch(
-                record.supervision, self._message(), (dir_fd, *fds)
-            )
+            async with asyncio.timeout(seconds):
+                launched = await context.launcher.launch(
+                    record.supervision, self._message(), (dir_fd, *fds)
+                )
+        except TimeoutError:
+            raise unresponsive(record.id, "create", seconds) from None
         except LaunchFailed as error:
             raise start_failed(record.id, error.report) from error
         except ChannelClosed as error:

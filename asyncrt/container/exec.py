@@ -12,7 +12,7 @@ from asyncrt import _procid
 from asyncrt import status as statuses
 from asyncrt.container import hooks
 from asyncrt.container.change import unresponsive
-from asyncrt.container.context import ANSWER_SECONDS, exit_result, refuse_foreign
+from asyncrt.container.context import exit_result, patience, refuse_foreign
 from asyncrt.container.create import start_failed
 from asyncrt.container.kill import signal_number
 from asyncrt.container.streams import DEVNULL, INHERIT, Streams, StreamTarget
@@ -153,7 +153,7 @@ async def execute(
                         "deadline": deadline_seconds,
                         "ignore_paused": ignore_paused,
                     },
-                    ANSWER_SECONDS if timeout is None else timeout,
+                    patience(timeout),
                 )
         except BaseException:
             streams.disconnect()

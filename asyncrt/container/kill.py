@@ -12,7 +12,7 @@ from asyncrt import status as statuses
 from asyncrt._threads import run_blocking
 from asyncrt.container import tree
 from asyncrt.container.change import unresponsive
-from asyncrt.container.context import ANSWER_SECONDS, refuse_foreign
+from asyncrt.container.context import patience, refuse_foreign
 from asyncrt.container.wait import wait_ended
 from asyncrt.errors import ProcessNotFound, SandboxUnresponsive, SpecInvalid
 from asyncrt.sandbox import Channel, wait_gone
@@ -83,7 +83,7 @@ async def kill(
     if observed.status is Status.PAUSED and number == signals.SIGCONT:
         return  # resume brings it; sent now it would end the pause behind the record's back
     if all:
-        await _kill_all(context, record, number, ANSWER_SECONDS if timeout is None else timeout)
+        await _kill_all(context, record, number, patience(timeout))
     elif pid is not None:
         if not await run_blocking(tree.signal_process, record, pid, number):
             raise ProcessNotFound(container_id=container_id, pid=pid)
@@ -147,7 +147,7 @@ async def stop(
         _procid.send(record.init, signals.SIGTERM)
         if await wait_ended(context, record, grace_seconds):
             return
-    seconds = ANSWER_SECONDS if timeout is None else timeout
+    seconds = patience(timeout)
     await _kill_all(context, record, signals.SIGKILL, seconds)
     if not await wait_ended(context, record, seconds):
         raise unresponsive(container_id, "stop", seconds)

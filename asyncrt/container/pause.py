@@ -10,7 +10,7 @@ from asyncrt import _procid
 from asyncrt._threads import finish, run_blocking
 from asyncrt.container import tree
 from asyncrt.container.change import Change, change, unresponsive
-from asyncrt.container.context import ANSWER_SECONDS, refuse_foreign
+from asyncrt.container.context import patience, refuse_foreign
 from asyncrt.errors import SandboxUnresponsive, StorageFailed
 from asyncrt.sandbox import ChannelClosed, wait_gone
 from asyncrt.status import Status
@@ -32,7 +32,7 @@ async def pause(
     is finished and recorded first.
     """
     async with change(context, container_id, "pause", instance=instance, timeout=timeout) as held:
-        await finish(_pause(held, ANSWER_SECONDS if timeout is None else timeout))
+        await finish(_pause(held, patience(timeout)))
 
 
 async def resume(
@@ -43,7 +43,7 @@ async def resume(
     Raises and, if cancelled, behaves as pause does.
     """
     async with change(context, container_id, "resume", instance=instance, timeout=timeout) as held:
-        await finish(_resume(held, ANSWER_SECONDS if timeout is None else timeout))
+        await finish(_resume(held, patience(timeout)))
 
 
 async def _pause(held: Change, seconds: float) -> None:

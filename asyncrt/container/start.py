@@ -11,7 +11,7 @@ from asyncrt import status as statuses
 from asyncrt._threads import finish
 from asyncrt.container import hooks
 from asyncrt.container.change import Change, change, unresponsive
-from asyncrt.container.context import ANSWER_SECONDS
+from asyncrt.container.context import ANSWER_SECONDS, patience
 from asyncrt.container.create import start_failed
 from asyncrt.container.destroy import remove
 from asyncrt.errors import DestroyFailed, HookFailed, SandboxUnresponsive, StorageFailed
@@ -37,7 +37,7 @@ async def start(
     finished and recorded first.
     """
     async with change(context, container_id, "start", instance=instance, timeout=timeout) as held:
-        await finish(_open(held, ANSWER_SECONDS if timeout is None else timeout))
+        await finish(_open(held, patience(timeout)))
         await _poststart(held)
 
 

@@ -133,7 +133,8 @@ class Engine:
             supervision: "own": a supervisor records its exit. "caller": nothing of ours stays
                 behind; whoever reaps init knows its exit status, others learn it where the kernel
                 tells (Linux 6.15).
-            timeout: Seconds to wait for the id's lock; None: the engine's lock_timeout.
+            timeout: Seconds to wait for the id's lock (None: the engine's lock_timeout), and for init to
+                stand at its gate.
 
         Raises InvalidId, ContainerExists, ContainerBusy, SpecInvalid, SpecUnsupported, StartFailed
         (user, cwd, limits), HookFailed, SandboxUnresponsive, StorageFailed; nothing is left of it

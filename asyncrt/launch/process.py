@@ -70,7 +70,7 @@ def prepare(plan: ProcessPlan, umask: int) -> None:
     """Become the process of the plan, all but its program. `umask` holds where the plan has none.
 
     The order matters: what needs privilege (scores, raised limits, groups) comes before the user is
-    changed, no_new_privs after it.
+    changed, no_new_privs after it, limits last of all, by `execute`.
     """
     score = plan["oom_score_adj"]
     if score is not None:
@@ -80,9 +80,7 @@ def prepare(plan: ProcessPlan, umask: int) -> None:
                 os.write(fd, str(score).encode())
             finally:
                 os.close(fd)
-    for index, (kind, soft, hard) in enumerate(plan["rlimits"]):
-        with _step(f"process.rlimits[{index}]", f"{soft}:{hard}"):
-            resource.setrlimit(kind, (soft, hard))
+    _raise_limits(plan)
     os.umask(umask if plan["umask"] is None else plan["umask"])
     entered = _enter(plan["cwd"], may_be_denied=plan["uid"] is not None)
     _become(plan)
@@ -91,6 +89,26 @@ def prepare(plan: ProcessPlan, umask: int) -> None:
     if plan["no_new_privs"]:
         with _step("process.noNewPrivileges", ""):
             _libc.set_no_new_privs()
+
+
+def _raise_limits(plan: ProcessPlan) -> None:
+    """Raise the hard limits that are to be higher: what needs privilege, and may be refused.
+
+    The rest waits for the exec. Under a limit meant for the program (three open files, say) we
+    couldn't open the gate's connections, nor could the kernel take a descriptor from us.
+    """
+    for index, (kind, soft, hard) in enumerate(plan["rlimits"]):
+        now, most = resource.getrlimit(kind)
+        if most != resource.RLIM_INFINITY and (hard == resource.RLIM_INFINITY or hard > most):
+            with _step(f"process.rlimits[{index}]", f"{soft}:{hard}"):
+                resource.setrlimit(kind, (now, hard))
+
+
+def _limit(plan: ProcessPlan) -> None:
+    """Set the limits of the program, none of which is higher than ours."""
+    for index, (kind, soft, hard) in enumerate(plan["rlimits"]):
+        with _step(f"process.rlimits[{index}]", f"{soft}:{hard}"):
+            resource.setrlimit(kind, (soft, hard))
 
 
 def _enter(cwd: str, *, may_be_denied: bool) -> bool:
@@ -191,7 +209,9 @@ def execute(plan: ProcessPlan) -> None:
     # os.environ isn't used: the environment is the plan's and nothing else.
     env = dict(pair.split("=", 1) for pair in plan["env"])
     worst = Failure("program", plan["args"][0], errno.ENOENT)
-    for path in _candidates(plan):
+    candidates = _candidates(plan)
+    _limit(plan)
+    for path in candidates:
         try:
             os.execve(path, plan["args"], env)
         except OSError as error:

@@ -12,6 +12,7 @@ import pytest
 
 import asyncrt
 from asyncrt import Engine
+from asyncrt.sandbox import launcher
 from tests.helpers.capabilities import User
 from tests.helpers.containers import gone, init_of, record_of, sleeper, started
 from tests.helpers.leaks import LeakCheck
@@ -114,3 +115,17 @@ def test_a_user_may_have_more_containers_than_descriptors_may_lie_in_its_sockets
     ) as user:
         assert user.line() == "made 60"
         assert user.wait() == 0
+
+
+async def test_a_create_whose_launcher_hangs_is_given_up_in_time(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "_GIVE_UP_SECONDS", 0.2)
+    _, init = await spare_pair(engine)
+    os.kill(init, signal.SIGSTOP)
+    with pytest.raises(asyncrt.SandboxUnresponsive) as caught:
+        await engine.create("web", spec=sleeper(), timeout=0.2)
+    assert caught.value.operation == "create"
+    assert await engine.list() == []
+    os.kill(init, signal.SIGCONT)
+    await gone(init)

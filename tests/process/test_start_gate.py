@@ -306,6 +306,16 @@ async def test_env_is_only_what_was_given_the_last_duplicate_wins_and_home_is_se
     assert [each.partition("=")[0] for each in found[3:]] == ["HOME"]
 
 
+@pytest.mark.parametrize("limit", [0, 3, 10])
+async def test_a_limit_of_open_files_is_the_programs_and_not_ours(
+    engine: Engine, limit: int
+) -> None:
+    spec = shell("ulimit -n", rlimits={"NOFILE": (limit, limit)})
+    done = await engine.run("web", spec=spec, stdout=asyncrt.PIPE)
+    assert done.exit.reason == "exit"  # it was executed: what its loader does is its own business
+    assert done.stdout == (b"10\n" if limit == 10 else b"")
+
+
 async def test_rlimits_umask_score_and_no_new_privs_reach_init_and_exec(engine: Engine) -> None:
     script = (
         "ulimit -Sn; ulimit -Hn; umask; cat /proc/self/oom_score_adj; "
