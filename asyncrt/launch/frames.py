@@ -22,6 +22,15 @@ VERSION = 1
 MAX_FRAME = 16 << 20
 _MAX_FDS = 64
 _FD_SIZE = array.array("i").itemsize
+_SPACE = socket.CMSG_SPACE(_MAX_FDS * _FD_SIZE)
+
+# Plain numbers: the socket module's enumerations cost a fresh child pages.
+NOSIGNAL = int(socket.MSG_NOSIGNAL)
+DONTWAIT = int(socket.MSG_DONTWAIT)
+_CLOEXEC = int(socket.MSG_CMSG_CLOEXEC)
+_CTRUNC = int(socket.MSG_CTRUNC)
+_SOCKET = int(socket.SOL_SOCKET)
+_RIGHTS = int(socket.SCM_RIGHTS)
 
 
 class BadFrame(Exception):  # noqa: N818 - says what came, the connection is closed for it
@@ -91,14 +100,12 @@ class Decoder:
 
 def receive(sock: socket.socket, size: int = 65536) -> tuple[bytes, list[int]]:
     """Bytes and descriptors from the socket; empty bytes mean end-of-file. Raises as recvmsg does."""
-    data, ancillary, flags, _ = sock.recvmsg(
-        size, socket.CMSG_SPACE(_MAX_FDS * _FD_SIZE), socket.MSG_CMSG_CLOEXEC
-    )
+    data, ancillary, flags, _ = sock.recvmsg(size, _SPACE, _CLOEXEC)
     fds = array.array("i")
     for level, kind, payload in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+        if level == _SOCKET and kind == _RIGHTS:
             fds.frombytes(payload[: len(payload) - len(payload) % _FD_SIZE])
-    if flags & socket.MSG_CTRUNC:
+    if flags & _CTRUNC:
         for fd in fds:
             os.close(fd)
         raise BadFrame("more descriptors than fit")
@@ -108,9 +115,9 @@ def receive(sock: socket.socket, size: int = 65536) -> tuple[bytes, list[int]]:
 def send(sock: socket.socket, frame: bytes | memoryview, fds: Sequence[int] = ()) -> int:
     """Send as much as goes at once; returns how much. The descriptors go with the first byte."""
     if not fds:
-        return sock.send(frame, socket.MSG_NOSIGNAL)
-    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
-    return sock.sendmsg([frame], rights, socket.MSG_NOSIGNAL)
+        return sock.send(frame, NOSIGNAL)
+    rights = [(_SOCKET, _RIGHTS, array.array("i", fds))]
+    return sock.sendmsg([frame], rights, NOSIGNAL)
 
 
 def peer_uid(sock: socket.socket) -> int:

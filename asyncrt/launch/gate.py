@@ -85,7 +85,7 @@ class Waiting:
 
     def _hear_creator(self) -> None:
         # No byte more than this: what follows is the supervisor's to read.
-        said = self._creator.recv(len(frames.ACKNOWLEDGEMENT), socket.MSG_DONTWAIT)
+        said = self._creator.recv(len(frames.ACKNOWLEDGEMENT), frames.DONTWAIT)
         if said != frames.ACKNOWLEDGEMENT:
             raise NobodyWants
         self._poller.unregister(self._creator)
@@ -125,10 +125,10 @@ def _says_go(client: socket.socket) -> bool:
 def announce(client: socket.socket) -> None:
     """Tell the client that what follows is the exec. A client that went away is no reason to stop."""
     with contextlib.suppress(OSError):
-        client.send(ABOUT, socket.MSG_NOSIGNAL)
+        client.send(ABOUT, frames.NOSIGNAL)
 
 
 def refuse(client: socket.socket, failure: Failure) -> None:
     """Tell the client why the program doesn't run."""
     with contextlib.suppress(OSError):
-        client.send(json.dumps(failure.report()).encode(), socket.MSG_NOSIGNAL)
+        client.send(json.dumps(failure.report()).encode(), frames.NOSIGNAL)

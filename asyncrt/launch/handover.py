@@ -29,7 +29,7 @@ FAILED = b"F"
 # the container's directory, the creator's connection and, unless a one-shot's, the control socket.
 _FORMAT = struct.Struct("=c?d32s")
 _SIZE = _FORMAT.size
-_FLAGS = socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
+_FLAGS = int(socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
 
 
 def send(

@@ -1,9 +1,10 @@
 """The life of init until its program: forked ahead, told what to become, launched, at its gate.
 
 Standard library only. Init is forked before anybody wants it and waits for a request while its
-parent, which will be its supervisor, sleeps: the forks are then done while nobody waits for them. It
-then does all of the launch itself, because what it touches is given back at its exec, while its
-parent may live for months (a copy-on-write fault costs microseconds, and a page for good).
+parent, which will be its supervisor, sleeps: the forks, and the page faults of a fresh child's first
+steps, are then done while nobody waits for them (a copy-on-write fault costs microseconds, the first
+steps take hundreds). It then does all of the launch itself, because what it touches is given back at
+its exec, while its parent may live for months.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ def live(
         process.fresh_signals()
         process.close_all_but((requests, taking, theirs, watch, alarm.fileno()))
         _libc.set_name("asyncrt:spare")
+        rehearse()
         parent = Parent(above, socket.socket(fileno=watch), theirs, alarm, exempt=exempt)
         asked = socket.socket(fileno=requests)
         role, fds = frames.receive(asked, 1)
@@ -126,7 +128,7 @@ def _launch(role: bytes, peer: socket.socket, parent: Parent, umask: int) -> Non
             if why:
                 raise Failure("startContainer hook", hook["path"], errno.ECANCELED, hook=why)
         with contextlib.suppress(OSError):
-            watch.send(handover.STARTED + clock.stamp().encode(), socket.MSG_NOSIGNAL)
+            watch.send(handover.STARTED + clock.stamp().encode(), frames.NOSIGNAL)
         gates.announce(client)
         process.execute(message["plan"])
     except Failure as failure:
@@ -135,7 +137,7 @@ def _launch(role: bytes, peer: socket.socket, parent: Parent, umask: int) -> Non
         if launched:
             said = handover.FAILED + json.dumps(failure.report()).encode()
             with contextlib.suppress(OSError):
-                watch.send(said, socket.MSG_NOSIGNAL)
+                watch.send(said, frames.NOSIGNAL)
         else:
             frames.send(peer, frames.encode({"failed": failure.report()}))
 
@@ -208,7 +210,7 @@ def _must_take(parent: Parent, message: dict[str, Any]) -> bool:
 
 
 def rehearse() -> None:
-    """Run what a launch will run, without effect, in the fork server (see there)."""
+    """Run what a launch will run, without effect, so that its pages are touched already."""
     ours, theirs = socket.socketpair()
     message = {"plan": {"args": ["true"], "env": ["PATH=/bin"]}, "hooks": [], "durable": True}
     ours.send(frames.encode({"op": "launch", "instance": "0" * 32, "deadline": None, **message}))

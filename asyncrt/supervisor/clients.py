@@ -77,7 +77,7 @@ class Connection:
 
     def _flush(self) -> None:
         try:
-            sent = self.sock.send(self.backlog[:65536], socket.MSG_NOSIGNAL)
+            sent = self.sock.send(self.backlog[:65536], frames.NOSIGNAL)
         except BlockingIOError:
             sent = 0
         except OSError:

@@ -143,7 +143,7 @@ class Supervisor:
     def _heard(self, _: int) -> None:
         """Read once, without waiting: more comes with the next turn, its end last."""
         try:
-            said = self._watch.recv(65536, socket.MSG_DONTWAIT)
+            said = self._watch.recv(65536, frames.DONTWAIT)
         except OSError:
             said = b""
         if not said:
