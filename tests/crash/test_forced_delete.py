@@ -11,10 +11,11 @@ from tests.helpers.containers import sleeper, started
 
 def leave(root: str, *names: str) -> None:
     for name in names:
+        path = f"{root}/{name}"
         if name.endswith(_paths.DIRECTORY):
-            os.mkdir(f"{root}/{name}", 0o700)
-            name += "/config.json"
-        with open(f"{root}/{name}", "w"):
+            os.mkdir(path, 0o700)
+            path += "/config.json"
+        with open(path, "w"):
             pass
 
 
