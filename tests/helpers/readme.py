@@ -9,18 +9,48 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
-_README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 _BLOCK = re.compile(
     r"^<!--\s*(?P<kind>\w+):\s*(?P<name>[\w-]+)\s*-->[ \t]*\n+"
     r"(?P<fence>`{3,})[^\n]*\n(?P<text>.*?)^(?P=fence)[ \t]*$",
     re.MULTILINE | re.DOTALL,
 )
 
+_FENCE = re.compile(
+    r"(?:^<!--[ \t]*(?P<mark>\w+:[ \t]*[\w-]+)[ \t]*-->[ \t]*\n+)?"
+    r"^(?P<fence>`{3,})(?P<language>\w*)[ \t]*\n(?P<text>.*?)^(?P=fence)[ \t]*$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+class Fence(NamedTuple):
+    """A fenced block: where it is, its language, its mark (`command: run`, or ""), its text."""
+
+    line: int
+    language: str
+    mark: str
+    text: str
+
+
+def fences(source: str | None = None) -> list[Fence]:
+    """All fenced blocks, in their order."""
+    source = README.read_text(encoding="utf-8") if source is None else source
+    return [
+        Fence(
+            source.count("\n", 0, match.start("fence")) + 1,
+            match["language"],
+            " ".join((match["mark"] or "").split()),
+            match["text"],
+        )
+        for match in _FENCE.finditer(source)
+    ]
+
 
 def block(name: str, *, kind: str = "command", text: str | None = None) -> str:
     """The text of the README's block of that name. LookupError unless there is exactly one."""
-    source = _README.read_text(encoding="utf-8") if text is None else text
+    source = README.read_text(encoding="utf-8") if text is None else text
     found = [
         match["text"]
         for match in _BLOCK.finditer(source)
