@@ -212,6 +212,10 @@ async def _ask(
     channel.forget_exec(number)
     if "failed" in answer:
         raise start_failed(record.id, answer["failed"])
+    if "paused" not in answer and "ended" not in answer:
+        raise SandboxUnresponsive(
+            container_id=record.id, operation="exec", why=f"its supervisor answered {answer}"
+        )
     status = Status.PAUSED if "paused" in answer else Status.STOPPED
     raise InvalidTransition(
         container_id=record.id,

@@ -73,9 +73,15 @@ def signal_group(record: Record, pgid: int, number: int) -> bool:
 
 
 def signal_all(record: Record, number: int) -> None:
-    """Signal all of the container's processes."""
+    """Signal all of the container's processes. One that may not be signalled shields no other."""
+    refused: PermissionError | None = None
     for pid in members(record):
-        signal_process(record, pid, number)
+        try:
+            signal_process(record, pid, number)
+        except PermissionError as error:
+            refused = error
+    if refused is not None:
+        raise refused
 
 
 def freeze(init: Identity) -> None:

@@ -25,7 +25,12 @@ def spawn(plan: ProcessPlan, streams: Sequence[int], umask: int) -> tuple[int, i
     """
     parent = os.getpid()
     report, theirs = os.pipe()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(report)
+        os.close(theirs)
+        raise
     if pid == 0:
         try:
             try:

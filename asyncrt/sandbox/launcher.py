@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 # The fork server forks one at a time. A few under way keep it busy; more would only pile up
 # descriptors, and let a burst of creates hold the event loop for one long tick.
 _AT_ONCE = 8
+_HOOKS_AT_ONCE = 64  # the fork server's socket holds some 270 requests, one more is an error
 _GIVE_UP_SECONDS = 10.0
 
 ROLES = {"own": b"S", "caller": b"O"}
@@ -48,6 +50,7 @@ class Launcher:
     def __init__(self) -> None:
         self.server = ForkServer()
         self.turns = asyncio.Semaphore(_AT_ONCE)
+        self._hooks = asyncio.Semaphore(_HOOKS_AT_ONCE)
 
     async def launch(
         self, supervision: str, message: dict[str, Any], fds: Sequence[int]
@@ -107,14 +110,21 @@ class Launcher:
 
         If cancelled, the hook's process group is killed before this returns.
         """
-        channel, rest = self._ask(b"H", {"hook": hook, "state": state}, ())
-        try:
-            await channel.send_rest(rest)
-            return str((await channel.greeting())["why"])
-        except ChannelClosed:
-            return "its runner was killed"
-        finally:
-            await finish(self.abandon(channel))
+        async with self._hooks:
+            try:
+                channel, rest = self._ask(b"H", {"hook": hook, "state": state}, ())
+            except OSError as error:
+                return f"its runner can't be started: {error.strerror}"
+            try:
+                await channel.send_rest(rest)
+                report = await channel.greeting()
+            except ChannelClosed:
+                return "its runner was killed"
+            finally:
+                await finish(self.abandon(channel))
+        if "failed" in report:
+            return f"its runner can't be started: {os.strerror(report['failed']['errno'])}"
+        return str(report["why"])
 
     async def close(self) -> None:
         """End the fork server; what it forked stays. If cancelled, it ends by itself soon after."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 
@@ -77,18 +78,23 @@ class Execs:
             self._supervisor.after(deadline, lambda: self._expire(each))
 
     def _expire(self, each: Exec) -> None:
-        if each.pid in self._by_pid:
+        if (
+            self._by_pid.get(each.pid) is each
+        ):  # else it has ended, and the pid may be another exec's
             each.reason = "deadline"
             self.kill(each)
 
     def kill(self, each: Exec) -> None:
-        """SIGKILL what descends from the exec and what stayed in its session."""
-        os.kill(each.pid, signal.SIGSTOP)  # our child and not reaped yet: the pid is its own
+        """SIGKILL what descends from the exec and what stayed in its session.
+
+        What has become another user's, by sudo say, isn't ours to signal.
+        """
+        _signal(each.pid, signal.SIGSTOP)
         tree.stop(each.pid)
         members = tree.session_members(each.pid, os.getpid())
         tree.kill(each.pid)
         tree.signal_below(os.getpid(), members, signal.SIGKILL)
-        os.kill(each.pid, signal.SIGKILL)
+        _signal(each.pid, signal.SIGKILL)
 
     def withdraw(self, client: Connection, request: int) -> None:
         """The asker doesn't want it any more: kill it, whether or not its program runs yet."""
@@ -109,6 +115,12 @@ class Execs:
             ended = exit_record(status, each.reason, each.started_at)
             each.client.send({"event": "exec-exit", "req": each.request, "exit": ended})
         return True
+
+
+def _signal(child: int, number: int) -> None:
+    """Signal our child, which isn't reaped yet: the pid is its own."""
+    with contextlib.suppress(PermissionError):
+        os.kill(child, number)
 
 
 def _seconds(value: object) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -325,3 +326,18 @@ async def test_delete_by_force_ends_a_creation_under_way_which_rolls_back(
             with pytest.raises(asyncrt.ContainerNotFound):
                 await outcome.view()
         await until(lambda: names(engine.root) == [], "nothing is left")
+
+
+async def test_a_hook_whose_runner_cannot_be_started_is_a_failed_hook(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container = await engine.create("web", spec=sleeper(hooks={"poststart": [shell_hook("true")]}))
+
+    def full(*_: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(engine._context.launcher.server, "hand", full)
+    with pytest.raises(asyncrt.HookFailed) as caught:
+        await container.start()
+    assert "can't be started" in caught.value.why
+    assert await engine.list() == []
