@@ -206,9 +206,28 @@ class Creation:
         }
 
     async def _run_create_hooks(self) -> None:
-        if self._spec.config.hooks is not None:
-            await hooks.run_hooks(
-                self._context, self._spec, self.record, Status.CREATING, *HOOK_KINDS[:3]
+        """Run the hooks of creation, for as long as init waits: a forced delete ends it."""
+        record, channel = self.record, self._channel
+        assert channel is not None  # noqa: S101 - it was launched
+        if not set(HOOK_KINDS[:3]).isdisjoint(record.hooks):
+            running = asyncio.ensure_future(
+                hooks.run_hooks(self._context, self._spec, record, Status.CREATING, *HOOK_KINDS[:3])
+            )
+            ended = asyncio.ensure_future(channel.over.wait())
+            try:
+                await asyncio.wait((running, ended), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                ended.cancel()
+                if not running.done():
+                    running.cancel()
+                await finish(_settle(running))
+            if not running.cancelled():
+                running.result()
+        if channel.closed:
+            raise SandboxUnresponsive(
+                container_id=record.id,
+                operation="create",
+                why="its init was ended meanwhile, by a forced delete perhaps",
             )
 
     def _acknowledge(self) -> None:
@@ -239,6 +258,12 @@ class Creation:
         except Exception:  # noqa: BLE001 - the error that led here is the one to raise
             # The record stays and says creating or deleting; delete and gc finish it.
             _log.exception("container %s: could not be rolled back", self.record.id)
+
+
+async def _settle(task: asyncio.Future[None]) -> None:
+    await asyncio.wait((task,))
+    if not task.cancelled():
+        task.exception()  # looked at, in case that nobody is left to raise it to
 
 
 def _is_being_deleted(record: Record) -> bool:

@@ -341,3 +341,18 @@ async def test_a_hook_whose_runner_cannot_be_started_is_a_failed_hook(
         await container.start()
     assert "can't be started" in caught.value.why
     assert await engine.list() == []
+
+
+async def test_a_creation_deleted_by_force_fails_although_its_hook_would_run_for_long(
+    engine: Engine, tmp_path: Path
+) -> None:
+    async with Engine(engine.root) as other:
+        marker = tmp_path / "begun"
+        hook = shell_hook(f"touch {marker}; exec sleep 1000")
+        spec = sleeper(hooks={"createRuntime": [hook]})
+        creating = asyncio.create_task(engine.create("web", spec=spec))
+        await until(marker.exists, "a running hook")
+        await other.delete("web", force=True)
+        with pytest.raises(asyncrt.SandboxUnresponsive, match="forced delete"):
+            await creating
+    assert names(engine.root) == []
