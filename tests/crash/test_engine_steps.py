@@ -38,6 +38,9 @@ async def _truth_then_nothing(engine: asyncrt.Engine, where: str, child: int) ->
     root = engine.root
     wrong = reality.settles(partial(truth.lies, root), seconds=5)
     assert wrong is None, f"{where}: {wrong}"
+    listed = {view.id for view in await engine.list()}
+    sockets = {"web.d/gate.sock", "web.d/control.sock"} & reality.files(root)
+    assert "web" in listed or not sockets, f"{where}: somebody was started unseen"
     if any(view.id == "web" and view.status == "stopped" for view in await engine.list()):
         # Nothing of what is told to be stopped runs.
         assert reality.settles(lambda: reality.marked(["crash"]), seconds=5) is None, where

@@ -81,6 +81,7 @@ def witness(log: Log) -> None:
             instance=record.instance,
             revision=record.revision,
             status=str(record.status),
+            paused_from=str(record.paused_from or ""),
         )
 
     def cleared(self: Any) -> None:
@@ -322,6 +323,10 @@ def _sequences(lines: list[dict[str, Any]]) -> list[str]:
                 wrong.append(f"{id}: {line} after {before}: a save was lost")
             if becomes is not was and becomes not in SUCCESSORS[was]:
                 wrong.append(f"{id}: {was} became {becomes}")
+            if becomes is Status.PAUSED and line["paused_from"] != was:
+                wrong.append(f"{id}: {was}, then {line}")
+            if was is Status.PAUSED and becomes not in {Status.STOPPED, before["paused_from"]}:
+                wrong.append(f"{id}: {before}, then {becomes}")
         seen.add(line["instance"])
         now[id] = line
     return wrong
