@@ -83,6 +83,10 @@ class Creation:
             raise SpecInvalid(
                 json_path="", why=f"deadline_seconds is {deadline_seconds:g}, must be 0 or more"
             )
+        if deadline_seconds is not None and supervision == "caller":
+            raise SpecInvalid(
+                json_path="", why='deadline_seconds needs supervision="own": nobody else keeps it'
+            )
         self._context = context
         self._spec = spec
         self._deadline = deadline_seconds

@@ -130,6 +130,7 @@ class Engine:
             stdout: Where its output goes.
             stderr: Where its errors go.
             deadline_seconds: It is killed so long after its start; that is a result, not an error.
+                For supervision "own" only.
             supervision: "own": a supervisor records its exit. "caller": nothing of ours stays
                 behind; whoever reaps init knows its exit status, others learn it where the kernel
                 tells (Linux 6.15).

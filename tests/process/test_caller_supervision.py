@@ -241,3 +241,9 @@ async def test_a_start_that_fails_after_the_gate_is_a_stopped_container(
     assert (result.exit_code, result.reason) == (None, "start failed")
     assert record_of(container, engine.root).status is Status.STOPPED
     await container.destroy()
+
+
+async def test_a_deadline_that_nobody_would_keep_is_refused(engine: Engine) -> None:
+    with pytest.raises(asyncrt.SpecInvalid, match="supervision"):
+        await engine.create("web", spec=sleeper(), supervision="caller", deadline_seconds=60)
+    assert names(engine.root) == []
