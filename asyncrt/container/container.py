@@ -76,8 +76,8 @@ class Container:
 
         Raises StartFailed when it can't be executed, with errno and path; the container is stopped
         then. Raises HookFailed when a hook fails; it is destroyed then. Raises InvalidTransition
-        unless created. If cancelled before the gate is opened it stays created; after that the start
-        is finished and recorded first.
+        unless created. If cancelled, it stays created, unless the gate was opened already: then the
+        start is finished and recorded first.
         """
         await start.start(self._context, self.id, self.instance, timeout)
 

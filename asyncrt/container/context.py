@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections import OrderedDict
 from typing import TYPE_CHECKING, TypeVar
 
@@ -11,7 +10,6 @@ import msgspec
 
 from asyncrt import _fskind, _paths, _procid
 from asyncrt._threads import run_blocking
-from asyncrt.container.users import user_name
 from asyncrt.errors import ContainerNotFound, SandboxUnresponsive
 from asyncrt.sandbox import Channel, Launcher, PidWatch, unix
 from asyncrt.state import look
@@ -42,12 +40,14 @@ def patience(timeout: float | None) -> float:
 class Context:
     """One engine's side of things. Belongs to one event loop."""
 
-    def __init__(self, root: str, *, platform: str, lock_timeout: float, durable: bool) -> None:
+    def __init__(
+        self, root: str, *, owner: str, platform: str, lock_timeout: float, durable: bool
+    ) -> None:
         self.root = root
         self.platform = platform
         self.lock_timeout = lock_timeout
         self.durable = durable
-        self.owner = user_name(os.geteuid())
+        self.owner = owner
         self.launcher = Launcher()
         self.watches = Watches()
         self._inline = _fskind.kind_of(root) == "memory"

@@ -10,6 +10,7 @@ import msgspec
 
 from asyncrt import _procid
 from asyncrt import status as statuses
+from asyncrt._threads import run_blocking
 from asyncrt.container import hooks
 from asyncrt.container.change import unresponsive
 from asyncrt.container.context import exit_result, patience, refuse_foreign
@@ -23,7 +24,7 @@ from asyncrt.errors import (
     SandboxUnresponsive,
     SpecInvalid,
 )
-from asyncrt.oci import derive_exec
+from asyncrt.oci import derive_exec, is_known
 from asyncrt.platforms import choose
 from asyncrt.sandbox import Channel, ChannelClosed, PidWatch
 from asyncrt.state import ExitResult, Identity
@@ -173,8 +174,12 @@ async def _plan(
         raise SandboxUnresponsive(
             container_id=record.id, operation="exec", why="its config.json is missing or broken"
         )
-    process = derive_exec(spec.config.process, args, env=env, cwd=cwd, user=user)
-    return choose(record.platform, spec).plan_process(process)
+    base, platform = spec.config.process, choose(record.platform, spec)
+
+    def make() -> ProcessPlan:
+        return platform.plan_process(derive_exec(base, args, env=env, cwd=cwd, user=user))
+
+    return make() if user is None and is_known(base) else await run_blocking(make)
 
 
 async def _ask(

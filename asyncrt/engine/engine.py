@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from asyncrt._threads import finish, run_blocking
@@ -18,11 +19,12 @@ from asyncrt.container import (
     StreamTarget,
     Supervision,
 )
+from asyncrt.container.users import user_name
 from asyncrt.engine.delete import delete_forced
 from asyncrt.engine.run import RunResult, attend
 from asyncrt.errors import SpecInvalid
 from asyncrt.ids import check_id
-from asyncrt.oci import Spec
+from asyncrt.oci import Spec, home_of, is_known
 from asyncrt.platforms import PLATFORM_NAMES
 from asyncrt.state import View, find, list_views, open_root, read_record
 
@@ -85,9 +87,10 @@ class Engine:
 
         If cancelled, the root may have been made.
         """
-        root = open_root(self._given_root)
+        root, owner = await run_blocking(_look_up, self._given_root)
         self._context_ = Context(
             root,
+            owner=owner,
             platform=self._platform,
             lock_timeout=self._lock_timeout,
             durable=self._durable,
@@ -148,13 +151,15 @@ class Engine:
         if spec is None:
             assert bundle is not None  # noqa: S101 - checked right above
             spec = await run_blocking(Spec.from_bundle, bundle)
-        creation = Creation(
+        make = partial(
+            Creation,
             context,
             container_id,
             spec,
             supervision=supervision,
             deadline_seconds=deadline_seconds,
         )
+        creation = make() if is_known(spec.config.process) else await run_blocking(make)
         with Streams(stdin, stdout, stderr) as streams:
             await streams.connect()
             try:
@@ -288,3 +293,10 @@ class Engine:
             return
         container = await self.load(id)
         await container.delete(timeout=timeout)
+
+
+def _look_up(root: PathLike | None) -> tuple[str, str]:
+    """The root, made if missing, and our name; with our home known from then on."""
+    uid = os.geteuid()
+    home_of(uid)
+    return open_root(root), user_name(uid)

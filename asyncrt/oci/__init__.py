@@ -5,6 +5,7 @@ from __future__ import annotations
 from asyncrt.oci.bundle import decode_config
 from asyncrt.oci.config import Config, Hook, Hooks, Process, Rlimit, User
 from asyncrt.oci.exec import derive_exec
+from asyncrt.oci.homes import home_of, is_known
 from asyncrt.oci.hooks import HOOK_KINDS, hook_plans, merge_env
 from asyncrt.oci.sandboxes import Membership, membership
 from asyncrt.oci.spec import DEFAULT_PATH, OCI_VERSION, Spec
@@ -26,7 +27,9 @@ __all__ = [
     "User",
     "decode_config",
     "derive_exec",
+    "home_of",
     "hook_plans",
+    "is_known",
     "load_bundle",
     "membership",
     "merge_env",

@@ -7,13 +7,12 @@ ask for is refused by name: a container that silently isn't isolated is worse th
 from __future__ import annotations
 
 import os
-import pwd
 from collections.abc import Mapping
 
 import msgspec
 
 from asyncrt.errors import SpecInvalid, SpecUnsupported
-from asyncrt.oci import membership, merge_env
+from asyncrt.oci import home_of, membership, merge_env
 from asyncrt.oci.config import Linux
 from asyncrt.oci.rlimits import RLIMITS, UNLIMITED
 from asyncrt.platforms._identity import Identity, plan_identity
@@ -45,8 +44,7 @@ def plan(spec: Spec) -> ProcessPlan:
     """How to make the container's init.
 
     Raises SpecUnsupported naming every field that can't be honoured, SpecInvalid when there is no
-    program to run. May block for a moment: looks up the home directory when the environment has
-    none.
+    program to run. Blocks unless oci.is_known says that no home directory has to be looked up.
     """
     process = spec.config.process
     if process is None:
@@ -87,7 +85,7 @@ def _make(
         raise SpecInvalid(json_path=f"{json_path}.args", why=why, path=file)
     env = merge_env(process.env or ())
     if not any(entry.startswith("HOME=") for entry in env):
-        env.append(f"HOME={_home(identity.uid)}")
+        env.append(f"HOME={home_of(os.geteuid() if identity.uid is None else identity.uid)}")
     return {
         "args": list(process.args),
         "env": env,
@@ -103,14 +101,6 @@ def _make(
         "no_new_privs": bool(process.no_new_privileges),
         "oom_score_adj": process.oom_score_adj,
     }
-
-
-def _home(uid: int | None) -> str:
-    try:
-        home = pwd.getpwuid(os.geteuid() if uid is None else uid).pw_dir
-    except (KeyError, OSError):
-        return "/"
-    return home or "/"
 
 
 def _limit(value: int) -> int:

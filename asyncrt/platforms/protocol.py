@@ -27,8 +27,8 @@ class Platform(Protocol):
     def plan(self, spec: Spec) -> ProcessPlan:
         """How to make the container's init.
 
-        Raises SpecUnsupported naming every field that can't be honoured, or SpecInvalid. May block
-        for a moment: looks up the home directory when the environment has none.
+        Raises SpecUnsupported naming every field that can't be honoured, or SpecInvalid. Blocks
+        unless oci.is_known says that no home directory has to be looked up.
         """
 
     def plan_process(self, process: Process, json_path: str = "process") -> ProcessPlan:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import grp
 import json
 import os
+import pwd
 import signal
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 import asyncrt
 from asyncrt import PIPE, Engine, Status
+from asyncrt.oci import homes
 from tests.helpers.capabilities import User
 from tests.helpers.containers import (
     Fifo,
@@ -392,3 +396,29 @@ async def test_it_is_told_from_which_supervisor_messages_come(web: asyncrt.Conta
     with contextlib.suppress(TimeoutError):
         await web.wait(0)
     assert (await web.view()).status is Status.RUNNING
+
+
+async def test_no_user_database_is_asked_on_the_event_loop(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def watched(ask: Callable[..., object]) -> Callable[..., object]:
+        def look_up(*args: object) -> object:
+            asked.append(threading.current_thread() is threading.main_thread())
+            return ask(*args)
+
+        return look_up
+
+    for module, name in ((pwd, "getpwuid"), (pwd, "getpwnam"), (grp, "getgrnam")):
+        monkeypatch.setattr(module, name, watched(getattr(module, name)))
+    monkeypatch.setattr(homes, "_known", {})
+    async with (
+        Engine(root) as engine,
+        destroyed(await started(engine, "web", sleeper())) as container,
+        await container.exec(["/bin/true"], user=os.geteuid()) as process,
+    ):
+        await process.wait()
+        await container.processes()
+    assert asked
+    assert not any(asked)

@@ -14,6 +14,7 @@ import pytest
 
 from asyncrt.errors import AsyncrtError, SpecInvalid, SpecUnsupported
 from asyncrt.oci import Spec, User, derive_exec
+from asyncrt.oci import homes as homes_module
 from asyncrt.platforms import PLATFORM_NAMES, Platform, _identity, choose, host
 from tests.helpers.capabilities import User as Account
 from tests.helpers.processes import REPOSITORY
@@ -82,6 +83,7 @@ def test_home_comes_from_the_user_that_is_planned(monkeypatch: pytest.MonkeyPatc
         return pwd.struct_passwd(("n", "x", uid, 0, "", homes[uid], "/bin/sh"))
 
     monkeypatch.setattr(pwd, "getpwuid", getpwuid)
+    monkeypatch.setattr(homes_module, "_known", {})
     monkeypatch.setattr(_identity, "_has_capability", lambda number: True)
     monkeypatch.setattr(_identity, "_is_mapped", lambda number, name: True)
 
