@@ -97,22 +97,27 @@ async def end_processes(held: Change) -> None:
 
 
 async def _ask_supervisor(context: Context, record: Record) -> None:
-    """Let the supervisor end its sandbox, which it does best; no answer is no obstacle."""
+    """Let the supervisor end its sandbox, which it does best; one we know needn't answer."""
     with (
         contextlib.suppress(ChannelClosed, SandboxUnresponsive),
         context.watching(record) as watch,
     ):
         if isinstance(watch, Channel):
             watch.send_nowait({"op": "end", "req": 0})
-            await _bounded(watch, _ASKED_SECONDS)
+            if not await _bounded(watch, _ASKED_SECONDS) and record.supervisor is None:
+                # A creator was killed before it could write down whom to kill.
+                left = "a supervisor that doesn't answer and that no record names"
+                raise DestroyFailed(container_id=record.id, left=[left])
 
 
-async def _bounded(watch: Channel, seconds: float) -> None:
+async def _bounded(watch: Channel, seconds: float) -> bool:
     try:
         async with asyncio.timeout(seconds):
             await watch.done.wait()
     except TimeoutError:
-        _log.warning("a supervisor didn't end its sandbox in %g s; killing it", seconds)
+        _log.warning("a supervisor didn't end its sandbox in %g s; going on without it", seconds)
+        return False
+    return True
 
 
 async def _kill_what_lives(record: Record) -> None:

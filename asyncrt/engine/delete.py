@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from asyncrt import _paths
 from asyncrt.container.change import lock_in_time
 from asyncrt.container.destroy import destroy
-from asyncrt.errors import ContainerNotFound, SchemaTooNew, StateCorrupted
+from asyncrt.errors import ContainerNotFound, DestroyFailed, SchemaTooNew, StateCorrupted
 from asyncrt.sandbox import Channel, unix
 from asyncrt.state import StateFile, look
 from asyncrt.status import Status
@@ -33,7 +33,7 @@ async def delete_forced(context: Context, container_id: ContainerId, timeout: fl
     try:
         _, observed = await context.run(look, context.root, container_id)
         if observed.status is Status.CREATING:
-            await _end_supervisor(context, container_id, wait=False)
+            await _end_supervisor(context, container_id, 0)
         await destroy(context, container_id, None, timeout)
     except ContainerNotFound:
         await _sweep(context, container_id, timeout)
@@ -60,22 +60,29 @@ async def _remove_unreadable(
     except ContainerNotFound:
         return
     try:
-        await _end_supervisor(context, container_id, wait=True)
+        if not await _end_supervisor(context, container_id, _END_SECONDS):
+            left = f"a supervisor that doesn't answer at {_paths.CONTROL}"
+            raise DestroyFailed(container_id=container_id, left=[left])
         await state.destroy()
     finally:
         state.unlock()
 
 
-async def _end_supervisor(context: Context, container_id: ContainerId, *, wait: bool) -> None:
+async def _end_supervisor(context: Context, container_id: ContainerId, seconds: float) -> bool:
+    """Tell the supervisor behind the control socket to end; whether it has, within that time."""
     try:
         channel = Channel(unix.connect(context.directory(container_id), _paths.CONTROL))
+    except BlockingIOError:
+        return False  # hung: its queue of clients is full
     except OSError:
-        return
+        return True
     try:
         channel.send_nowait({"op": "end", "req": 0})
-        if wait:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_END_SECONDS):
-                    await channel.over.wait()
+        if seconds:
+            async with asyncio.timeout(seconds):
+                await channel.over.wait()
+    except TimeoutError:
+        return False
     finally:
         channel.close()
+    return True

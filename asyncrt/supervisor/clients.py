@@ -116,16 +116,26 @@ class Clients:
             return
         except OSError as error:
             if error.errno in {errno.EMFILE, errno.ENFILE}:
-                # Take the client off the queue and send it away, or poll would spin on it.
-                os.close(self._spare)
-                with contextlib.suppress(OSError):
-                    self._control.accept()[0].close()
-                self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+                self._turn_away()
             return
         if frames.peer_uid(sock) in {0, os.geteuid()}:
             self._connect(sock)
         else:
             sock.close()
+
+    def _turn_away(self) -> None:
+        """Take a client off the queue although there is no descriptor for it, or poll would spin.
+
+        Where others took the spare one's place (ENFILE), the next call tries to have one again.
+        """
+        with contextlib.suppress(OSError):
+            if self._spare >= 0:
+                os.close(self._spare)
+                self._spare = -1
+                self._control.accept()[0].close()
+        with contextlib.suppress(OSError):
+            if self._spare < 0:
+                self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
     def adopt(self, sock: socket.socket) -> None:
         """Serve a connection that was made elsewhere."""

@@ -250,6 +250,8 @@ class Supervisor:
 
     def _write_record(self) -> None:
         """Write the exit record; only then is anybody answered. A full disk is tried again."""
+        if self.goodbye:
+            return  # each death that was seen meanwhile had us try again
         try:
             _durable.replace(self._dir_fd, _paths.EXIT, self._record, durable=self._durable)
         except OSError as error:

@@ -91,7 +91,12 @@ async def test_a_supervisor_that_was_late_for_its_init_ends(
     supervisor, init = await spare_pair(engine)
     os.kill(supervisor, signal.SIGSTOP)
     creating = asyncio.create_task(
-        engine.create("web", spec=sleeper(), deadline_seconds=60, supervision=supervision)
+        engine.create(
+            "web",
+            spec=sleeper(),
+            deadline_seconds=60 if supervision == "own" else None,
+            supervision=supervision,
+        )
     )
     await until(lambda: psutil.Process(init).name() == "asyncrt:gate", "an init at its gate")
     os.kill(init, signal.SIGKILL)

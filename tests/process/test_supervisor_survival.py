@@ -12,6 +12,7 @@ import pytest
 
 import asyncrt
 from asyncrt import Engine, Status, _paths
+from asyncrt.engine import delete
 from asyncrt.sandbox import Channel
 from tests.helpers.containers import (
     Fifo,
@@ -298,3 +299,22 @@ asyncio.run(main())
     assert is_alive(supervisor_of(container, engine.root))
     assert record_of(container, engine.root).owner
     await container.destroy()
+
+
+async def test_a_broken_record_stays_while_a_hung_supervisor_keeps_its_container_alive(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HAZARDS 14: nothing but the directory leads to these processes any more."""
+    monkeypatch.setattr(delete, "_END_SECONDS", 0.2)
+    container = await started(engine, "web", sleeper())
+    init, supervisor = init_of(container, engine.root), supervisor_of(container, engine.root)
+    Path(engine.root, "web.state").write_text("{")
+    os.kill(supervisor, signal.SIGSTOP)
+    with pytest.raises(asyncrt.DestroyFailed, match="supervisor"):
+        await engine.delete("web", force=True)
+    assert is_alive(init)
+    assert {"web.state", "web.d"} <= set(names(engine.root))
+    os.kill(supervisor, signal.SIGCONT)
+    await engine.delete("web", force=True)
+    assert not is_alive(init)
+    assert names(engine.root) == []
