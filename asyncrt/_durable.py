@@ -62,7 +62,7 @@ def replace(
 
 
 def read(path: str, *, dir_fd: int | None = None, limit: int = 1 << 24) -> bytes:
-    """The whole of a file that is only ever replaced; at most `limit` bytes."""
+    """The whole of a file that is only ever replaced. Beyond `limit` bytes it is cut off somewhere."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=dir_fd)
     try:
         data = os.read(fd, 65536)

@@ -17,7 +17,9 @@ from asyncrt.errors import (
     ContainerNotFound,
     LockTimeout,
     SandboxUnresponsive,
+    SchemaTooNew,
     StateCorrupted,
+    StorageFailed,
 )
 from asyncrt.sandbox import wait_gone
 from asyncrt.state import StateFile, look, observe
@@ -130,7 +132,8 @@ async def busy(
     If cancelled, nothing has changed.
     """
     status = None
-    with contextlib.suppress(ContainerNotFound, StateCorrupted):
+    # Whatever else is wrong with it is told to those who read it; this is about the lock.
+    with contextlib.suppress(ContainerNotFound, StateCorrupted, SchemaTooNew, StorageFailed):
         _, observed = await context.run(look, context.root, container_id)
         status = observed.status.value
     return ContainerBusy(

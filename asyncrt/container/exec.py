@@ -101,7 +101,7 @@ class Process:
         _procid.send(self._identity, signal_number(signal))
 
     async def __aenter__(self) -> Self:
-        """Use it as a context: killed and waited for at the end. If cancelled, nothing changes."""
+        """Use it as a context: it is killed at the end. If cancelled, nothing changes."""
         return self
 
     async def __aexit__(self, *error: object) -> None:
