@@ -30,18 +30,19 @@ async def test_a_creator_that_closes_its_engine_wakes_no_supervisor(root: str) -
 async def test_an_init_that_ends_right_after_it_handed_over_leaves_nobody_spinning(
     engine: Engine,
 ) -> None:
-    for supervision in ("own", "caller"):
-        for deadline in (None, 60.0):
-            container = await engine.create(
-                "brief",
-                spec=Spec.command(["sleep", "60"]),
-                supervision=supervision,
-                deadline_seconds=deadline,
-            )
-            await container.kill("KILL")
-            result = await container.wait()
-            assert result.exit_code is None
-            await container.destroy()
+    cases: list[tuple[create.Supervision, float | None]]
+    cases = [("own", None), ("own", 60.0), ("caller", None)]
+    for supervision, deadline in cases:
+        container = await engine.create(
+            "brief",
+            spec=Spec.command(["sleep", "60"]),
+            supervision=supervision,
+            deadline_seconds=deadline,
+        )
+        await container.kill("KILL")
+        result = await container.wait()
+        assert result.exit_code is None
+        await container.destroy()
 
 
 async def test_an_engine_that_dies_before_it_acknowledges_leaves_no_process(
