@@ -7,6 +7,7 @@ import os
 import signal
 
 from asyncrt import Engine, Spec
+from asyncrt.container import Supervision
 from tests.helpers.containers import supervisor_of
 
 
@@ -30,7 +31,7 @@ async def test_a_creator_that_closes_its_engine_wakes_no_supervisor(root: str) -
 async def test_an_init_that_ends_right_after_it_handed_over_leaves_nobody_spinning(
     engine: Engine,
 ) -> None:
-    cases: list[tuple[create.Supervision, float | None]]
+    cases: list[tuple[Supervision, float | None]]
     cases = [("own", None), ("own", 60.0), ("caller", None)]
     for supervision, deadline in cases:
         container = await engine.create(
