@@ -118,7 +118,7 @@ class Flock:
             _flock(fd, _UNLOCK)
         except OSError:
             pass
-        try:  # noqa: SIM105
+        try:  # noqa: SIM105 - a context manager would cost as much as the call
             os.close(fd)
         except OSError:
             pass

@@ -74,7 +74,7 @@ async def test_a_failure_at_any_stage_leaves_nothing(
         saves += 1
         if saves == (1 if stage == "first save" else 2):
             raise StorageFailed(path=engine.root, errno=errno.ENOSPC)
-        await original(self, record)  # type: ignore[arg-type]
+        await original(self, record)  # type: ignore[arg-type]  # a patched method
 
     def fail(*args: object, **kwargs: object) -> None:
         raise StorageFailed(path=engine.root, errno=errno.ENOSPC)

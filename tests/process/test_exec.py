@@ -47,7 +47,7 @@ async def web(engine: Engine) -> AsyncIterator[asyncrt.Container]:
 async def say(container: asyncrt.Container, script: str, *args: str, **options: object) -> str:
     """What an exec'd script prints; it must succeed."""
     command = ["/bin/sh", "-c", script, "sh", *args]
-    process = await container.exec(command, stdout=PIPE, **options)  # type: ignore[arg-type]
+    process = await container.exec(command, stdout=PIPE, **options)  # type: ignore[arg-type]  # options are any of exec's
     try:
         found = await rest(process.stdout)
         assert (await process.wait()).exit_code == 0
@@ -132,7 +132,7 @@ async def test_bad_input_is_one_clear_error(
 ) -> None:
     """HAZARDS 43."""
     with pytest.raises((asyncrt.SpecInvalid, asyncrt.SpecUnsupported)) as caught:
-        await web.exec(**{"args": ["/bin/true"], **options})  # type: ignore[arg-type]
+        await web.exec(**{"args": ["/bin/true"], **options})  # type: ignore[arg-type]  # options are any of exec's
     assert str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -239,7 +239,7 @@ async def test_a_cancelled_exec_leaves_no_process(web: asyncrt.Container) -> Non
             await in_state(supervisor, "T")
         asking = asyncio.create_task(web.exec(["/bin/sleep", "1000"]))
         (channel,) = web._context.watches._open.values()
-        await until(lambda: bool(channel._pending), "it is asked for")  # type: ignore[union-attr]  # noqa: B023
+        await until(lambda: bool(channel._pending), "it is asked for")  # type: ignore[union-attr]  # noqa: B023 - it is a channel; called before the next round
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
@@ -346,9 +346,9 @@ async def test_an_exec_by_another_process_is_serialised_with_pause_by_the_superv
         os.kill(supervisor, signal.SIGSTOP)
         pausing = asyncio.create_task(container.pause())
         (channel,) = engine._context.watches._open.values()
-        await until(lambda: len(channel._pending) == 1, "pause is asked for")  # type: ignore[union-attr]
+        await until(lambda: len(channel._pending) == 1, "pause is asked for")  # type: ignore[union-attr]  # it is a channel
         asking = asyncio.create_task(container.exec(["/bin/true"]))
-        await until(lambda: len(channel._pending) == 2, "exec is asked for")  # type: ignore[union-attr]
+        await until(lambda: len(channel._pending) == 2, "exec is asked for")  # type: ignore[union-attr]  # it is a channel
         os.kill(supervisor, signal.SIGCONT)
         await pausing
         with pytest.raises(asyncrt.InvalidTransition) as caught:

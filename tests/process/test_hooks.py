@@ -223,9 +223,9 @@ async def test_a_deletion_killed_in_a_poststop_hook_is_finished_without_repeatin
         if finisher == "create":
             finishing = asyncio.create_task(engine.create("web", spec=sleeper()))
         elif finisher == "delete":
-            finishing = asyncio.create_task(engine.delete("web"))  # type: ignore[arg-type]
+            finishing = asyncio.create_task(engine.delete("web"))  # type: ignore[arg-type]  # a coroutine of either kind
         else:
-            finishing = asyncio.create_task((await engine.load("web")).destroy())  # type: ignore[arg-type]
+            finishing = asyncio.create_task((await engine.load("web")).destroy())  # type: ignore[arg-type]  # a coroutine of either kind
         assert (await told.line()).startswith("held ")
         go.say()
         found = await finishing

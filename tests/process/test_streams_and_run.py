@@ -111,7 +111,7 @@ async def test_any_descriptor_or_open_file_will_do(engine: Engine) -> None:
 @pytest.mark.parametrize("bad", [4000, -1, "stdout", None, 1.5], ids=repr)
 async def test_a_bad_stream_is_an_error_and_leaves_nothing(bad: object, engine: Engine) -> None:
     with pytest.raises((OSError, TypeError, ValueError, AttributeError)):
-        await engine.create("web", spec=CAT, stdin=PIPE, stderr=bad)  # type: ignore[arg-type]
+        await engine.create("web", spec=CAT, stdin=PIPE, stderr=bad)  # type: ignore[arg-type]  # wrong on purpose
     assert names(engine.root) == []
 
 

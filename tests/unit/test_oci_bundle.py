@@ -161,7 +161,7 @@ def test_a_spec_pickles_compares_and_hashes(tmp_path: Path) -> None:
 def test_the_bundle_of_a_spec_cannot_be_changed(tmp_path: Path) -> None:
     spec = Spec.from_bundle(bundle(tmp_path, MINIMAL))
     with pytest.raises(AttributeError):
-        spec.bundle = "/other"  # type: ignore[misc]
+        spec.bundle = "/other"  # type: ignore[misc]  # wrong on purpose
 
 
 def test_a_spec_from_a_mutable_buffer_keeps_its_own_bytes() -> None:

@@ -301,9 +301,9 @@ def test_absurd_nesting_is_refused_instead_of_overflowing_the_stack(place: str) 
 def test_a_decoded_config_cannot_be_changed() -> None:
     config = decoded(FULL)
     with pytest.raises(AttributeError):
-        config.hostname = "other"  # type: ignore[misc]
+        config.hostname = "other"  # type: ignore[misc]  # wrong on purpose
     with pytest.raises(TypeError):
-        config.annotations["a"] = "b"  # type: ignore[index]
+        config.annotations["a"] = "b"  # type: ignore[index]  # wrong on purpose
     assert config.linux is not None
     with pytest.raises(TypeError):
-        config.linux.sysctl["a"] = "b"  # type: ignore[index]
+        config.linux.sysctl["a"] = "b"  # type: ignore[index]  # wrong on purpose

@@ -80,12 +80,12 @@ def test_one_bad_record_is_told_and_hides_no_other(root: str) -> None:
     bad = {"empty", "torn", "nul", "newer", "directory", "link", "fifo", "exited"}
     assert {each for each, view in views.items() if view.broken} == bad
     for each in bad:
-        view = views[each]  # type: ignore[index]
+        view = views[each]  # type: ignore[index]  # ids are text here
         assert view.status is None
         path = f"{root}/exited.d/exit.json" if each == "exited" else f"{root}/{each}.state"
         assert view.broken is not None
         assert path in view.broken
-    assert views["good"].status is views["zood"].status is Status.RUNNING  # type: ignore[index]
+    assert views["good"].status is views["zood"].status is Status.RUNNING  # type: ignore[index]  # ids are text here
 
 
 def test_a_container_destroyed_during_the_listing_is_left_out(

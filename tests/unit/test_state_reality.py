@@ -313,4 +313,4 @@ def test_a_view_tells_the_pid_only_while_there_is_one(
 def test_a_view_is_frozen() -> None:
     view = view_of(make_record(), Observed(RUNNING))
     with pytest.raises(AttributeError):
-        view.status = STOPPED  # type: ignore[misc]
+        view.status = STOPPED  # type: ignore[misc]  # wrong on purpose

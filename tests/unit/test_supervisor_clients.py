@@ -51,7 +51,7 @@ class Clients:
 def connected() -> tuple[Clients, Connection, socket.socket]:
     ours, theirs = socket.socketpair()
     clients = Clients()
-    connection = Connection(clients, ours)  # type: ignore[arg-type]
+    connection = Connection(clients, ours)  # type: ignore[arg-type]  # a stand-in
     clients.connections.add(connection)
     return clients, connection, theirs
 

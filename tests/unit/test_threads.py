@@ -114,7 +114,7 @@ async def test_cancelled_at_any_tick_a_result_is_kept_or_undone(tick: int, nativ
         await asyncio.sleep(0)
     if tick > 3:
         gate.wait(5)  # result and cancellation meet in one tick
-        time.sleep(0.005)
+        time.sleep(0.005)  # the thread posts its end to the loop, which tells nobody
     task.cancel() if native else scope.cancel()
     await asyncio.wait([task])
     assert made == kept
@@ -229,7 +229,7 @@ def _wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < deadline
-        time.sleep(0.002)
+        time.sleep(0.002)  # threads end without an event
 
 
 def test_daemon_threads_are_daemons_reused_and_end_when_idle() -> None:
@@ -282,5 +282,5 @@ def test_no_job_is_lost_between_idling_and_ending() -> None:
     for number in range(300):
         pool.submit(lambda: None, lambda *_: done.release())
         assert done.acquire(timeout=10)
-        time.sleep(number % 5 * 0.0002)
+        time.sleep(number % 5 * 0.0002)  # jobs meet threads at every stage of going idle
     _wait_until(lambda: not pool._resting)
