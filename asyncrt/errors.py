@@ -246,9 +246,10 @@ class SandboxUnresponsive(AsyncrtError, TimeoutError):
         self.container_id = container_id
         self.operation = operation
         self.why = why
+        # A create that fails has rolled itself back: there is nothing to remove.
+        advice = "try again" if operation == "create" else "'asyncrt delete --force' removes it"
         self._set(
-            f"can't {operation} container {container_id!r}: {why}; "
-            "'asyncrt delete --force' removes it",
+            f"can't {operation} container {container_id!r}: {why}; {advice}",
             container_id=container_id,
             operation=operation,
             why=why,

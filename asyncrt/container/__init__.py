@@ -7,7 +7,15 @@ from asyncrt.container.context import Context
 from asyncrt.container.create import Creation, Supervision
 from asyncrt.container.exec import Process
 from asyncrt.container.processes import ProcessInfo
-from asyncrt.container.streams import DEVNULL, INHERIT, PIPE, Stream, Streams, StreamTarget
+from asyncrt.container.streams import (
+    DEVNULL,
+    INHERIT,
+    PIPE,
+    Stream,
+    Streams,
+    StreamTarget,
+    open_streams,
+)
 
 __all__ = [
     "DEVNULL",
@@ -22,4 +30,5 @@ __all__ = [
     "StreamTarget",
     "Streams",
     "Supervision",
+    "open_streams",
 ]

@@ -18,6 +18,7 @@ from asyncrt.errors import (
     LockTimeout,
     SandboxUnresponsive,
     SchemaTooNew,
+    SpecInvalid,
     StateCorrupted,
     StorageFailed,
 )
@@ -110,6 +111,12 @@ async def change(
         state.unlock()
 
 
+def check_timeout(timeout: float | None) -> None:
+    """Raise SpecInvalid for a timeout that is negative or not a number."""
+    if timeout is not None and not timeout >= 0:
+        raise SpecInvalid(json_path="", why=f"timeout is {timeout:g} seconds, must be 0 or more")
+
+
 async def lock_in_time(
     context: Context, state: StateFile, operation: str, timeout: float | None
 ) -> None:
@@ -117,6 +124,7 @@ async def lock_in_time(
 
     If cancelled, the lock isn't held.
     """
+    check_timeout(timeout)
     limit = context.lock_timeout if timeout is None else timeout
     try:
         await state.lock(timeout=limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections import OrderedDict
 from typing import TYPE_CHECKING, TypeVar
@@ -11,6 +12,7 @@ import msgspec
 from asyncrt import _fskind, _paths, _procid
 from asyncrt._threads import run_blocking
 from asyncrt.errors import ContainerNotFound, SandboxUnresponsive
+from asyncrt.launch import frames
 from asyncrt.sandbox import Channel, Launcher, PidWatch, unix
 from asyncrt.state import look
 from asyncrt.state.exit_record import ExitResult
@@ -44,6 +46,7 @@ class Context:
         self, root: str, *, owner: str, platform: str, lock_timeout: float, durable: bool
     ) -> None:
         self.root = root
+        self.loop = asyncio.get_running_loop()
         self.platform = platform
         self.lock_timeout = lock_timeout
         self.durable = durable
@@ -90,17 +93,18 @@ class Context:
         """
         with self.watching(record) as watch:
             if not isinstance(watch, Channel):
-                raise SandboxUnresponsive(
-                    container_id=record.id,
-                    operation=operation,
-                    why="it has no supervisor of its own"
-                    if record.supervision == "caller"
-                    else "its supervisor is gone",
-                )
+                if record.supervision == "caller":
+                    why = "it has no supervisor of its own"
+                elif record.protocol > frames.VERSION:
+                    why = f"its supervisor speaks protocol {record.protocol}, use a newer asyncrt"
+                else:
+                    why = "its supervisor is gone"
+                raise SandboxUnresponsive(container_id=record.id, operation=operation, why=why)
             yield watch
 
     def _open(self, record: Record) -> Channel | PidWatch | None:
-        if record.supervision == "own":
+        # A supervisor that speaks a newer protocol is let be: its processes can be seen without it.
+        if record.supervision == "own" and record.protocol <= frames.VERSION:
             try:
                 return Channel(unix.connect(self.directory(record.id), _paths.CONTROL))
             except (FileNotFoundError, ConnectionError):

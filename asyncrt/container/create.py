@@ -16,7 +16,7 @@ import msgspec
 from asyncrt import _durable, _paths
 from asyncrt._threads import finish
 from asyncrt.container import hooks
-from asyncrt.container.change import Change, busy, unresponsive
+from asyncrt.container.change import Change, busy, check_timeout, unresponsive
 from asyncrt.container.context import patience
 from asyncrt.container.destroy import end_processes
 from asyncrt.errors import (
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from asyncrt.launch.failure import FailureReport
     from asyncrt.launch.plan import ProcessPlan
     from asyncrt.oci import Spec
-    from asyncrt.sandbox import Channel
+    from asyncrt.sandbox import Channel, Launched
 
 _log = logging.getLogger("asyncrt.container")
 
@@ -106,6 +106,7 @@ class Creation:
             platform=platform.name,
             supervision=supervision,
             creator=own_identity(),
+            protocol=frames.VERSION,
             hooks=tuple(kind for kind in HOOK_KINDS if hook_plans(spec.config, kind)),
         )
 
@@ -117,6 +118,7 @@ class Creation:
         lock first.
         """
         context = self._context
+        check_timeout(timeout)
         limit = context.lock_timeout if timeout is None else timeout
         try:
             unfinished = await self._state.lock_for_new(timeout=limit, allow=_is_being_deleted)
@@ -169,9 +171,14 @@ class Creation:
         dir_fd = os.open(context.directory(record.id), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             async with asyncio.timeout(seconds):
-                launched = await context.launcher.launch(
-                    record.supervision, self._message(), (dir_fd, *fds)
-                )
+                try:
+                    launched = await self._ask(dir_fd, fds)
+                except ChannelClosed:
+                    # Somebody killed the spare that took it, and nothing is left of that one.
+                    for name in (_paths.GATE, _paths.CONTROL):
+                        with contextlib.suppress(OSError):
+                            os.unlink(name, dir_fd=dir_fd)
+                    launched = await self._ask(dir_fd, fds)
         except TimeoutError:
             raise unresponsive(record.id, "create", seconds) from None
         except LaunchFailed as error:
@@ -192,6 +199,11 @@ class Creation:
         record.init = msgspec.convert(launched.init, Identity)
         if record.supervision == "own":
             record.supervisor = msgspec.convert(launched.launcher, Identity)
+
+    async def _ask(self, dir_fd: int, fds: Sequence[int]) -> Launched:
+        return await self._context.launcher.launch(
+            self.record.supervision, self._message(), (dir_fd, *fds)
+        )
 
     def _message(self) -> dict[str, object]:
         record, spec = self.record, self._spec

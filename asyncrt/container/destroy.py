@@ -44,7 +44,7 @@ async def destroy(
         async with change(
             context, container_id, "destroy", instance=instance, timeout=timeout, removal=True
         ) as held:
-            await remove(held)
+            await remove(held, timeout)
     except ContainerNotFound:
         return
 
@@ -59,35 +59,38 @@ async def delete_stopped(
     async with change(
         context, container_id, "delete", instance=instance, timeout=timeout, removal=True
     ) as held:
-        await remove(held)
+        await remove(held, timeout)
 
 
-async def remove(held: Change) -> None:
+async def remove(held: Change, patience: float | None = None) -> None:
     """Destroy the container that `held` holds. If cancelled, the record stays until all is done."""
     record = held.record
     before = record.status
-    await end_processes(held)
+    await end_processes(held, patience)
     await hooks.run_poststop(held, Status.STOPPED)
     await held.state.destroy()
     held.context.watches.drop((record.id, record.instance))
     _log.info("container %s: %s -> gone", record.id, before)
 
 
-async def end_processes(held: Change) -> None:
+async def end_processes(held: Change, patience: float | None = None) -> None:
     """End every process of the container, its supervisor last, and make sure of it.
+
+    A supervisor has `patience` seconds, at most the usual time, before it is killed.
 
     Raises DestroyFailed with what lives on. If cancelled, some may have ended.
     """
     context, record = held.context, held.record
+    seconds = _ASKED_SECONDS if patience is None else min(patience, _ASKED_SECONDS)
     if record.status is not Status.STOPPED:
         refuse_foreign(record, "destroy")
         if record.supervision == "own":
-            await _ask_supervisor(context, record)
+            await _ask_supervisor(context, record, seconds)
         await _kill_what_lives(record)
         observed = await context.run(observe, record, context.root)
         if observed.status is Status.STOPPED:
             mark_stopped(record, observed)
-    if record.supervisor is not None and not await _gone(record.supervisor, _ASKED_SECONDS):
+    if record.supervisor is not None and not await _gone(record.supervisor, seconds):
         # It has nothing left to do and doesn't end: hung, stopped by a signal, or its disk is full.
         _procid.send(record.supervisor, signal.SIGKILL)
         if not await _gone(record.supervisor, _KILLED_SECONDS):
@@ -96,7 +99,7 @@ async def end_processes(held: Change) -> None:
             )
 
 
-async def _ask_supervisor(context: Context, record: Record) -> None:
+async def _ask_supervisor(context: Context, record: Record, seconds: float) -> None:
     """Let the supervisor end its sandbox, which it does best; one we know needn't answer."""
     with (
         contextlib.suppress(ChannelClosed, SandboxUnresponsive),
@@ -104,7 +107,7 @@ async def _ask_supervisor(context: Context, record: Record) -> None:
     ):
         if isinstance(watch, Channel):
             watch.send_nowait({"op": "end", "req": 0})
-            if not await _bounded(watch, _ASKED_SECONDS) and record.supervisor is None:
+            if not await _bounded(watch, seconds) and record.supervisor is None:
                 # A creator was killed before it could write down whom to kill.
                 left = "a supervisor that doesn't answer and that no record names"
                 raise DestroyFailed(container_id=record.id, left=[left])

@@ -16,13 +16,14 @@ from asyncrt.container.change import unresponsive
 from asyncrt.container.context import exit_result, patience, refuse_foreign
 from asyncrt.container.create import start_failed
 from asyncrt.container.kill import signal_number
-from asyncrt.container.streams import DEVNULL, INHERIT, Streams, StreamTarget
+from asyncrt.container.streams import DEVNULL, INHERIT, Streams, StreamTarget, open_streams
 from asyncrt.errors import (
     AsyncrtError,
     ContainerNotFound,
     InvalidTransition,
     SandboxUnresponsive,
     SpecInvalid,
+    StartFailed,
 )
 from asyncrt.oci import derive_exec, is_known
 from asyncrt.platforms import choose
@@ -140,7 +141,7 @@ async def execute(
     statuses.require(container_id, operation, observed.status)
     refuse_foreign(record, "exec")
     plan = await _plan(context, record, args, env, cwd, user)
-    with Streams(stdin, stdout, stderr) as streams:
+    with open_streams(container_id, stdin, stdout, stderr) as streams:
         await streams.connect()
         try:
             with context.channel(record, "exec") as channel:
@@ -206,6 +207,11 @@ async def _ask(
     except TimeoutError:
         _withdraw(channel, number)
         raise unresponsive(record.id, "exec", seconds) from None
+    except OSError as error:  # too large to be sent
+        channel.forget_exec(number)
+        raise StartFailed(
+            container_id=record.id, what="exec", path="", errno=error.errno or 0
+        ) from error
     except ChannelClosed:
         channel.forget_exec(number)
         operation = "exec paused" if fields["ignore_paused"] else "exec"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,8 @@ async def _pause(held: Change, seconds: float) -> None:
     except (SandboxUnresponsive, StorageFailed):
         # What couldn't be recorded must not stay stopped: everybody would call it running.
         record.status, record.paused_from = before, None
-        await _act(held, "resume", seconds)
+        with contextlib.suppress(SandboxUnresponsive):  # what went wrong first is the one to tell
+            await _act(held, "resume", seconds)
         raise
     _log.info("container %s: %s -> paused", record.id, before)
 

@@ -8,6 +8,8 @@ import os
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol, Self
 
+from asyncrt.errors import SpecInvalid, StartFailed
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -43,7 +45,7 @@ class Streams:
     """
 
     def __init__(self, stdin: StreamTarget, stdout: StreamTarget, stderr: StreamTarget) -> None:
-        """Open what is needed. Raises OSError, TypeError or ValueError for a bad target."""
+        """Open what is needed. Raises SpecInvalid for a bad target, OSError for want of descriptors."""
         self.fds: list[int] = []
         self.stdin: asyncio.StreamWriter | None = None
         self.stdout: asyncio.StreamReader | None = None
@@ -59,7 +61,7 @@ class Streams:
             raise
 
     def _open(self, number: int, target: StreamTarget) -> int:
-        if target is Stream.INHERIT and _is_open(number):
+        if target is Stream.INHERIT and _is_standard(number):
             return number
         if target is Stream.PIPE:
             read, write = os.pipe()
@@ -71,8 +73,14 @@ class Streams:
             fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
             self._theirs.append(fd)
             return fd
-        fd = target if isinstance(target, int) else target.fileno()
-        os.fstat(fd)  # EBADF now, with the caller on the stack
+        name = ("stdin", "stdout", "stderr")[number]
+        try:
+            fd = target if isinstance(target, int) else target.fileno()
+            os.fstat(fd)
+        except (OSError, ValueError, AttributeError, OverflowError) as error:
+            raise SpecInvalid(
+                json_path="", why=f"{name}={target!r} isn't an open descriptor or file"
+            ) from error
         return fd
 
     def __enter__(self) -> Self:
@@ -144,9 +152,25 @@ class Streams:
         self._transports.clear()
 
 
-def _is_open(fd: int) -> bool:
+def open_streams(
+    container_id: str, stdin: StreamTarget, stdout: StreamTarget, stderr: StreamTarget
+) -> Streams:
+    """The streams of a new process. Raises SpecInvalid for a bad target, StartFailed otherwise."""
     try:
-        os.fstat(fd)
+        return Streams(stdin, stdout, stderr)
+    except OSError as error:
+        raise StartFailed(
+            container_id=container_id, what="streams", path="", errno=error.errno or 0
+        ) from error
+
+
+def _is_standard(fd: int) -> bool:
+    """Whether 0, 1 or 2 is really a standard stream.
+
+    Where the embedding process has closed one, its number goes to the next that is opened, say the
+    event loop's own wake-up socket; but that one isn't inheritable, as a standard stream is.
+    """
+    try:
+        return os.get_inheritable(fd)
     except OSError:
         return False
-    return True

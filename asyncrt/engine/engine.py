@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from functools import partial
@@ -15,9 +16,9 @@ from asyncrt.container import (
     Container,
     Context,
     Creation,
-    Streams,
     StreamTarget,
     Supervision,
+    open_streams,
 )
 from asyncrt.container.users import user_name
 from asyncrt.engine.delete import delete_forced
@@ -75,12 +76,16 @@ class Engine:
     def _context(self) -> Context:
         if self._context_ is None:
             raise RuntimeError("the engine isn't open: use 'async with asyncrt.Engine(...)'")
+        if self._context_.loop is not asyncio.get_running_loop():
+            raise RuntimeError("the engine belongs to another event loop: make one for each")
         return self._context_
 
     @property
     def root(self) -> str:
         """The absolute path of the root directory."""
-        return self._context.root
+        if self._context_ is None:
+            raise RuntimeError("the engine isn't open: use 'async with asyncrt.Engine(...)'")
+        return self._context_.root
 
     async def __aenter__(self) -> Self:
         """Open the root, making it if missing. Raises RootUnusable.
@@ -106,9 +111,11 @@ class Engine:
 
         If cancelled, it is closed all the same.
         """
-        context, self._context_ = self._context_, None
-        if context is not None:
-            await finish(context.close())
+        if self._context_ is None:
+            return
+        context = self._context
+        self._context_ = None
+        await finish(context.close())
 
     async def create(
         self,
@@ -160,7 +167,7 @@ class Engine:
             deadline_seconds=deadline_seconds,
         )
         creation = make() if is_known(spec.config.process) else await run_blocking(make)
-        with Streams(stdin, stdout, stderr) as streams:
+        with open_streams(container_id, stdin, stdout, stderr) as streams:
             await streams.connect()
             try:
                 await creation.run(streams.fds, timeout)

@@ -9,6 +9,7 @@ carries "v", the protocol version; a supervisor answers with its own. Both sides
 from __future__ import annotations
 
 import array
+import errno
 import json
 import os
 import socket
@@ -44,7 +45,9 @@ def encode(message: dict[str, Any]) -> bytes:
 
 
 def raw(payload: bytes) -> bytes:
-    """One frame around what is JSON already."""
+    """One frame around what is JSON already. Raises OSError (E2BIG) beyond MAX_FRAME bytes."""
+    if len(payload) > MAX_FRAME:
+        raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
     return len(payload).to_bytes(4, "big") + payload
 
 

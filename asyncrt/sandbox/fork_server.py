@@ -46,7 +46,7 @@ class ForkServer:
         try:
             self._ask(role, theirs)
         except (BrokenPipeError, ConnectionResetError):
-            _log.warning("the fork server (pid %d) is gone; starting another", self._pid)
+            _log.warning("the fork server is gone; starting another")
             self._replace()
             self._ask(role, theirs)
 

@@ -17,6 +17,7 @@ from asyncrt.status import Status
 
 _INTERRUPTED = ExitResult(reason="creation interrupted")
 _UNKNOWN = ExitResult(reason="unknown")
+_UNSEEN = {_UNKNOWN.reason, _INTERRUPTED.reason}
 
 # Each new look means that somebody replaced the record meanwhile; many in a row mean a container
 # that changes faster than it can be read, and then any of the answers is as good.
@@ -47,7 +48,7 @@ def observe(record: Record, root: str, namespace: int = 0) -> Observed:
     """
     status = record.status
     if status is Status.STOPPED:
-        return _stopped(record, record.exit or _UNKNOWN)
+        return _stopped(record, record.exit or _unknown(record))
     if status is Status.CREATING:
         creator = record.creator
         if creator is None or _procid.alive(creator):
@@ -93,7 +94,7 @@ def _doubtful(record: Record, observed: Observed) -> bool:
     return (
         observed.status is Status.STOPPED
         and record.status is not Status.STOPPED
-        and (observed.exit_pending or observed.exit is _UNKNOWN or observed.exit is _INTERRUPTED)
+        and (observed.exit is None or observed.exit.reason in _UNSEEN)
     )
 
 
@@ -113,8 +114,15 @@ def _dead(record: Record, root: str) -> Observed:
         if record.supervisor is not None and _procid.alive(record.supervisor):
             return Observed(Status.STOPPED, None, started=_was_started(record), exit_pending=True)
         # It may have written between the two: it does so before it ends.
-        result = read_exit(root, record.id, record.instance) or _UNKNOWN
+        result = read_exit(root, record.id, record.instance) or _unknown(record)
     return _stopped(record, result)
+
+
+def _unknown(record: Record) -> ExitResult:
+    """An end that nobody saw; that the program was started may be known all the same."""
+    if record.started_at is None:
+        return _UNKNOWN
+    return ExitResult(reason=_UNKNOWN.reason, started_at=record.started_at)
 
 
 def _stopped(record: Record, result: ExitResult) -> Observed:

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 _UNKILLABLE_SECONDS = 5.0  # how long a process in an uninterruptible sleep may hold up the answer
 _RETRY_SECONDS = 0.5  # between tries to write the exit record on a full disk
+_UNWRITABLE_SECONDS = 10.0  # how long waiters wait for a record that can't be written
 _FLUSH_SECONDS = 1.0  # how long a client that doesn't read may hold up our end
 _HEARING_MILLISECONDS = 1000  # for an init on a busy machine to read what it was sent
 _LONGEST_POLL = 2**31 - 1  # milliseconds, an int to poll(2): 24 days
-_WORTH_RETRYING = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class Supervisor:
@@ -71,6 +71,8 @@ class Supervisor:
         self._started_at: str | None = None
         self._reason = ""
         self._record = b""
+        self._recorded = False
+        self._retrying = False  # the exit record couldn't be written so far
         self._ending = False  # what outlived init is being killed
         self._giving_up = False  # an unkillable process doesn't hold up the exit record any more
         self._clients: Clients | None = None
@@ -217,7 +219,7 @@ class Supervisor:
                 self._init_ended(status)
             elif self._clients is not None:
                 self._clients.reaped(pid, status)
-        if self.status is not None and not self.goodbye:
+        if self.status is not None and not self._recorded:
             # As the end of a pid namespace's init: nothing of the container outlives it. Each death
             # raises SIGCHLD and brings us here again.
             if not alone and tree.kill(os.getpid()) and not self._giving_up:
@@ -249,17 +251,28 @@ class Supervisor:
         self._reap()
 
     def _write_record(self) -> None:
-        """Write the exit record; only then is anybody answered. A full disk is tried again."""
-        if self.goodbye:
+        """Write the exit record; only then is anybody answered.
+
+        A full or read-only disk is tried again, for as long as the directory is there. Meanwhile
+        nobody waits for ever: after a while the answer is given, and this process stays to give it.
+        """
+        if self._recorded:
             return  # each death that was seen meanwhile had us try again
         try:
             _durable.replace(self._dir_fd, _paths.EXIT, self._record, durable=self._durable)
         except OSError as error:
-            if error.errno in _WORTH_RETRYING:
+            if error.errno != errno.ENOENT:  # else the directory is gone, and with it all readers
+                if not self._retrying:
+                    self._retrying = True
+                    self.after(_UNWRITABLE_SECONDS, self._answer)
                 self.after(_RETRY_SECONDS, self._write_record)
                 return
-            if error.errno != errno.ENOENT:  # else the directory is gone, and with it all readers
-                raise
+        self._recorded = True
+        self._answer()
+
+    def _answer(self) -> None:
+        if self.goodbye:
+            return
         self.goodbye = frames.raw(b'{"v":1,"event":"exit","exit":' + self._record + b"}")
         if self._creator_listens:
             with contextlib.suppress(OSError):  # it is gone, and so needs no answer
@@ -268,7 +281,7 @@ class Supervisor:
             self._clients.broadcast(self.goodbye)
 
     def _over(self) -> bool:
-        if not self.goodbye:
+        if not self._recorded:
             return False
         try:
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
