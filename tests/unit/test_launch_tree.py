@@ -19,7 +19,11 @@ SCRIPT = "sleep 1000 & (setsid sh -c 'sleep 1000 & echo up; wait') & echo up; wa
 @pytest.fixture
 def family() -> Iterator[subprocess.Popen[bytes]]:
     """A shell with a child, and a child in a session of its own that has a child itself."""
-    with subprocess.Popen(["/bin/sh", "-c", SCRIPT], stdout=subprocess.PIPE) as top:
+    # In a session of its own: the kernel hangs up an orphaned process group when one of its members
+    # ends while another is stopped (setpgid(2)), and ours would be that group.
+    with subprocess.Popen(
+        ["/bin/sh", "-c", SCRIPT], stdout=subprocess.PIPE, start_new_session=True
+    ) as top:
         assert top.stdout is not None
         assert [top.stdout.readline() for _ in range(2)] == [b"up\n", b"up\n"]
         wait_until(lambda: len(tree.descendants(top.pid)) >= 3, "all are there")
