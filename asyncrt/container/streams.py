@@ -6,12 +6,18 @@ import asyncio
 import contextlib
 import os
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
+from asyncrt._threads import finish
 from asyncrt.errors import SpecInvalid, StartFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from io import FileIO
     from types import TracebackType
+    from typing import Any
+
+_Transport = TypeVar("_Transport", bound=asyncio.BaseTransport)
 
 
 class Stream(Enum):
@@ -119,31 +125,40 @@ class Streams:
             raise
 
     async def _reader(self, number: int) -> asyncio.StreamReader:
-        loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader()
         pipe = os.fdopen(self._ours.pop(number), "rb", buffering=0)
-        try:
-            transport, _ = await loop.connect_read_pipe(
-                lambda: asyncio.StreamReaderProtocol(reader), pipe
-            )
-        except BaseException:
-            pipe.close()
-            raise
-        self._transports.append(transport)
+        loop = asyncio.get_running_loop()
+        await self._attach(
+            pipe, loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+        )
         return reader
 
     async def _writer(self) -> asyncio.StreamWriter:
         loop = asyncio.get_running_loop()
+        protocol = asyncio.StreamReaderProtocol(asyncio.StreamReader())
         pipe = os.fdopen(self._ours.pop(0), "wb", buffering=0)
-        try:
-            transport, protocol = await loop.connect_write_pipe(
-                lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), pipe
-            )
-        except BaseException:
-            pipe.close()
-            raise
-        self._transports.append(transport)
+        transport = await self._attach(pipe, loop.connect_write_pipe(lambda: protocol, pipe))
         return asyncio.StreamWriter(transport, protocol, None, loop)
+
+    async def _attach(
+        self, pipe: FileIO, connecting: Coroutine[Any, Any, tuple[_Transport, asyncio.BaseProtocol]]
+    ) -> _Transport:
+        """The transport, kept to be closed. It is undisturbed by a cancellation.
+
+        uvloop closes the descriptor of a connect that was cancelled, asyncio leaves it to us; whom
+        a second close would hit nobody knows.
+        """
+
+        async def attach() -> _Transport:
+            try:
+                transport, _ = await connecting
+            except BaseException:
+                pipe.close()
+                raise
+            self._transports.append(transport)
+            return transport
+
+        return await finish(attach())
 
     def disconnect(self) -> None:
         """Close our ends of the pipes; what wasn't read is lost."""
