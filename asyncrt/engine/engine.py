@@ -76,7 +76,11 @@ class Engine:
     def _context(self) -> Context:
         if self._context_ is None:
             raise RuntimeError("the engine isn't open: use 'async with asyncrt.Engine(...)'")
-        if self._context_.loop is not asyncio.get_running_loop():
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            return self._context_  # looked at from outside of any loop
+        if self._context_.loop is not running:
             raise RuntimeError("the engine belongs to another event loop: make one for each")
         return self._context_
 

@@ -127,9 +127,10 @@ def _launch(role: bytes, peer: socket.socket, parent: Parent, umask: int) -> Non
             why = hooks.run(hook, message["state"].encode())
             if why:
                 raise Failure("startContainer hook", hook["path"], errno.ECANCELED, hook=why)
+        # The starter first: a deadline of nothing at all may end us right after the other.
+        gates.announce(client)
         with contextlib.suppress(OSError):
             watch.send(handover.STARTED + clock.stamp().encode(), frames.NOSIGNAL)
-        gates.announce(client)
         process.execute(message["plan"])
     except Failure as failure:
         if client is not None:

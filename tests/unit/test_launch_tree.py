@@ -89,10 +89,10 @@ def test_kill_says_whether_there_was_anybody(family: subprocess.Popen[bytes]) ->
     below = tree.descendants(family.pid)
     os.kill(family.pid, signal.SIGSTOP)  # or it would end with its children
     assert tree.kill(family.pid)
+    os.kill(family.pid, signal.SIGKILL)  # a stopped parent reaps nobody
+    family.wait()
     for pid in below:
         wait_gone(pid)
-    os.kill(family.pid, signal.SIGKILL)
-    family.wait()
     assert not tree.kill(family.pid)
 
 
