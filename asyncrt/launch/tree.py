@@ -175,5 +175,6 @@ def kill(root: int) -> bool:
     """
     stop(root)
     found = descendants(root)
-    signal_below(root, found, signal.SIGKILL)
+    # Children first: those of a killed parent may go to a sub-reaper that isn't below `root`.
+    signal_below(root, list(reversed(found)), signal.SIGKILL)
     return bool(found)
