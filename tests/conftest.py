@@ -15,7 +15,7 @@ import asyncrt
 from asyncrt import _fskind, _threads
 from tests.helpers import capabilities, programs, reaping
 from tests.helpers.capabilities import User
-from tests.helpers.leaks import LeakCheck
+from tests.helpers.leaks import LeakCheck, note_pending_tasks
 
 _FAILED = pytest.StashKey[bool]()
 
@@ -32,6 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("full" if config.getoption("--full") else "sample")
     reaping.become_subreaper()
+    note_pending_tasks()
     # The leak check waits for idle threads to end: let them not linger.
     _threads._pool.idle_seconds = 0.05
     _new_uvloop().close()  # libuv's first loop makes a pipe for signals that stays for ever

@@ -1,4 +1,4 @@
-"""What a test left behind: children, descriptors, threads, files in its roots.
+"""What a test left behind: children, descriptors, threads, pending tasks, files in its roots.
 
 A passing test's leftovers get a bounded time to go by themselves (a fork server ends after its
 engine, a supervisor after its last process); a failed test's are removed at once and not reported.
@@ -6,6 +6,8 @@ engine, a supervisor after its last process); a failed test's are removed at onc
 
 from __future__ import annotations
 
+import asyncio
+import asyncio.runners
 import contextlib
 import fnmatch
 import gc
@@ -18,6 +20,21 @@ from tests.helpers import reaping
 
 SETTLE_SECONDS = 5.0
 
+_pending: list[str] = []
+
+
+def note_pending_tasks() -> None:
+    """Take note of tasks that still run when a loop's runner ends; it cancels them silently."""
+    cancel_all = asyncio.runners._cancel_all_tasks  # type: ignore[attr-defined]  # no public hook
+
+    def noting(loop: asyncio.AbstractEventLoop) -> None:
+        _pending.extend(repr(task) for task in asyncio.all_tasks(loop))
+        cancel_all(loop)
+
+    if not hasattr(cancel_all, "__wrapped__"):
+        noting.__wrapped__ = cancel_all  # type: ignore[attr-defined]  # what functools.wraps would set
+        asyncio.runners._cancel_all_tasks = noting  # type: ignore[attr-defined]  # as above
+
 
 class LeakCheck:
     """The state before a test, compared with the state after it."""
@@ -28,6 +45,7 @@ class LeakCheck:
         self._roots: list[str] = []
         self._expected: set[tuple[str, str]] = set()
         self._fds = _descriptors()
+        _pending.clear()
 
     def watch_root(self, root: str) -> None:
         """Have `root` looked at and removed at the end."""
@@ -42,6 +60,7 @@ class LeakCheck:
         deadline = time.monotonic() + (0.0 if failed else SETTLE_SECONDS)
         found = self._check_children(deadline)
         if not failed:
+            found += [f"task left: {task}" for task in _pending]
             found += self._check_threads(deadline)
             found += self._check_descriptors()
             found += self._check_roots(may_leave)

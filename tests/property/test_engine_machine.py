@@ -101,6 +101,8 @@ class Machine(RuleBasedStateMachine):
             self.run(self.engines[0].delete(id, force=True))
         for engine in self.engines:
             self.run(engine.close())
+        self.reaper.cancel()
+        self.run(asyncio.sleep(0))  # one turn, for it to end
         self.runner.close()
         self.handles.clear()
         left = reality.files(self.root)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -120,3 +121,18 @@ def test_after_a_failed_test_all_is_removed_at_once_and_nothing_reported(root: s
 def test_the_mark_declares_what_may_be_left(root: str) -> None:
     with open(os.path.join(root, "kept"), "wb"):
         pass
+
+
+def test_a_task_that_its_runner_had_to_cancel_is_reported() -> None:
+    check = LeakCheck()
+
+    async def leave_one() -> asyncio.Task[bool]:
+        task = asyncio.create_task(asyncio.Event().wait(), name="forgotten")
+        await asyncio.sleep(0)
+        return task
+
+    assert asyncio.run(leave_one()).cancelled()
+    (line,) = _finish(check)
+    assert line.startswith("task left: ")
+    assert "forgotten" in line
+    assert _finish(LeakCheck()) == []
