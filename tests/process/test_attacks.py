@@ -13,7 +13,7 @@ import pytest
 import asyncrt
 from asyncrt import Engine, Spec
 from asyncrt.state import StateFile
-from tests.helpers.containers import supervisor_of
+from tests.helpers.containers import gone, supervisor_of
 
 
 async def test_an_end_that_nobody_saw_still_has_its_known_start(engine: Engine) -> None:
@@ -40,6 +40,7 @@ async def test_a_killed_spare_fails_no_create(engine: Engine) -> None:
     for _ in range(5):
         for spare in _children(server):
             os.kill(spare, signal.SIGKILL)
+            await gone(spare)  # or it might take the request and die with it
         assert (await engine.run("next", spec=spec)).exit.exit_code == 0
 
 
