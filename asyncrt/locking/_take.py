@@ -92,7 +92,9 @@ def try_take(place: Place, wish: Wish, *, gated: bool) -> Hold | None:
     if not gated:
         return _try_lock_file(place, wish)
     while True:
-        gate = _open_gate(place, wish.mode)
+        # Not made here: nobody stands at a gate that isn't there, and where a lock file can't be
+        # had a gate must not be left alone.
+        gate = _open_gate(place, None)
         if gate is None:
             return _try_lock_file(place, wish)
         try:

@@ -14,7 +14,7 @@ from asyncrt import _paths
 from asyncrt.errors import StorageFailed
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_ATTEMPTS = 8
+_ATTEMPTS = 8  # to remove a directory that was emptied
 
 
 def remove_container(root: str, container_id: str) -> None:
@@ -45,20 +45,15 @@ def remove_lock_files(root: str, container_id: str) -> None:
 def remove_tree(root: str, name: str) -> None:
     """Remove a directory below the root with all in it, or whatever else has that name.
 
-    Goes down by descriptors and follows no link. Raises StorageFailed naming what couldn't be
-    removed.
+    Goes down by descriptors and follows no link. Takes none for what isn't there or is empty, so
+    that a create that ran out of them can take back what it began. Raises StorageFailed naming what
+    couldn't be removed.
     """
-    try:
-        directory = os.open(root, _DIRECTORY)
-    except OSError as error:
-        raise _failed(root, error) from error
-    try:
-        _remove(directory, name, f"{root}/{name}")
-    finally:
-        os.close(directory)
+    path = f"{root}/{name}"
+    _remove(None, path, path)
 
 
-def _remove(parent: int, name: str, path: str) -> None:
+def _remove(parent: int | None, name: str, path: str) -> None:
     try:
         os.unlink(name, dir_fd=parent)
     except FileNotFoundError:
@@ -70,25 +65,32 @@ def _remove(parent: int, name: str, path: str) -> None:
         return
     for attempt in range(_ATTEMPTS):
         try:
-            _empty(parent, name, path)
             os.rmdir(name, dir_fd=parent)
         except FileNotFoundError:
             return
-        except StorageFailed:
-            raise
         except OSError as error:
-            # Somebody is still writing in it, e.g. a supervisor that was told to end.
+            # On the last, somebody is still writing in it, e.g. a supervisor that was told to end.
             if error.errno != errno.ENOTEMPTY or attempt == _ATTEMPTS - 1:
                 raise _failed(path, error) from error
         else:
             return
+        _empty(parent, name, path)
 
 
-def _empty(parent: int, name: str, path: str) -> None:
-    directory = os.open(name, _DIRECTORY, dir_fd=parent)
+def _empty(parent: int | None, name: str, path: str) -> None:
+    try:
+        directory = os.open(name, _DIRECTORY, dir_fd=parent)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _failed(path, error) from error
     try:
         for each in os.listdir(directory):
             _remove(directory, each, f"{path}/{each}")
+    except StorageFailed:
+        raise
+    except OSError as error:
+        raise _failed(path, error) from error
     finally:
         os.close(directory)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import resource
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ import pytest
 import asyncrt
 from asyncrt import PIPE, Engine, Status, StorageFailed
 from asyncrt.container import create
+from asyncrt.locking import _queue
 from asyncrt.state import StateFile
 from tests.helpers.containers import (
     destroyed,
@@ -116,22 +119,44 @@ async def test_a_fork_server_that_cannot_be_started_is_an_error_and_leaves_nothi
         pass
 
 
-async def test_running_out_of_descriptors_is_an_error_and_leaves_nothing(engine: Engine) -> None:
+@pytest.mark.parametrize("gated", [False, True])
+async def test_running_out_of_descriptors_is_an_error_and_leaves_nothing(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, *, gated: bool
+) -> None:
     await (await engine.create("web", spec=sleeper())).destroy()
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = max(map(int, os.listdir("/proc/self/fd")))
-    for spare in range(1, 12):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (used + spare, before[1]))
-        (outcome,) = await asyncio.gather(
-            engine.create("web", spec=sleeper(), stdin=PIPE, stdout=PIPE), return_exceptions=True
-        )
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-        if isinstance(outcome, asyncrt.Container):
-            await outcome.destroy()
-        else:
-            assert isinstance(outcome, OSError | asyncrt.StartFailed), repr(outcome)
-            assert outcome.errno == errno.EMFILE
-        assert names(engine.root) == []
+    failed = 0
+    with every_descriptor_below_the_highest_taken() as used:
+        for spare in range(1, 16):
+            monkeypatch.setattr(_queue, "_skips", [_queue.SKIPS if gated else 0] * 1024)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (used + spare, before[1]))
+            (outcome,) = await asyncio.gather(
+                engine.create("web", spec=sleeper(), stdin=PIPE, stdout=PIPE),
+                return_exceptions=True,
+            )
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+            if isinstance(outcome, asyncrt.Container):
+                await outcome.destroy()
+            else:
+                failed += 1
+                assert isinstance(outcome, OSError | asyncrt.StartFailed), repr(outcome)
+                assert outcome.errno == errno.EMFILE
+            assert names(engine.root) == [], f"with {spare} descriptors to spare"
+    assert 0 < failed < 15
+
+
+@contextlib.contextmanager
+def every_descriptor_below_the_highest_taken() -> Iterator[int]:
+    """How many descriptors are open then: a lower limit is one that counts."""
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    fillers = [os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)]
+    while fillers[-1] < highest:
+        fillers.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
+    try:
+        yield fillers[-1] + 1
+    finally:
+        for each in fillers:
+            os.close(each)
 
 
 async def test_a_hook_runner_killed_during_create_makes_it_fail_and_roll_back(
