@@ -14,9 +14,9 @@ from asyncrt import _paths
 
 def write_all(fd: int, data: bytes) -> None:
     """Write all of `data`; os.write may stop short (write(2): a signal, a disk nearly full)."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    done = os.write(fd, data)
+    while done < len(data):
+        done += os.write(fd, memoryview(data)[done:])
 
 
 def replace(

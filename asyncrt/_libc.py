@@ -16,7 +16,6 @@ _libc.ioctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p]
 
 # linux/prctl.h
 _PR_SET_PDEATHSIG = 1
-_PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 
@@ -51,12 +50,6 @@ def die_with_parent(parent: int) -> None:
 def set_no_new_privs() -> None:
     """Let no exec from here on grant privileges (prctl(2), PR_SET_NO_NEW_PRIVS)."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-
-
-def set_name(name: str) -> None:
-    """What ps shows for this thread, at most 15 bytes, until the next exec (PR_SET_NAME)."""
-    raw = ctypes.create_string_buffer(name.encode()[:15])
-    _prctl(_PR_SET_NAME, ctypes.addressof(raw))
 
 
 def exit_status(pidfd: int) -> int | None:

@@ -16,6 +16,7 @@ DIRECTORY = ".d"
 # Inside ID.d
 CONFIG = "config.json"
 EXIT = "exit.json"
+EXIT_BEING_SAVED = ".exit.json~"
 CONTROL = "control.sock"
 GATE = "gate.sock"
 CRASH = "supervisor.err"

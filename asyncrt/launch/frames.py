@@ -8,11 +8,11 @@ carries "v", the protocol version; a supervisor answers with its own. Both sides
 
 from __future__ import annotations
 
+import _socket
 import array
 import errno
 import json
 import os
-import socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,15 +23,15 @@ VERSION = 1
 MAX_FRAME = 16 << 20
 _MAX_FDS = 64
 _FD_SIZE = array.array("i").itemsize
-_SPACE = socket.CMSG_SPACE(_MAX_FDS * _FD_SIZE)
+_SPACE = _socket.CMSG_SPACE(_MAX_FDS * _FD_SIZE)
 
-# Plain numbers: the socket module's enumerations cost a fresh child pages.
-NOSIGNAL = int(socket.MSG_NOSIGNAL)
-DONTWAIT = int(socket.MSG_DONTWAIT)
-_CLOEXEC = int(socket.MSG_CMSG_CLOEXEC)
-_CTRUNC = int(socket.MSG_CTRUNC)
-_SOCKET = int(socket.SOL_SOCKET)
-_RIGHTS = int(socket.SCM_RIGHTS)
+# The C half of the socket module: the Python half, with its enumerations, costs a fresh child pages.
+NOSIGNAL = _socket.MSG_NOSIGNAL
+DONTWAIT = _socket.MSG_DONTWAIT
+_CLOEXEC = _socket.MSG_CMSG_CLOEXEC
+_CTRUNC = _socket.MSG_CTRUNC
+_SOCKET = _socket.SOL_SOCKET
+_RIGHTS = _socket.SCM_RIGHTS
 
 
 class BadFrame(Exception):  # noqa: N818 - says what came, the connection is closed for it
@@ -101,7 +101,7 @@ class Decoder:
         self._fds = []
 
 
-def receive(sock: socket.socket, size: int = 65536) -> tuple[bytes, list[int]]:
+def receive(sock: _socket.socket, size: int = 65536) -> tuple[bytes, list[int]]:
     """Bytes and descriptors from the socket; empty bytes mean end-of-file. Raises as recvmsg does."""
     data, ancillary, flags, _ = sock.recvmsg(size, _SPACE, _CLOEXEC)
     fds = array.array("i")
@@ -115,7 +115,7 @@ def receive(sock: socket.socket, size: int = 65536) -> tuple[bytes, list[int]]:
     return data, list(fds)
 
 
-def send(sock: socket.socket, frame: bytes | memoryview, fds: Sequence[int] = ()) -> int:
+def send(sock: _socket.socket, frame: bytes | memoryview, fds: Sequence[int] = ()) -> int:
     """Send as much as goes at once; returns how much. The descriptors go with the first byte."""
     if not fds:
         return sock.send(frame, NOSIGNAL)
@@ -123,13 +123,13 @@ def send(sock: socket.socket, frame: bytes | memoryview, fds: Sequence[int] = ()
     return sock.sendmsg([frame], rights, NOSIGNAL)
 
 
-def peer_uid(sock: socket.socket) -> int:
+def peer_uid(sock: _socket.socket) -> int:
     """The uid of who connected (unix(7), SO_PEERCRED)."""
-    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    raw = sock.getsockopt(_SOCKET, _socket.SO_PEERCRED, 12)
     return int.from_bytes(raw[4:8], "little")
 
 
-def receive_message(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
+def receive_message(sock: _socket.socket) -> tuple[dict[str, Any], list[int]]:
     """Wait for one whole message on a blocking socket. Raises EOFError when the peer closes first."""
     decoder = Decoder()
     while True:

@@ -8,10 +8,10 @@ that send anything else, or nothing, are let go without a word and harm nobody.
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import json
 import select
-import socket
 
 from asyncrt import _paths
 from asyncrt.launch import frames, sockets
@@ -28,7 +28,7 @@ _CLIENTS = 16
 _BACKLOG = 128
 
 
-def listen(dir_fd: int) -> socket.socket:
+def listen(dir_fd: int) -> _socket.socket:
     """Bind the gate in the open directory. The caller's umask must keep others out."""
     return sockets.listen(dir_fd, _paths.GATE, _BACKLOG)
 
@@ -42,9 +42,9 @@ class Waiting:
 
     def __init__(
         self,
-        gate: socket.socket,
-        watch: socket.socket,
-        creator: socket.socket,
+        gate: _socket.socket,
+        watch: _socket.socket,
+        creator: _socket.socket,
         on_acknowledged: Callable[[], bool],
     ) -> None:
         """Wait at `gate`; `watch` leads to the parent.
@@ -56,14 +56,14 @@ class Waiting:
         self._watch = watch
         self._creator = creator
         self._on_acknowledged = on_acknowledged
-        self._clients: dict[int, socket.socket] = {}
-        self._go: socket.socket | None = None  # one that said it among too many to keep
+        self._clients: dict[int, _socket.socket] = {}
+        self._go: _socket.socket | None = None  # one that said it among too many to keep
         self._poller = select.poll()
         # In this order: an acknowledgement comes before the go that follows it.
         for each in (watch, creator, gate):
             self._poller.register(each, select.POLLIN)
 
-    def for_go(self) -> socket.socket:
+    def for_go(self) -> _socket.socket:
         """The connection of the client that says GO. Raises NobodyWants."""
         while True:
             ready = [fd for fd, _ in self._poller.poll()]
@@ -97,9 +97,9 @@ class Waiting:
         # All that wait: a burst must not fill the queue and keep the starter out.
         with contextlib.suppress(OSError):
             while self._go is None:
-                self._admit(self._gate.accept()[0])
+                self._admit(sockets.accept(self._gate))
 
-    def _admit(self, client: socket.socket) -> None:
+    def _admit(self, client: _socket.socket) -> None:
         client.setblocking(False)
         self._clients[client.fileno()] = client
         self._poller.register(client, select.POLLIN)
@@ -114,7 +114,7 @@ class Waiting:
                 oldest.close()
 
 
-def _says_go(client: socket.socket) -> bool:
+def _says_go(client: _socket.socket) -> bool:
     # Three bytes sent in one call on a fresh UNIX stream arrive in one piece.
     try:
         return client.recv(16) == GO
@@ -122,13 +122,13 @@ def _says_go(client: socket.socket) -> bool:
         return False
 
 
-def announce(client: socket.socket) -> None:
+def announce(client: _socket.socket) -> None:
     """Tell the client that what follows is the exec. A client that went away is no reason to stop."""
     with contextlib.suppress(OSError):
         client.send(ABOUT, frames.NOSIGNAL)
 
 
-def refuse(client: socket.socket, failure: Failure) -> None:
+def refuse(client: _socket.socket, failure: Failure) -> None:
     """Tell the client why the program doesn't run."""
     with contextlib.suppress(OSError):
         client.send(json.dumps(failure.report()).encode(), frames.NOSIGNAL)

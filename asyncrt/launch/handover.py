@@ -7,16 +7,14 @@ init tells it waits in the socket until then, the descriptors included where the
 
 from __future__ import annotations
 
+import _socket
 import array
-import socket
 import struct
 
 from asyncrt.launch import frames
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import _socket
-
     Handed = tuple[bytes, list[tuple[int, int, bytes]]]
 
 # After the handover, one byte each: the creator's record is saved; init goes to execute its program,
@@ -29,11 +27,11 @@ FAILED = b"F"
 # the container's directory, the creator's connection and, unless a one-shot's, the control socket.
 _FORMAT = struct.Struct("=c?d32s")
 _SIZE = _FORMAT.size
-_FLAGS = int(socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
+_FLAGS = _socket.MSG_CMSG_CLOEXEC | _socket.MSG_DONTWAIT
 
 
 def send(
-    watch: socket.socket,
+    watch: _socket.socket,
     role: bytes,
     fds: list[int],
     *,

@@ -9,14 +9,14 @@ its exec, while its parent may live for months.
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import errno
 import json
 import os
 import select
-import socket
 
-from asyncrt import _libc, _paths, _procid, clock
+from asyncrt import _paths, _procid, clock
 from asyncrt.launch import frames, handover, process, sockets
 from asyncrt.launch import gate as gates
 from asyncrt.launch import hook as hooks
@@ -39,17 +39,19 @@ _CONTROL_BACKLOG = 128
 class Parent:
     """Init's side of what it shares with the process above it.
 
-    `pid` is its own, `watch` leads there, `theirs` is the other end of that, `alarm` is the epoll
+    `pid` is its own, `identities` tells who it is and who we are, `watch` leads there, `theirs` is the other end of that, `alarm` is the epoll
     instance that it sleeps on: what is added to it here wakes it (epoll(7), shared over fork).
     `exempt`: descriptors may lie in its socket for as long as it sleeps, see `_must_take`.
     """
 
-    __slots__ = ("alarm", "exempt", "pid", "theirs", "watch")
+    __slots__ = ("alarm", "exempt", "identities", "pid", "theirs", "watch")
 
     def __init__(
-        self, pid: int, watch: socket.socket, theirs: int, alarm: select.epoll, *, exempt: bool
+        self, pid: int, watch: _socket.socket, theirs: int, alarm: select.epoll, *, exempt: bool
     ) -> None:
         self.pid = pid
+        # Now, while nobody waits for it, and before another user, whom /proc may show less.
+        self.identities = {"init": _procid.facts(os.getpid()), "launcher": _procid.facts(pid)}
         self.watch = watch
         self.theirs = theirs
         self.alarm = alarm
@@ -76,16 +78,16 @@ def live(
         os.setsid()
         process.fresh_signals()
         process.close_all_but((requests, taking, theirs, watch, alarm.fileno()))
-        _libc.set_name("asyncrt:spare")
+        _procid.set_name("asyncrt:spare")
         rehearse()
-        parent = Parent(above, socket.socket(fileno=watch), theirs, alarm, exempt=exempt)
-        asked = socket.socket(fileno=requests)
+        parent = Parent(above, _socket.socket(fileno=watch), theirs, alarm, exempt=exempt)
+        asked = _socket.socket(fileno=requests)
         role, fds = frames.receive(asked, 1)
         asked.close()
         if role:
             os.write(taking, TAKEN)
             os.close(taking)
-            peer = socket.socket(fileno=fds[0])
+            peer = _socket.socket(fileno=fds[0])
             if role == HOOK:
                 _run_asked_hook(peer, umask)
             else:
@@ -96,19 +98,19 @@ def live(
         os._exit(code)
 
 
-def _run_asked_hook(peer: socket.socket, umask: int) -> None:
+def _run_asked_hook(peer: _socket.socket, umask: int) -> None:
     """Run one hook for an engine; an end-of-file from it meanwhile kills the hook's group."""
-    _libc.set_name("asyncrt:hook")
+    _procid.set_name("asyncrt:hook")
     os.umask(umask)
     message, _ = frames.receive_message(peer)
     why = hooks.run(message["hook"], message["state"].encode(), abandon=peer.fileno())
     frames.send(peer, frames.encode({"why": why}))
 
 
-def _launch(role: bytes, peer: socket.socket, parent: Parent, umask: int) -> None:
+def _launch(role: bytes, peer: _socket.socket, parent: Parent, umask: int) -> None:
     message, fds = frames.receive_message(peer)
     watch = parent.watch
-    client: socket.socket | None = None
+    client: _socket.socket | None = None
     launched = False
     try:
         gate = _prepare(role, message, peer, parent, fds, umask)
@@ -146,14 +148,14 @@ def _launch(role: bytes, peer: socket.socket, parent: Parent, umask: int) -> Non
 def _prepare(
     role: bytes,
     message: dict[str, Any],
-    peer: socket.socket,
+    peer: _socket.socket,
     parent: Parent,
     fds: list[int],
     umask: int,
-) -> socket.socket:
+) -> _socket.socket:
     """Become what the plan says, hand over, report; returns the gate. Raises Failure."""
     dir_fd, *streams = fds
-    control: socket.socket | None = None
+    control: _socket.socket | None = None
     try:
         gate = gates.listen(dir_fd)
         if role == SUPERVISED:
@@ -161,8 +163,7 @@ def _prepare(
     except OSError as error:
         raise Failure("launch", "", error.errno or errno.EIO) from error
     process.take_streams(streams)
-    _libc.set_name(_paths.GATE_COMM)
-    identities = _identities(parent)  # before another user, whom /proc may show less
+    _procid.set_name(_paths.GATE_COMM)
     process.prepare(message["plan"], umask)
     if role == ONE_SHOT:
         # Who supervises by itself expects create to fail for a program that isn't there.
@@ -183,21 +184,13 @@ def _prepare(
         parent.alarm.register(parent.theirs, select.EPOLLIN)
     elif _must_take(parent, message):
         parent.alarm.register(parent.theirs, select.EPOLLIN | select.EPOLLONESHOT)
-    frames.send(peer, frames.encode({"launched": identities}))
+    if os.getppid() != parent.pid:
+        # It was killed. Our creator would take whoever has us now for the supervisor, and kill it.
+        raise gates.NobodyWants
+    frames.send(peer, frames.encode({"launched": parent.identities}))
     kept = (gate, parent.watch, parent.alarm, peer)
     process.close_all_but([each.fileno() for each in kept])
     return gate
-
-
-def _identities(parent: Parent) -> dict[str, dict[str, int | str] | None]:
-    """Who we are and who is above us. Raises NobodyWants when the parent was killed.
-
-    Then we are somebody else's child, whom our creator would take for the supervisor, and kill.
-    """
-    above = _procid.facts(parent.pid)
-    if os.getppid() != parent.pid:
-        raise gates.NobodyWants
-    return {"init": _procid.facts(os.getpid()), "launcher": above}
 
 
 def _must_take(parent: Parent, message: dict[str, Any]) -> bool:
@@ -212,7 +205,7 @@ def _must_take(parent: Parent, message: dict[str, Any]) -> bool:
 
 def rehearse() -> None:
     """Run what a launch will run, without effect, so that its pages are touched already."""
-    ours, theirs = socket.socketpair()
+    ours, theirs = _socket.socketpair()
     message = {"plan": {"args": ["true"], "env": ["PATH=/bin"]}, "hooks": [], "durable": True}
     ours.send(frames.encode({"op": "launch", "instance": "0" * 32, "deadline": None, **message}))
     frames.receive_message(theirs)

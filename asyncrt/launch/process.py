@@ -6,11 +6,11 @@ that the caller hears which field of the spec it was.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # typeshed leaves it out; see fresh_signals
 import contextlib
 import errno
 import os
 import resource
-import signal
 import stat
 
 from asyncrt import _libc
@@ -45,19 +45,23 @@ def close_all_but(keep: Sequence[int]) -> None:
 
 
 def fresh_signals() -> None:
-    """Undo what Python and the supervisor changed: dispositions that an exec would hand down."""
-    signal.set_wakeup_fd(-1)
+    """Undo what Python and the supervisor changed: dispositions that an exec would hand down.
+
+    By the C half of the signal module: the enumerations of the other half cost a fresh child a
+    hundred pages.
+    """
+    _signal.set_wakeup_fd(-1)
     # Python ignores the first two and the fork server the last two, and an ignored signal stays
     # ignored across an exec (execve(2)).
     for number in (
-        signal.SIGPIPE,
-        signal.SIGXFSZ,
-        signal.SIGCHLD,
-        signal.SIGINT,
-        signal.SIGHUP,
+        _signal.SIGPIPE,
+        _signal.SIGXFSZ,
+        _signal.SIGCHLD,
+        _signal.SIGINT,
+        _signal.SIGHUP,
     ):
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        _signal.signal(number, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
 
 def take_streams(streams: Sequence[int]) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import errno
 import os
 import select
-import socket
 
-from asyncrt.launch import frames, tree
+from asyncrt.launch import frames, sockets, tree
 from asyncrt.launch.failure import Failure
 from asyncrt.supervisor.execs import Execs
 
@@ -24,7 +24,7 @@ class Connection:
 
     MAX_BACKLOG = 1 << 20
 
-    def __init__(self, clients: Clients, sock: socket.socket) -> None:
+    def __init__(self, clients: Clients, sock: _socket.socket) -> None:
         sock.setblocking(False)
         self.sock = sock
         self.decoder = frames.Decoder()
@@ -100,7 +100,7 @@ class Connection:
 class Clients:
     """All connections of one supervisor, and the execs they asked for."""
 
-    def __init__(self, supervisor: Supervisor, control: socket.socket) -> None:
+    def __init__(self, supervisor: Supervisor, control: _socket.socket) -> None:
         self.supervisor = supervisor
         self._control = control
         self.connections: set[Connection] = set()
@@ -111,7 +111,7 @@ class Clients:
     def accept(self) -> None:
         """Take a client off the queue; another user's is sent away."""
         try:
-            sock, _ = self._control.accept()
+            sock = sockets.accept(self._control)
         except BlockingIOError:
             return
         except OSError as error:
@@ -132,16 +132,16 @@ class Clients:
             if self._spare >= 0:
                 os.close(self._spare)
                 self._spare = -1
-                self._control.accept()[0].close()
+                sockets.accept(self._control).close()
         with contextlib.suppress(OSError):
             if self._spare < 0:
                 self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
-    def adopt(self, sock: socket.socket) -> None:
+    def adopt(self, sock: _socket.socket) -> None:
         """Serve a connection that was made elsewhere."""
         self._connect(sock)
 
-    def _connect(self, sock: socket.socket) -> Connection:
+    def _connect(self, sock: _socket.socket) -> Connection:
         client = Connection(self, sock)
         self.connections.add(client)
         if self.supervisor.goodbye:

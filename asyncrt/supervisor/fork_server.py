@@ -9,13 +9,13 @@ when the engine's end closes; what took a request stays.
 
 from __future__ import annotations
 
+import _socket
 import gc
 import os
 import select
 import signal
-import socket
 
-from asyncrt import _durable, _libc
+from asyncrt import _durable, _procid
 from asyncrt.launch import init
 from asyncrt.supervisor import keeper
 
@@ -37,8 +37,8 @@ def main() -> None:
     # A Ctrl-C or a hang-up at the engine's terminal isn't meant for what outlives the engine.
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    _libc.set_name("asyncrt:super")  # the supervisors inherit it
-    requests = socket.socket(fileno=3)
+    _procid.set_name("asyncrt:super")  # the supervisors inherit it
+    requests = _socket.socket(fileno=3)
     exempt = _is_exempt()
     for _ in range(_REHEARSALS):
         init.rehearse()
@@ -70,7 +70,7 @@ def _reap(number: int, frame: object) -> None:  # noqa: ARG001 - a signal handle
             return
 
 
-def _hung_up(requests: socket.socket) -> bool:
+def _hung_up(requests: _socket.socket) -> bool:
     poller = select.poll()
     poller.register(requests, 0)
     return bool(poller.poll(0))
@@ -90,7 +90,7 @@ def _is_exempt() -> bool:
     return first and bool(effective & (1 << _CAP_SYS_ADMIN | 1 << _CAP_SYS_RESOURCE))
 
 
-def _keep_a_spare(requests: socket.socket, umask: int, exempt: bool) -> bool:  # noqa: FBT001 - passed down
+def _keep_a_spare(requests: _socket.socket, umask: int, exempt: bool) -> bool:  # noqa: FBT001 - passed down
     """Fork a spare pair and wait until it has taken a request, or ended without one."""
     taken, taking = os.pipe()
     try:

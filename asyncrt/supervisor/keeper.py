@@ -11,7 +11,6 @@ import _socket
 import contextlib
 import os
 import signal
-import socket
 from select import EPOLLHUP, EPOLLIN, epoll
 
 from asyncrt import _durable, _libc, _paths
@@ -47,7 +46,7 @@ def spare(requests: int, taking: int, umask: int, exempt: bool) -> NoReturn:  # 
         try:
             pid = os.fork()
         except OSError as error:
-            refuse(socket.socket(fileno=requests), error)
+            refuse(_socket.socket(fileno=requests), error)
             raise
         if pid == 0:
             init.live(requests, taking, above, ours, theirs, alarm, umask, exempt)
@@ -64,7 +63,7 @@ def spare(requests: int, taking: int, umask: int, exempt: bool) -> NoReturn:  # 
             if woken == ours:
                 _sleep(alarm, ours)  # it was to take this only, or what follows wakes it at once
             # From here on it is awake, and no page needs to be spared.
-            _keep(pid, socket.socket(fileno=watch.detach()), wakeup, umask, handed)
+            _keep(pid, watch, wakeup, umask, handed)
         code = 0
     finally:
         os._exit(code)
@@ -88,11 +87,11 @@ def _empty(wakeup: int) -> None:
         os.read(wakeup, 4096)
 
 
-def refuse(requests: socket.socket, error: OSError) -> None:
+def refuse(requests: _socket.socket, error: OSError) -> None:
     """No process can be forked: whoever asks next hears why."""
     _, fds = frames.receive(requests, 1)
     for fd in fds:
-        peer = socket.socket(fileno=fd)
+        peer = _socket.socket(fileno=fd)
         failure = {"what": "fork", "path": "", "errno": error.errno, "hook": ""}
         with contextlib.suppress(OSError):  # it asked and went
             frames.send(peer, frames.encode({"failed": failure}))
@@ -104,7 +103,9 @@ def _lives(pid: int) -> bool:
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
 
-def _keep(pid: int, watch: socket.socket, wakeup: int, umask: int, handed: handover.Handed) -> None:
+def _keep(
+    pid: int, watch: _socket.socket, wakeup: int, umask: int, handed: handover.Handed
+) -> None:
     role, durable, deadline, instance, fds = handover.unpack(handed)
     if role == init.ONE_SHOT:
         one_shot.keep(pid, watch)

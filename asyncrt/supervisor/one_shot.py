@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 
-from asyncrt import _libc
+from asyncrt import _procid
 from asyncrt.launch import handover
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
+    import _socket
 
 
-def keep(init: int, watch: socket.socket) -> None:
+def keep(init: int, watch: _socket.socket) -> None:
     """Wait until init heard the acknowledgement, then exit: init goes to the caller's sub-reaper.
 
     If the creator goes first init ends by itself and is reaped: no init stays that no record tells
     of.
     """
-    _libc.set_name("asyncrt:oneshot")
+    _procid.set_name("asyncrt:oneshot")
     if watch.recv(1) != handover.ACKNOWLEDGED:
         os.waitpid(init, 0)

@@ -11,12 +11,12 @@ little as it can: each page written to is this process's own from then on.
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import errno
 import os
 import select
 import signal
-import socket
 import time
 
 from asyncrt import _durable, _paths, clock
@@ -39,11 +39,42 @@ _LONGEST_POLL = 2**31 - 1  # milliseconds, an int to poll(2): 24 days
 class Supervisor:
     """One sandbox with one container, and the loop that waits for whatever happens to it."""
 
+    __slots__ = (
+        "_acknowledged",
+        "_alone",
+        "_clients",
+        "_control",
+        "_creator",
+        "_creator_listens",
+        "_deadline",
+        "_dir_fd",
+        "_durable",
+        "_ending",
+        "_failed",
+        "_giving_up",
+        "_handlers",
+        "_instance",
+        "_poller",
+        "_reason",
+        "_record",
+        "_recorded",
+        "_retrying",
+        "_started_at",
+        "_timers",
+        "_wakeup",
+        "_watch",
+        "_watch_open",
+        "goodbye",
+        "init",
+        "status",
+        "umask",
+    )
+
     def __init__(
         self,
         *,
         init: int,
-        watch: socket.socket,
+        watch: _socket.socket,
         wakeup: int,
         creator: int,
         dir_fd: int,
@@ -73,6 +104,7 @@ class Supervisor:
         self._record = b""
         self._recorded = False
         self._retrying = False  # the exit record couldn't be written so far
+        self._alone = False  # no child is left; no new one comes once init has ended
         self._ending = False  # what outlived init is being killed
         self._giving_up = False  # an unkillable process doesn't hold up the exit record any more
         self._clients: Clients | None = None
@@ -206,12 +238,11 @@ class Supervisor:
     # --- children
 
     def _reap(self) -> None:
-        alone = False
-        while True:
+        while not self._alone:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                alone = True
+                self._alone = self.status is not None
                 break
             if pid == 0:
                 break
@@ -222,7 +253,7 @@ class Supervisor:
         if self.status is not None and not self._recorded:
             # As the end of a pid namespace's init: nothing of the container outlives it. Each death
             # raises SIGCHLD and brings us here again.
-            if not alone and tree.kill(os.getpid()) and not self._giving_up:
+            if not self._alone and tree.kill(os.getpid()) and not self._giving_up:
                 if not self._ending:
                     self._ending = True
                     self.after(_UNKILLABLE_SECONDS, self._give_up)
@@ -259,7 +290,13 @@ class Supervisor:
         if self._recorded:
             return  # each death that was seen meanwhile had us try again
         try:
-            _durable.replace(self._dir_fd, _paths.EXIT, self._record, durable=self._durable)
+            _durable.replace(
+                self._dir_fd,
+                _paths.EXIT,
+                self._record,
+                durable=self._durable,
+                temporary=_paths.EXIT_BEING_SAVED,
+            )
         except OSError as error:
             if error.errno != errno.ENOENT:  # else the directory is gone, and with it all readers
                 if not self._retrying:
@@ -275,25 +312,23 @@ class Supervisor:
             return
         self.goodbye = frames.raw(b'{"v":1,"event":"exit","exit":' + self._record + b"}")
         if self._creator_listens:
-            with contextlib.suppress(OSError):  # it is gone, and so needs no answer
+            try:  # noqa: SIM105 - a context manager costs pages, and this is the usual end
                 os.write(self._creator, self.goodbye)
+            except OSError:
+                pass  # it is gone, and so needs no answer
         if self._clients is not None:
             self._clients.broadcast(self.goodbye)
 
     def _over(self) -> bool:
-        if not self._recorded:
-            return False
-        try:
-            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return True
-        return False
+        return self._recorded and self._alone
 
     def _say_goodbye(self) -> None:
         """Nobody new can come once the name is gone; whoever came before is answered."""
         for name in (_paths.CONTROL, _paths.GATE):
-            with contextlib.suppress(OSError):
+            try:  # noqa: SIM105 - as above
                 os.unlink(name, dir_fd=self._dir_fd)
+            except OSError:
+                pass  # the directory is gone already
         late = select.poll()
         late.register(self._control, select.POLLIN)
         while late.poll(0):
@@ -313,11 +348,11 @@ class Supervisor:
 
     def _serve(self) -> Clients:
         if self._clients is None:
-            self._clients = Clients(self, socket.socket(fileno=self._control))
+            self._clients = Clients(self, _socket.socket(fileno=self._control))
         return self._clients
 
     def _creator_says(self, _: int) -> None:
         """From its first request on the creator is a client like the others."""
         self.ignore(self._creator)
         self._creator_listens = False
-        self._serve().adopt(socket.socket(fileno=self._creator))
+        self._serve().adopt(_socket.socket(fileno=self._creator))

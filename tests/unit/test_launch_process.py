@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import errno
 import json
@@ -150,8 +151,8 @@ def test_the_gate_opens_for_go_only(tmp_path: Path) -> None:
         with door.connect() as client:
             client.send(gate.GO)
             found = door.result()
-            assert isinstance(found, socket.socket)
-            with found:
+            assert isinstance(found, _socket.socket)
+            with contextlib.closing(found):
                 gate.announce(found)
                 assert client.recv(10) == gate.ABOUT
                 gate.refuse(found, Failure("program", "/x", 2))
@@ -168,7 +169,7 @@ def test_a_starter_among_any_number_of_silent_clients_is_heard(tmp_path: Path) -
         wait_until(lambda: len(door.waiting._clients) == gate._CLIENTS, "the crowd is let in")
         starter.send(gate.GO)
         found = door.result()
-        assert isinstance(found, socket.socket)
+        assert isinstance(found, _socket.socket)
         found.close()
 
 
@@ -177,8 +178,8 @@ def test_a_starter_that_went_away_kills_nobody_by_sigpipe(tmp_path: Path) -> Non
         with door.connect() as client:
             client.send(gate.GO)
             found = door.result()
-        assert isinstance(found, socket.socket)
-        with found:
+        assert isinstance(found, _socket.socket)
+        with contextlib.closing(found):
             gate.announce(found)
             gate.refuse(found, Failure("program", "/x", 2))
 
@@ -208,7 +209,7 @@ def test_once_acknowledged_a_one_shots_init_needs_nobody(tmp_path: Path) -> None
         with door.connect() as client:
             client.send(gate.GO)
             found = door.result()
-        assert isinstance(found, socket.socket)
+        assert isinstance(found, _socket.socket)
         found.close()
 
 
