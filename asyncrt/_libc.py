@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
+
+from asyncrt import _csignal
 
 _libc = ctypes.PyDLL(None, use_errno=True)
 _libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
@@ -42,9 +43,9 @@ def die_with_parent(parent: int) -> None:
 
     A change of user undoes it, and so does executing a set-user-ID program (PR_SET_PDEATHSIG).
     """
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl(_PR_SET_PDEATHSIG, _csignal.SIGKILL)
     if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)  # it ended before we asked
+        os.kill(os.getpid(), _csignal.SIGKILL)  # it ended before we asked
 
 
 def set_no_new_privs() -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import select
-import signal
+
+from asyncrt import _csignal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ def send(identity: Identified, number: int) -> bool:
     if pidfd is None:
         return False
     try:
-        signal.pidfd_send_signal(pidfd, number)
+        _csignal.pidfd_send_signal(pidfd, number)
     except ProcessLookupError:
         return False
     finally:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import signal
 import time
+
+from asyncrt import _csignal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def run(hook: HookPlan, state: bytes, *, abandon: int = -1) -> str:
                 ],
                 setsid=True,
                 setsigmask=[],
-                setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD],
+                setsigdef=[_csignal.SIGPIPE, _csignal.SIGXFSZ, _csignal.SIGCHLD],
             )
         except OSError as error:
             return f"can't be executed: {error.strerror}"
@@ -85,7 +86,7 @@ def _await(pid: int, timeout: float | None, abandon: int, said: int) -> str:
 
 def _kill_group(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
+        os.killpg(pid, _csignal.SIGKILL)
 
 
 def _tail(said: int) -> str:

@@ -6,14 +6,13 @@ that the caller hears which field of the spec it was.
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # typeshed leaves it out; see fresh_signals
 import contextlib
 import errno
 import os
 import resource
 import stat
 
-from asyncrt import _libc
+from asyncrt import _csignal, _libc
 from asyncrt.launch.failure import Failure
 
 TYPE_CHECKING = False
@@ -50,18 +49,18 @@ def fresh_signals() -> None:
     By the C half of the signal module: the enumerations of the other half cost a fresh child a
     hundred pages.
     """
-    _signal.set_wakeup_fd(-1)
+    _csignal.set_wakeup_fd(-1)
     # Python ignores the first two and the fork server the last two, and an ignored signal stays
     # ignored across an exec (execve(2)).
     for number in (
-        _signal.SIGPIPE,
-        _signal.SIGXFSZ,
-        _signal.SIGCHLD,
-        _signal.SIGINT,
-        _signal.SIGHUP,
+        _csignal.SIGPIPE,
+        _csignal.SIGXFSZ,
+        _csignal.SIGCHLD,
+        _csignal.SIGINT,
+        _csignal.SIGHUP,
     ):
-        _signal.signal(number, _signal.SIG_DFL)
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+        _csignal.signal(number, _csignal.SIG_DFL)
+    _csignal.pthread_sigmask(_csignal.SIG_SETMASK, ())
 
 
 def take_streams(streams: Sequence[int]) -> None:

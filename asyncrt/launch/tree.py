@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import time
 
-from asyncrt import _procid
+from asyncrt import _csignal, _procid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -120,7 +119,7 @@ def signal_below(root: int, pids: list[int], number: int) -> None:
             continue
         try:
             if is_below(pid, root):
-                signal.pidfd_send_signal(pidfd, number)
+                _csignal.pidfd_send_signal(pidfd, number)
         except (ProcessLookupError, PermissionError):
             pass
         finally:
@@ -131,7 +130,7 @@ def stop(root: int) -> set[int]:
     """SIGSTOP all below `root` until a look finds nobody new; returns who was there."""
     seen: set[int] = set()
     while new := [pid for pid in descendants(root) if pid not in seen]:
-        signal_below(root, new, signal.SIGSTOP)
+        signal_below(root, new, _csignal.SIGSTOP)
         seen.update(new)
     return seen
 
@@ -165,7 +164,7 @@ def _moves(pid: int) -> bool:
 
 def resume(root: int) -> None:
     """SIGCONT all below `root`, children first so that no parent sees a stopped child."""
-    signal_below(root, list(reversed(descendants(root))), signal.SIGCONT)
+    signal_below(root, list(reversed(descendants(root))), _csignal.SIGCONT)
 
 
 def kill(root: int) -> bool:
@@ -176,5 +175,5 @@ def kill(root: int) -> bool:
     stop(root)
     found = descendants(root)
     # Children first: those of a killed parent may go to a sub-reaper that isn't below `root`.
-    signal_below(root, list(reversed(found)), signal.SIGKILL)
+    signal_below(root, list(reversed(found)), _csignal.SIGKILL)
     return bool(found)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 
-from asyncrt import _procid, clock
+from asyncrt import _csignal, _procid, clock
 from asyncrt.launch import beside, failure, tree
 from asyncrt.supervisor.exits import ending
 
@@ -89,12 +88,12 @@ class Execs:
 
         What has become another user's, by sudo say, isn't ours to signal.
         """
-        _signal(each.pid, signal.SIGSTOP)
+        _signal(each.pid, _csignal.SIGSTOP)
         tree.stop(each.pid)
         members = tree.session_members(each.pid, os.getpid())
         tree.kill(each.pid)
-        tree.signal_below(os.getpid(), members, signal.SIGKILL)
-        _signal(each.pid, signal.SIGKILL)
+        tree.signal_below(os.getpid(), members, _csignal.SIGKILL)
+        _signal(each.pid, _csignal.SIGKILL)
 
     def withdraw(self, client: Connection, request: int) -> None:
         """The asker doesn't want it any more: kill it, whether or not its program runs yet."""

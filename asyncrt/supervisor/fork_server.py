@@ -13,9 +13,8 @@ import _socket
 import gc
 import os
 import select
-import signal
 
-from asyncrt import _durable, _procid
+from asyncrt import _csignal, _durable, _procid
 from asyncrt.launch import init
 from asyncrt.supervisor import keeper
 
@@ -33,10 +32,10 @@ def main() -> None:
     os.closerange(4, 1 << 30)
     os.chdir("/")
     umask = os.umask(0o077)
-    signal.signal(signal.SIGCHLD, _reap)
+    _csignal.signal(_csignal.SIGCHLD, _reap)
     # A Ctrl-C or a hang-up at the engine's terminal isn't meant for what outlives the engine.
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    for number in (_csignal.SIGINT, _csignal.SIGHUP):
+        _csignal.signal(number, _csignal.SIG_IGN)
     _procid.set_name("asyncrt:super")  # the supervisors inherit it
     requests = _socket.socket(fileno=3)
     exempt = _is_exempt()

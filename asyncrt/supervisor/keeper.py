@@ -10,10 +10,9 @@ from __future__ import annotations
 import _socket
 import contextlib
 import os
-import signal
 from select import EPOLLHUP, EPOLLIN, epoll
 
-from asyncrt import _durable, _libc, _paths
+from asyncrt import _csignal, _durable, _libc, _paths
 from asyncrt.launch import frames, handover, init
 from asyncrt.supervisor import one_shot
 from asyncrt.supervisor.supervisor import Supervisor
@@ -38,7 +37,7 @@ def spare(requests: int, taking: int, umask: int, exempt: bool) -> NoReturn:  # 
         _libc.become_subreaper()
         alarm = epoll()
         wakeup, wake = os.pipe2(_PIPE)
-        signal.set_wakeup_fd(wake)
+        _csignal.set_wakeup_fd(wake)
         alarm.register(wakeup, EPOLLIN)
         watch, other = _socket.socketpair()
         ours, theirs = watch.fileno(), other.detach()

@@ -16,10 +16,9 @@ import contextlib
 import errno
 import os
 import select
-import signal
 import time
 
-from asyncrt import _durable, _paths, clock
+from asyncrt import _csignal, _durable, _paths, clock
 from asyncrt.launch import frames, handover, tree
 from asyncrt.supervisor.clients import Clients
 from asyncrt.supervisor.exits import ending, exit_json
@@ -232,7 +231,7 @@ class Supervisor:
     def end(self) -> None:
         """Kill everything; the exit record follows."""
         if self.status is None:
-            os.kill(self.init, signal.SIGKILL)  # ours and not reaped: the pid is its own
+            os.kill(self.init, _csignal.SIGKILL)  # ours and not reaped: the pid is its own
             tree.kill(os.getpid())
 
     # --- children

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import asyncrt
+from asyncrt import _csignal
 from asyncrt.launch import frames
 from asyncrt.sandbox import unix
 from tests.helpers import reality
@@ -30,7 +31,7 @@ _STEPS: tuple[tuple[Any, str], ...] = (
     (os, "rmdir"),
     (frames, "send"),
     (unix, "connect"),
-    (signal, "pidfd_send_signal"),
+    (_csignal, "pidfd_send_signal"),
 )
 
 
