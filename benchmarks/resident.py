@@ -19,8 +19,11 @@ _BLOCK = 4096
 
 def fill(megabytes: int) -> list[bytes]:
     """Blocks that make this process at least so big, page by page as an ordinary heap grows."""
-    missing = megabytes * 1024 - resident_kilobytes(os.getpid())
-    return [os.urandom(_BLOCK) for _ in range(max(0, missing) * 1024 // _BLOCK)]
+    blocks: list[bytes] = []
+    # Again and again: the first ones may go where something was freed.
+    while (missing := megabytes * 1024 - resident_kilobytes(os.getpid())) > 0:
+        blocks += [os.urandom(_BLOCK) for _ in range(missing * 1024 // _BLOCK + 1)]
+    return blocks
 
 
 async def serve(megabytes: int, directory: str, program: str) -> None:

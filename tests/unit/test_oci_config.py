@@ -138,7 +138,7 @@ def test_a_wrong_value_in_a_map_names_its_key() -> None:
     assert refused(config)[0] == "linux.sysctl.plain"
 
 
-@pytest.mark.parametrize("after", ["[" * 5000 + "]" * 5000, "1" * 5000])
+@pytest.mark.parametrize("after", ["[" * 200_000 + "]" * 200_000, "1" * 5000])
 def test_a_wrong_value_in_a_map_is_told_even_if_the_rest_cannot_be_read(after: str) -> None:
     text = f'{{"ociVersion": "1.2.0", "annotations": {{"a": 1}}, "unknown": {after}}}'
     with pytest.raises(SpecInvalid) as caught:
