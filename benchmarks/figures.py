@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -28,34 +29,61 @@ class Series(msgspec.Struct, frozen=True, kw_only=True):
         return quantile(self.values, 0.25), quantile(self.values, 0.75)
 
 
-class Ratio(msgspec.Struct, frozen=True, kw_only=True):
-    """One contender over another.
+class Figure(msgspec.Struct, frozen=True, kw_only=True):
+    """One result. Of a ratio:
 
     `value` is the ratio of the medians. `low` and `high` are the quartiles of the rounds' own ratios:
     both sides of a round met the same weather. `p99` is the ratio of the 99th percentiles.
     """
 
     value: float
-    low: float
-    high: float
-    p99: float
+    low: float | None = None
+    high: float | None = None
+    p99: float | None = None
 
 
 def quantile(values: Sequence[float], share: float) -> float:
     """The value below which that share lies, interpolated between neighbours."""
+    return quantiles(values, [share])[0]
+
+
+def quantiles(values: Sequence[float], shares: Iterable[float]) -> list[float]:
+    """The same for several shares at the cost of one sort."""
     ordered = sorted(values)
-    place = share * (len(ordered) - 1)
-    below = math.floor(place)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+    found = []
+    for share in shares:
+        place = share * (len(ordered) - 1)
+        below = math.floor(place)
+        above = min(below + 1, len(ordered) - 1)
+        found.append(ordered[below] + (ordered[above] - ordered[below]) * (place - below))
+    return found
 
 
-def ratio(ours: Series, theirs: Series) -> Ratio:
+def ratio(ours: Series, theirs: Series) -> Figure:
     """`ours` over `theirs`; the n-th values of both belong to the same round where both have one."""
-    rounds = [a / b for a, b in zip(ours.values, theirs.values, strict=False)]
-    return Ratio(
-        value=ours.median / theirs.median,
+    rounds = [_over(a, b) for a, b in zip(ours.values, theirs.values, strict=False)]
+    return Figure(
+        value=_over(ours.median, theirs.median),
         low=quantile(rounds, 0.25),
         high=quantile(rounds, 0.75),
-        p99=ours.p99 / theirs.p99,
+        p99=_over(ours.p99, theirs.p99),
     )
+
+
+def _over(ours: float, theirs: float) -> float:
+    if theirs == 0:  # a contender that got nothing at all done in its time
+        return math.inf if ours else 1.0
+    return ours / theirs
+
+
+def middle(values: Sequence[float]) -> Figure:
+    """The median of the rounds with their quartiles."""
+    low, value, high = quantiles(values, (0.25, 0.5, 0.75))
+    return Figure(value=value, low=low, high=high)
+
+
+def jain(shares: Sequence[float]) -> float:
+    """How equal the shares are, by Jain's index: 1 when all are, 1/n when one has everything."""
+    if not any(shares):
+        return 1.0
+    return statistics.fmean(shares) ** 2 / statistics.fmean(each * each for each in shares)

@@ -10,14 +10,13 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 from benchmarks import programs
 from benchmarks.figures import Series
-from benchmarks.question import Answer, Bench, Question
+from benchmarks.question import Answer, Bench, Question, at_most
+from benchmarks.workers import CHECKOUT
 
 _BIG, _SMALL = 300, 30
-_REPOSITORY = str(Path(__file__).resolve().parents[1])
 
 
 async def measure(bench: Bench) -> Answer:
@@ -45,7 +44,7 @@ async def interpreter(
         *(sys.executable, "-m", "benchmarks.resident", str(megabytes), directory, true),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        cwd=_REPOSITORY,
+        cwd=CHECKOUT,
     )
     assert process.stdin is not None
     try:
@@ -72,7 +71,11 @@ async def _answer(process: asyncio.subprocess.Process) -> float:
 
 QUESTION = Question(
     name="life-from-big-engine",
-    what=f"the same from an engine with {_BIG} MB resident / with {_SMALL} MB",
-    goal=1.2,
+    wanted=(
+        at_most(
+            f"the same from an engine with {_BIG} MB resident / with {_SMALL} MB",
+            1.2,
+        ),
+    ),
     measure=measure,
 )

@@ -7,46 +7,107 @@ from typing import Literal
 
 import msgspec
 
-from benchmarks.figures import Ratio, Series, ratio
+from benchmarks.figures import Figure, Series, ratio
+from benchmarks.plots import Plot
+
+ROUNDS = 5  # at least so many, wherever a median is reported
 
 
 class Skipped(Exception):  # noqa: N818 - says why there is no answer, it is nobody's error
     """This machine can't answer the question; the text says what is missing."""
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """One question answered: the figure that has a goal first, then what it was made of."""
+class Wanted(msgspec.Struct, frozen=True):
+    """One figure that a question is after, and where it should be. Without a goal: only shown."""
 
-    value: float
-    ratio: Ratio | None = None
+    key: str
+    what: str
+    better: Literal["lower", "higher"] = "lower"
+    goal: float | None = None
+    unit: str = "ratio"
+
+    def reached_by(self, value: float) -> bool | None:
+        """Whether the value is where it should be; at its goal it is."""
+        if self.goal is None:
+            return None
+        return value <= self.goal if self.better == "lower" else value >= self.goal
+
+
+def at_most(what: str, goal: float, *, key: str = "ratio", unit: str = "ratio") -> Wanted:
+    """A figure that may be as high as that."""
+    return Wanted(key, what, "lower", goal, unit)
+
+
+def at_least(what: str, goal: float, *, key: str = "ratio", unit: str = "ratio") -> Wanted:
+    """A figure that has to be as high as that."""
+    return Wanted(key, what, "higher", goal, unit)
+
+
+def shown(
+    what: str, *, key: str, unit: str = "ratio", better: Literal["lower", "higher"] = "lower"
+) -> Wanted:
+    """A figure without a goal."""
+    return Wanted(key, what, better, None, unit)
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """One question answered: its figures by their keys, then what they were made of.
+
+    A figure that this machine can't tell is left out, and `lacking` says by its key why.
+    """
+
+    figures: dict[str, Figure]
+    lacking: dict[str, str] = {}
     series: tuple[Series, ...] = ()
+    plots: tuple[Plot, ...] = ()
     notes: tuple[str, ...] = ()
 
     @classmethod
     def of_ratio(
         cls, ours: Series, theirs: Series, *others: Series, notes: tuple[str, ...] = ()
     ) -> Answer:
-        """The answer that is a ratio of two series."""
-        found = ratio(ours, theirs)
-        return cls(value=found.value, ratio=found, series=(ours, theirs, *others), notes=notes)
+        """The answer that is one ratio of two series."""
+        figures = {"ratio": ratio(ours, theirs)}
+        return cls(figures=figures, series=(ours, theirs, *others), notes=notes)
 
 
 class Bench:
     """Sizes, scratch space and progress for one question."""
 
     def __init__(
-        self, directory: str, *, quick: bool, on_progress: Callable[[int, int], None] | None = None
+        self,
+        directory: str,
+        *,
+        quick: bool,
+        disk: str | None = None,
+        smoke: bool = False,
+        on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """`directory` is on a memory-backed file system where there is one."""
+        """`directory` is on a memory-backed file system where there is one, `disk` on a disk.
+
+        With `smoke` every size is the least that goes through all of the code.
+        """
         self.directory = directory
-        self.quick = quick
+        self.disk = disk
+        self.quick = quick or smoke
+        self.smoke = smoke
         self._on_progress = on_progress
         self._done = 0
         self._total = 0
 
-    def size(self, *, quick: int, full: int) -> int:
-        """The one of the two that this run asks for."""
+    def size(self, *, quick: int, full: int, smoke: int | None = None) -> int:
+        """The one of them that this run asks for."""
+        if self.smoke and smoke is not None:
+            return smoke
         return quick if self.quick else full
+
+    def seconds(self, *, quick: float, full: float) -> float:
+        """The same, of a time to measure for."""
+        return 0.02 if self.smoke else quick if self.quick else full
+
+    def rounds(self, *, quick: int = ROUNDS, full: int = ROUNDS) -> int:
+        """How many rounds to measure."""
+        return self.size(quick=quick, full=full, smoke=1)
 
     def expect(self, steps: int) -> None:
         """Progress starts anew, and so many steps are to come."""
@@ -82,10 +143,8 @@ class Bench:
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing to find out. The answer reaches the goal when it is at most that."""
+    """One thing to find out, by figures of which some have goals."""
 
     name: str
-    what: str
-    goal: float
-    unit: Literal["ratio", "s"] = "ratio"
+    wanted: tuple[Wanted, ...]
     measure: Callable[[Bench], Awaitable[Answer]]

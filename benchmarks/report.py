@@ -10,33 +10,53 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.figures import Series
+from benchmarks.figures import Figure, Series
 from benchmarks.machine import Machine
-from benchmarks.question import Answer, Question
+from benchmarks.plots import Plot
+from benchmarks.question import Answer, Question, Wanted
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One wanted figure with what came of it."""
+
+    wanted: Wanted
+    figure: Figure | None = None
+    reached: bool | None = None
+    skipped: str = ""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One question with what came of it: an answer, or why there is none."""
+    """One question with what came of it."""
 
     name: str
-    what: str
-    unit: str
-    goal: float
-    reached: bool | None = None
-    answer: Answer | None = None
-    skipped: str = ""
+    rows: list[Row]
+    seconds: float = 0.0
+    series: tuple[Series, ...] = ()
+    plots: tuple[Plot, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, question: Question, answer: Answer | None, skipped: str = "") -> Entry:
+    def of(cls, question: Question, answer: Answer, seconds: float = 0.0) -> Entry:
         return cls(
             name=question.name,
-            what=question.what,
-            unit=question.unit,
-            goal=question.goal,
-            reached=None if answer is None else answer.value <= question.goal,
-            answer=answer,
-            skipped=skipped,
+            rows=[_row(each, answer) for each in question.wanted],
+            seconds=seconds,
+            series=answer.series,
+            plots=answer.plots,
+            notes=answer.notes,
         )
+
+    @classmethod
+    def skipped(cls, question: Question, why: str) -> Entry:
+        rows = [Row(wanted=each, skipped=why) for each in question.wanted]
+        return cls(name=question.name, rows=rows)
+
+
+def _row(wanted: Wanted, answer: Answer) -> Row:
+    figure = answer.figures.get(wanted.key)
+    if figure is None:
+        return Row(wanted=wanted, skipped=answer.lacking.get(wanted.key, "not measured"))
+    return Row(wanted=wanted, figure=figure, reached=wanted.reached_by(figure.value))
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +74,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         with open(path, "wb") as file:
             file.write(data + b"\n")
 
+    @classmethod
+    def load(cls, path: str) -> Report:
+        """One that was saved."""
+        with open(path, "rb") as file:
+            return msgspec.json.decode(file.read(), type=cls)
+
 
 def print_machine(console: Console, machine: Machine) -> None:
     for line in machine.lines():
@@ -62,51 +88,56 @@ def print_machine(console: Console, machine: Machine) -> None:
 
 def print_entries(console: Console, entries: Sequence[Entry]) -> None:
     """Ratios first, each with its goal; then what they were made of."""
-    ratios = _table("question", "figure", "goal", "", "half of the rounds", "of p99s")
+    ratios = _table("question", "what", "figure", "goal", "", "half of the rounds", "of p99s")
     for entry in entries:
-        ratios.add_row(*_ratio_row(entry))
+        for index, row in enumerate(entry.rows):
+            ratios.add_row(entry.name if index == 0 else "", *_cells(row))
+        ratios.add_section()
     parts = _table("question", "contender", "unit", "n", "median", "p99", "half lie in")
     for entry in entries:
-        for index, series in enumerate(entry.answer.series if entry.answer else ()):
-            parts.add_row(entry.name if index == 0 else "", *_series_row(series))
+        for index, series in enumerate(entry.series):
+            parts.add_row(entry.name if index == 0 else "", *_series_cells(series))
         parts.add_section()
     console.print(ratios)
     console.print(parts)
     for entry in entries:
-        for note in entry.answer.notes if entry.answer else ():
-            console.print(f"{entry.name}: {note}", highlight=False)
+        for note in entry.notes:
+            console.print(f"{entry.name}: {note}", highlight=False, soft_wrap=True)
 
 
-def _ratio_row(entry: Entry) -> list[str]:
-    goal = f"<= {_number(entry.goal)}"
-    if entry.answer is None:
-        return [entry.what, "-", goal, "[yellow]skipped", entry.skipped, ""]
-    verdict = "[green]reached" if entry.reached else "[red]missed"
-    figure = _number(entry.answer.value) + (" s" if entry.unit == "s" else "")
-    found = entry.answer.ratio
-    if found is None:
-        return [entry.what, figure, goal, verdict, "", ""]
-    spread = f"{_number(found.low)} - {_number(found.high)}"
-    return [entry.what, figure, goal, verdict, spread, _number(found.p99)]
+def _cells(row: Row) -> list[str]:
+    wanted, figure = row.wanted, row.figure
+    sign = "<=" if wanted.better == "lower" else ">="
+    goal = "" if wanted.goal is None else f"{sign} {number(wanted.goal)}"
+    if figure is None:
+        return [wanted.what, "-", goal, "[yellow]skipped", row.skipped, ""]
+    verdict = {True: "[green]reached", False: "[red]missed", None: ""}[row.reached]
+    value = number(figure.value) + ("" if wanted.unit == "ratio" else f" {wanted.unit}")
+    p99 = "" if figure.p99 is None else number(figure.p99)
+    return [wanted.what, value, goal, verdict, _spread(figure.low, figure.high), p99]
 
 
-def _series_row(series: Series) -> list[str]:
-    low, high = series.quartiles
+def _series_cells(series: Series) -> list[str]:
     count = len(series.values)
-    spread = f"{_number(low)} - {_number(high)}" if count > 1 else ""
-    p99 = _number(series.p99) if count > 1 else ""
-    return [series.name, series.unit, str(count), _number(series.median), p99, spread]
+    spread = _spread(*series.quartiles) if count > 1 else ""
+    p99 = number(series.p99) if count > 1 else ""
+    return [series.name, series.unit, str(count), number(series.median), p99, spread]
+
+
+def _spread(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{number(low)} - {number(high)}"
 
 
 def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE)
     for column in columns:
         numeric = column in {"figure", "goal", "n", "median", "p99", "of p99s"}
-        table.add_column(column, justify="right" if numeric else "left", no_wrap=numeric)
+        whole = numeric or column == "question"
+        table.add_column(column, justify="right" if numeric else "left", no_wrap=whole)
     return table
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Three digits that count."""
     if value >= 100:
         return f"{value:,.0f}"

@@ -15,16 +15,16 @@ import statistics
 import sys
 import tempfile
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import asyncrt
 from benchmarks import processes, programs
 from benchmarks.contenders import in_turns, scratch_engine, start_one
-from benchmarks.figures import Ratio, Series
-from benchmarks.question import Answer, Bench, Question
+from benchmarks.figures import Figure, Series
+from benchmarks.question import Answer, Bench, Question, at_most
+from benchmarks.workers import CHECKOUT
 
 _ALIVE = 100
-_REPOSITORY = str(Path(__file__).resolve().parents[1])
+
 _SLEEP = "import sys, time; sys.stdout.write('.'); sys.stdout.flush(); time.sleep(86400)"
 
 
@@ -45,15 +45,14 @@ async def measure(bench: Bench) -> Answer:
     theirs = Series(name="python3 -I -S, asleep", unit="kB", values=interpreters)
     fresh_mean = statistics.fmean(interpreters)
     low, high = ours.quartiles
-    ratio = Ratio(
+    figure = Figure(
         value=statistics.fmean(supervisors) / fresh_mean,
         low=low / fresh_mean,
         high=high / fresh_mean,
         p99=ours.p99 / fresh_mean,
     )
     return Answer(
-        value=ratio.value,
-        ratio=ratio,
+        figures={"ratio": figure},
         series=(
             ours,
             theirs,
@@ -88,7 +87,7 @@ async def _lone(directory: str, command: list[str]) -> float:
         try:
             arguments = ["--root", root, "run", "--detach", "lone", "--", *command]
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "asyncrt", *arguments, cwd=_REPOSITORY
+                sys.executable, "-m", "asyncrt", *arguments, cwd=CHECKOUT
             )
             if await process.wait() != 0:
                 raise RuntimeError(f"asyncrt run ended with {process.returncode}")
@@ -100,7 +99,11 @@ async def _lone(directory: str, command: list[str]) -> float:
 
 QUESTION = Question(
     name="supervisor-memory",
-    what=f"unique memory per supervisor at {_ALIVE} alive / a fresh `python3 -I -S`",
-    goal=0.20,
+    wanted=(
+        at_most(
+            f"unique memory per supervisor at {_ALIVE} alive / a fresh `python3 -I -S`",
+            0.2,
+        ),
+    ),
     measure=measure,
 )
