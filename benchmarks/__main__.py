@@ -54,6 +54,8 @@ def _run(words: Sequence[str], console: Console) -> int:
         for name in options.names or QUESTIONS
     ]
     print_entries(console, entries)
+    if options.smoke:
+        console.print("a smoke test: these figures say nothing", style="yellow")
     report = Report(
         machine=machine, quick=options.quick, entries=entries, load_at_end=os.getloadavg()
     )

@@ -32,12 +32,13 @@ _COUNT = 500
 async def measure(bench: Bench) -> Answer:
     command = programs.sleeper(bench.directory)
     spec = asyncrt.Spec.command(command)
+    count = bench.size(quick=_COUNT, full=_COUNT, smoke=5)
     seconds: dict[str, list[float]] = {"asyncrt": [], "asyncio": []}
     async with scratch_engine(bench.directory) as engine:
 
         async def containers() -> float:
             late, started, took = await beat_during(
-                [lambda: start_one(engine, spec) for _ in range(_COUNT)]
+                [lambda: start_one(engine, spec) for _ in range(count)]
             )
             seconds["asyncrt"].append(took)
             await in_turns([each.destroy() for each in started])
@@ -45,7 +46,7 @@ async def measure(bench: Bench) -> Answer:
 
         async def subprocesses() -> float:
             late, started, took = await beat_during(
-                [lambda: start_subprocess(command) for _ in range(_COUNT)]
+                [lambda: start_subprocess(command) for _ in range(count)]
             )
             seconds["asyncio"].append(took)
             for each in started:
@@ -54,7 +55,7 @@ async def measure(bench: Bench) -> Answer:
             return quantile(late, 0.99)
 
         found = await bench.interleave(
-            {"asyncrt": containers, "asyncio": subprocesses}, bench.size(quick=2, full=15)
+            {"asyncrt": containers, "asyncio": subprocesses}, bench.size(quick=2, full=15, smoke=1)
         )
 
     def beats(name: str) -> Series:
@@ -62,7 +63,7 @@ async def measure(bench: Bench) -> Answer:
         return Series(name=f"{name}: p99 lateness of a beat", unit="ms", values=values)
 
     def bursts(name: str) -> Series:
-        return Series(name=f"{name}: time for all {_COUNT}", unit="s", values=seconds[name])
+        return Series(name=f"{name}: time for all {count}", unit="s", values=seconds[name])
 
     return Answer.of_ratio(beats("asyncrt"), beats("asyncio"), bursts("asyncrt"), bursts("asyncio"))
 

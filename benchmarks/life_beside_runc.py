@@ -41,7 +41,7 @@ async def measure(bench: Bench) -> Answer:
                 "asyncrt": lambda: live_and_die(engine, spec),
                 "runc run": lambda: run_subprocess(runc()),
             },
-            bench.size(quick=20, full=200),
+            bench.size(quick=20, full=200, smoke=1),
         )
     ours, theirs = (
         Series(name=name, unit="ms", values=[each * 1e3 for each in values])

@@ -23,7 +23,7 @@ async def measure(bench: Bench) -> Answer:
                 "asyncrt": lambda: live_and_die(engine, spec),
                 "asyncio subprocess": lambda: run_subprocess([true]),
             },
-            bench.size(quick=200, full=2000),
+            bench.size(quick=200, full=2000, smoke=1),
         )
     ours, theirs = (
         Series(name=name, unit="ms", values=[each * 1e3 for each in values])

@@ -27,7 +27,7 @@ async def measure(bench: Bench) -> Answer:
     ):
         found = await bench.interleave(
             {"big": lambda: one_life(big), "small": lambda: one_life(small)},
-            bench.size(quick=100, full=1000),
+            bench.size(quick=100, full=1000, smoke=1),
         )
     return Answer.of_ratio(
         Series(name=f"engine of {big_size} MB", unit="ms", values=found["big"]),

@@ -23,21 +23,25 @@ _COUNT = 500
 async def measure(bench: Bench) -> Answer:
     sleeper = asyncrt.Spec.command(programs.sleeper(bench.directory))
     true = asyncrt.Spec.command([programs.true(bench.directory)])
+    count = bench.size(quick=_COUNT, full=_COUNT, smoke=3)
     async with (
         scratch_engine(bench.directory) as live,
         scratch_engine(bench.directory) as folded,
         scratch_engine(bench.directory) as ended,
     ):
-        contenders = {"live": lambda: _listed(live), "stopped": lambda: _listed(folded)}
-        bench.expect(bench.size(quick=2, full=3) * _COUNT)
-        everyone = [start_one(live, sleeper) for _ in range(_COUNT)]
+        contenders = {
+            "live": lambda: _listed(live, count),
+            "stopped": lambda: _listed(folded, count),
+        }
+        bench.expect(bench.size(quick=2, full=3) * count)
+        everyone = [start_one(live, sleeper) for _ in range(count)]
         await in_turns(everyone, on_done=bench.step)
-        for container in await _ended(bench, folded, true):
+        for container in await _ended(bench, folded, true, count):
             await _fold(container)
         if not bench.quick:
-            await _ended(bench, ended, true)
-            contenders["stopped, not in the record yet"] = lambda: _listed(ended)
-        found = await bench.interleave(contenders, bench.size(quick=30, full=300))
+            await _ended(bench, ended, true, count)
+            contenders["stopped, not in the record yet"] = lambda: _listed(ended, count)
+        found = await bench.interleave(contenders, bench.size(quick=30, full=300, smoke=1))
     ours, theirs, *others = (
         Series(name=name, unit="ms", values=[each * 1e3 for each in values])
         for name, values in found.items()
@@ -46,14 +50,14 @@ async def measure(bench: Bench) -> Answer:
 
 
 async def _ended(
-    bench: Bench, engine: asyncrt.Engine, spec: asyncrt.Spec
+    bench: Bench, engine: asyncrt.Engine, spec: asyncrt.Spec, count: int
 ) -> list[asyncrt.Container]:
     async def one() -> asyncrt.Container:
         container = await start_one(engine, spec)
         await container.wait()
         return container
 
-    return await in_turns([one() for _ in range(_COUNT)], on_done=bench.step)
+    return await in_turns([one() for _ in range(count)], on_done=bench.step)
 
 
 async def _fold(container: asyncrt.Container) -> None:
@@ -62,11 +66,11 @@ async def _fold(container: asyncrt.Container) -> None:
         await container.start()
 
 
-async def _listed(engine: asyncrt.Engine) -> float:
+async def _listed(engine: asyncrt.Engine, count: int) -> float:
     began = time.perf_counter()
     views = await engine.list()
     seconds = time.perf_counter() - began
-    assert len(views) == _COUNT
+    assert len(views) == count
     return seconds
 
 

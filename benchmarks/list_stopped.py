@@ -26,13 +26,14 @@ _COUNT = 10_000
 async def measure(bench: Bench) -> Answer:
     root = tempfile.mkdtemp(prefix="root-", dir=bench.directory)
     async with asyncrt.Engine(root) as engine:
-        await fill(bench, engine.root, _COUNT)
+        count = bench.size(quick=_COUNT, full=_COUNT, smoke=100)
+        await fill(bench, engine.root, count)
 
         async def listed() -> float:
             began = time.perf_counter()
             views = await engine.list()
             seconds = time.perf_counter() - began
-            assert len(views) == _COUNT
+            assert len(views) == count
             assert views[0].status is Status.STOPPED
             return seconds
 
@@ -40,12 +41,12 @@ async def measure(bench: Bench) -> Answer:
             began = time.perf_counter()
             found = read_plainly(engine.root)
             seconds = time.perf_counter() - began
-            assert len(found) == _COUNT
+            assert len(found) == count
             return seconds
 
         found = await bench.interleave(
             {"Engine.list": listed, "scandir, read, json.loads": plainly},
-            bench.size(quick=10, full=60),
+            bench.size(quick=10, full=60, smoke=1),
         )
     ours, theirs = (
         Series(name=name, unit="ms", values=[each * 1e3 for each in values])

@@ -13,9 +13,10 @@ from benchmarks.report import Report
 from benchmarks.suite import QUESTIONS, ask, memory_base
 
 
-def main(name: str, path: str) -> None:
+def main(name: str, path: str, size: str = "quick") -> None:
     allow_many_descriptors()
-    entry = ask(QUESTIONS[name], quick=True, console=Console(quiet=True))
+    console = Console(quiet=True)
+    entry = ask(QUESTIONS[name], quick=True, smoke=size == "smoke", console=console)
     report = Report(
         machine=describe(memory_base()), quick=True, entries=[entry], load_at_end=os.getloadavg()
     )

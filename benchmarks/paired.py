@@ -20,6 +20,7 @@ from benchmarks.figures import quantile
 Verdict = Literal["better", "worse", "within noise"]
 
 CONFIDENCE = 0.99
+AGAIN = 0.95  # of what was found with the other already
 TOLERANCE = 0.03  # a change of so little isn't worth a word, however certain
 _TINY = 1e-9  # in place of zero: counts of what should never be
 

@@ -28,7 +28,8 @@ async def cancel(task: Storm, make: Callable[[], Lock]) -> Stormed:
     fd = os.open(task.path, os.O_RDWR)
     fcntl.flock(fd, fcntl.LOCK_EX)
     before = _threads()
-    waiting = await _queue(make, task.waiters)
+    mine = [make() for _ in range(task.waiters)]  # they outlive their waiters, as locks do
+    waiting = await _queue(mine)
     began = time.perf_counter()
     for each in waiting:
         each.cancel()
@@ -57,7 +58,8 @@ async def crowd(task: Crowd, make: Callable[[], Lock]) -> float:
     """Kilobytes for the waiters, their tasks and locks included."""
     await (holder := make()).acquire()
     before = unique_kilobytes(os.getpid())
-    waiting = await _queue(make, task.waiters)
+    mine = [make() for _ in range(task.waiters)]
+    waiting = await _queue(mine)
     kilobytes = unique_kilobytes(os.getpid()) - before
     for each in waiting:
         each.cancel()
@@ -66,8 +68,8 @@ async def crowd(task: Crowd, make: Callable[[], Lock]) -> float:
     return kilobytes
 
 
-async def _queue(make: Callable[[], Lock], count: int) -> list[asyncio.Task[None]]:
-    waiting = [asyncio.create_task(make().acquire()) for _ in range(count)]
+async def _queue(mine: list[Lock]) -> list[asyncio.Task[None]]:
+    waiting = [asyncio.create_task(each.acquire()) for each in mine]
     await asyncio.sleep(_QUEUED_AFTER)
     return waiting
 
@@ -83,7 +85,8 @@ async def _small_storm(make: Callable[[], Lock], dice: random.Random) -> bool:
             await lock.release()
 
     await (holder := make()).acquire()
-    waiting = [asyncio.create_task(take(make())) for _ in range(_FEW)]
+    mine = [make() for _ in range(_FEW)]
+    waiting = [asyncio.create_task(take(each)) for each in mine]
     for _ in range(dice.randrange(3)):
         await asyncio.sleep(0)
     doomed = waiting[: dice.randrange(3)] + dice.sample(waiting, _FEW // 2)

@@ -31,9 +31,10 @@ _SLEEP = "import sys, time; sys.stdout.write('.'); sys.stdout.flush(); time.slee
 async def measure(bench: Bench) -> Answer:
     command = programs.sleeper(bench.directory)
     spec = asyncrt.Spec.command(command)
-    bench.expect(_ALIVE)
+    alive = bench.size(quick=_ALIVE, full=_ALIVE, smoke=3)
+    bench.expect(alive)
     async with scratch_engine(bench.directory) as engine, _fresh_interpreters() as fresh:
-        starts = [start_one(engine, spec) for _ in range(_ALIVE)]
+        starts = [start_one(engine, spec) for _ in range(alive)]
         await in_turns(starts, on_done=bench.step)
         pids = processes.supervisors(engine.root)
         supervisors = [processes.unique_kilobytes(pid) for pid in pids]
@@ -41,7 +42,7 @@ async def measure(bench: Bench) -> Answer:
         helpers = processes.helpers(os.getpid(), engine.root)
         server = sum(map(processes.unique_kilobytes, helpers))
     lone = await _lone(bench.directory, command)
-    ours = Series(name=f"supervisor, one of {_ALIVE}", unit="kB", values=supervisors)
+    ours = Series(name=f"supervisor, one of {alive}", unit="kB", values=supervisors)
     theirs = Series(name="python3 -I -S, asleep", unit="kB", values=interpreters)
     fresh_mean = statistics.fmean(interpreters)
     low, high = ours.quartiles

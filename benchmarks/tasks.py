@@ -34,6 +34,7 @@ class Contended(msgspec.Struct, frozen=True, kw_only=True):
 class Give(Task, frozen=True, kw_only=True):
     """Hold the lock and release it at each of these times after the start; tell when it was."""
 
+    core: int
     take_at: list[float]
     release_at: list[float]
 
@@ -41,6 +42,7 @@ class Give(Task, frozen=True, kw_only=True):
 class Take(Task, frozen=True, kw_only=True):
     """Ask for the lock at each of these times after the start; tell when it came."""
 
+    core: int
     ask_at: list[float]
 
 

@@ -21,8 +21,8 @@ _SECONDS = 10
 
 
 async def measure(bench: Bench) -> Answer:
-    count = bench.size(quick=200, full=_COUNT)
-    seconds = bench.size(quick=3, full=_SECONDS)
+    count = bench.size(quick=200, full=_COUNT, smoke=3)
+    seconds = bench.size(quick=3, full=_SECONDS, smoke=1)
     spec = asyncrt.Spec.command(programs.sleeper(bench.directory))
     bench.expect(count)
     async with scratch_engine(bench.directory) as engine:

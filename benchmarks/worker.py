@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -35,9 +36,17 @@ def _say(answer: object) -> None:
 
 def do(task: AnyTask) -> object:
     """The answer to one command."""
+    if isinstance(task, Give | Take):
+        _stay_on(task.core)
     if task.lock in locks.SYNC:
         return _do_sync(task, SyncLock(task.lock, task.path))
     return asyncio.run(_do(task))
+
+
+def _stay_on(core: int) -> None:
+    """Of the cores that we may use, keep to that one."""
+    usable = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {usable[core % len(usable)]})
 
 
 async def _do(task: AnyTask) -> object:

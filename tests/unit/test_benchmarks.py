@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 import asyncrt
-from benchmarks import __main__ as suite
+from benchmarks import __main__ as command
 from benchmarks import (
     burst_heartbeat,
     contenders,
@@ -20,10 +20,11 @@ from benchmarks import (
     list_stopped,
     processes,
     programs,
+    suite,
 )
-from benchmarks.figures import Series, quantile, ratio
+from benchmarks.figures import Figure, Series, jain, middle, quantile, ratio
 from benchmarks.machine import describe
-from benchmarks.question import Answer, Bench, Question, Skipped
+from benchmarks.question import Answer, Bench, Question, Skipped, at_least, at_most, shown
 from benchmarks.report import Entry, Report, print_entries
 
 
@@ -71,46 +72,111 @@ async def test_contenders_take_turns_and_change_the_order_each_round(tmp_path: P
     assert steps == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
+def test_a_contender_that_got_nothing_done_is_infinitely_behind() -> None:
+    found = ratio(_series(5, 5), _series(0, 0))
+    assert found.value == float("inf")
+    assert ratio(_series(0), _series(0)).value == 1
+
+
+def test_a_figure_that_is_no_ratio_has_the_median_and_quartiles_of_its_rounds() -> None:
+    assert middle([1, 2, 3, 4, 50]) == Figure(value=3, low=2, high=4)
+
+
+def test_jains_index_is_1_for_equal_shares_and_1_in_n_when_one_has_it_all() -> None:
+    assert jain([7, 7, 7, 7]) == 1
+    assert jain([7, 0, 0, 0]) == 0.25
+    assert jain([3, 1]) == 0.8
+    assert jain([0, 0]) == 1  # nobody has more than anybody
+
+
 @pytest.mark.parametrize(("goal", "reached"), [(4.0, True), (3.9, False)])
-def test_an_answer_at_its_goal_has_reached_it(goal: float, reached: bool) -> None:
-    question = Question(name="q", what="", goal=goal, measure=_four)
-    entry = Entry.of(question, asyncio.run(_four(Bench("", quick=True))))
-    assert entry.answer is not None
-    assert entry.answer.value == 4.0
-    assert entry.reached is reached
+def test_a_figure_at_its_goal_or_below_has_reached_it(goal: float, reached: bool) -> None:
+    assert at_most("", goal).reached_by(4.0) is reached
+
+
+@pytest.mark.parametrize(("goal", "reached"), [(4.0, True), (4.1, False)])
+def test_a_figure_that_should_be_high_has_to_be_as_high_as_its_goal(
+    goal: float, reached: bool
+) -> None:
+    assert at_least("", goal).reached_by(4.0) is reached
+
+
+def test_a_figure_without_a_goal_is_neither_reached_nor_missed() -> None:
+    assert shown("", key="x").reached_by(4.0) is None
 
 
 def test_a_question_that_this_machine_cannot_answer_says_what_is_missing() -> None:
-    console = Console(width=200, quiet=True)
-    question = Question(name="q", what="moon", goal=1, measure=_impossible)
-    entry = suite.ask(question, "/dev/shm", quick=True, console=console)
-    assert (entry.answer, entry.reached, entry.skipped) == (None, None, "there is no moon")
+    question = Question(name="q", wanted=(at_most("moon", 1),), measure=_impossible)
+    entry = suite.ask(question, quick=True, console=Console(width=200, quiet=True))
+    (row,) = entry.rows
+    assert (row.figure, row.reached, row.skipped) == (None, None, "there is no moon")
+
+
+def test_a_figure_that_is_lacking_leaves_the_others_and_says_why() -> None:
+    question = Question(
+        name="q", wanted=(at_most("a", 1, key="a"), at_most("b", 1, key="b")), measure=_four
+    )
+    answer = Answer(figures={"a": Figure(value=0.5)}, lacking={"b": "no Go"})
+    first, second = Entry.of(question, answer).rows
+    assert first.reached is True
+    assert (second.figure, second.reached, second.skipped) == (None, None, "no Go")
 
 
 def test_the_report_shows_every_figure_beside_its_goal_and_is_json(tmp_path: Path) -> None:
-    questions = [
-        Question(name="good", what="good one", goal=4, measure=_four),
-        Question(name="bad", what="bad one", goal=3, measure=_four),
-    ]
     answer = asyncio.run(_four(Bench("", quick=True)))
-    entries = [Entry.of(each, answer) for each in questions]
-    entries.append(Entry.of(questions[0], None, "no moon"))
+    wanted = {
+        "good": at_most("good one", 4),
+        "bad": at_most("bad one", 3),
+        "high": at_least("high one", 4),
+        "low": at_least("low one", 5),
+        "free": shown("free one", key="ratio"),
+    }
+    questions = [
+        Question(name=name, wanted=(each,), measure=_four) for name, each in wanted.items()
+    ]
+    entries = [Entry.of(each, answer, 1.5) for each in questions]
+    entries.append(Entry.skipped(questions[0], "no moon"))
     console = Console(width=200, file=io.StringIO())
     print_entries(console, entries)
     assert isinstance(console.file, io.StringIO)
     lines = console.file.getvalue().splitlines()
-    assert any("good one" in each and "<= 4.00" in each and "reached" in each for each in lines)
-    assert any("bad one" in each and "<= 3.00" in each and "missed" in each for each in lines)
-    assert any("skipped" in each and "no moon" in each for each in lines)
+
+    def is_said(*words: str) -> bool:
+        return any(all(word in line for word in words) for line in lines)
+
+    assert is_said("good one", "<= 4.00", "reached")
+    assert is_said("bad one", "<= 3.00", "missed")
+    assert is_said("high one", ">= 4.00", "reached")
+    assert is_said("low one", ">= 5.00", "missed")
+    assert not is_said("free one", "reached")
+    assert is_said("skipped", "no moon")
     assert "good: a note" in lines
-    path = tmp_path / "new" / "result.json"
-    Report(machine=describe("/"), quick=True, entries=entries, load_at_end=(0, 0, 0)).save(
-        str(path)
-    )
-    saved = json.loads(path.read_text())
-    assert [each["reached"] for each in saved["entries"]] == [True, False, None]
-    assert saved["entries"][0]["answer"]["series"][0]["values"] == [4.0, 8.0]
+    path = str(tmp_path / "new" / "result.json")
+    report = Report(machine=describe("/"), quick=True, entries=entries, load_at_end=(0, 0, 0))
+    report.save(path)
+    assert Report.load(path) == report
+    with open(path, encoding="utf-8") as file:
+        saved = json.load(file)
+    reached = [each["rows"][0]["reached"] for each in saved["entries"]]
+    assert reached == [True, False, True, False, None, None]
+    assert saved["entries"][0]["series"][0]["values"] == [4.0, 8.0]
     assert saved["machine"]["file_systems"]["/"]
+
+
+def test_the_figures_a_question_wants_have_keys_of_their_own() -> None:
+    for question in suite.QUESTIONS.values():
+        keys = [each.key for each in question.wanted]
+        assert len(set(keys)) == len(keys), question.name
+
+
+@pytest.mark.parametrize("name", suite.QUESTIONS)
+def test_every_question_is_answered_in_its_smallest_size(name: str) -> None:
+    question = suite.QUESTIONS[name]
+    entry = suite.ask(question, quick=True, smoke=True, console=Console(quiet=True))
+    for row in entry.rows:
+        # What is lacking says so, in words of its own: nobody forgot to measure it.
+        assert row.figure is not None or row.skipped not in {"", "not measured"}, row
+    assert entry.series or all(row.skipped for row in entry.rows)
 
 
 def test_every_question_of_the_suite_is_a_script_that_says_it() -> None:
@@ -125,10 +191,32 @@ def test_a_name_that_is_no_question_is_refused_with_those_that_are(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit):
-        suite.main(["moon"])
+        command.main(["moon"])
     said = capsys.readouterr().err
     assert "moon" in said
     assert "list-live" in said
+
+
+def test_the_list_of_questions_has_every_figure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--list"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    for question in suite.QUESTIONS.values():
+        assert question.name in said
+        assert all(each.what in said for each in question.wanted)
+
+
+def test_a_run_prints_and_saves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "_RESULTS", tmp_path / "results")
+    path = tmp_path / "mine.json"
+    words = ["--smoke", "--json", str(path), "--plots", "-"]
+    assert command.main([*words, "lock-uncontended"]) == 0
+    said = capsys.readouterr().out
+    assert "exclusive acquire+release / fcntl.flock" in said
+    (kept,) = (tmp_path / "results").iterdir()
+    assert kept.read_bytes() == path.read_bytes()
+    assert Report.load(str(path)).entries[0].name == "lock-uncontended"
 
 
 async def test_lives_beside_subprocesses_leave_nothing(root: str, tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_package_project_and_changelog_agree_on_the_version() -> None:
 def test_every_dependency_has_a_lower_bound() -> None:
     extras = _PROJECT["project"]["optional-dependencies"].values()
     wanted = [*_PROJECT["project"]["dependencies"], *(name for extra in extras for name in extra)]
-    unbound = [name for name in wanted if not re.search(r">=|^asyncrt\[|^types-", name)]
+    unbound = [name for name in wanted if not re.search(r"[>=]=|^asyncrt\[|^types-", name)]
     assert unbound == []
 
 
