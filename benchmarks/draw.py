@@ -115,13 +115,24 @@ def _curves(axes: Any, panel: Panel, plot: Plot, names: list[str]) -> None:
             axes.plot(curve.x, curve.y, marker=marker, markersize=5, **style)
     axes.set_xlabel(plot.x)
     if plot.log_x:
-        axes.set_xscale("log")
+        _logarithmic(axes, axes.xaxis, "x")
         ticks = sorted({x for each in panel.curves for x in each.x})
         if plot.kind == "lines" and len(ticks) <= 8:
             axes.set_xticks(ticks, [f"{each:,.0f}" for each in ticks])
             axes.minorticks_off()
     if plot.log_y:
-        axes.set_yscale("log")
+        _logarithmic(axes, axes.yaxis, "y")
+
+
+def _logarithmic(axes: Any, axis: Any, which: str) -> None:
+    """With numbers as people write them at the powers of ten, and at halves of few of those."""
+    getattr(axes, f"set_{which}scale")("log")
+    ticker = peer("matplotlib.ticker")
+    low, high = sorted(axis.get_view_interval())
+    close = high / low < 100
+    axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if close else (1,), numticks=12))
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axis.set_minor_formatter(ticker.NullFormatter())
 
 
 def _bars(axes: Any, panel: Panel, plot: Plot) -> None:
@@ -143,9 +154,9 @@ def _bars(axes: Any, panel: Panel, plot: Plot) -> None:
             text.set_fontweight("bold")
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(plot.y)
-    axes.margins(x=0.15)
+    axes.margins(x=0.15, y=0.02)
     if plot.log_y:
-        axes.set_xscale("log")
+        _logarithmic(axes, axes.xaxis, "x")
 
 
 def _is_ours(name: str) -> bool:
@@ -170,7 +181,8 @@ def _goals(rows: list[Row], report: Report) -> Any:
         colour = _OURS if row.reached else _MISSED
         axes.plot([1, share], [-place, -place], color=colour, linewidth=3, solid_capstyle="butt")
         axes.plot([share], [-place], marker="o", color=colour)
-    axes.set_xscale("log")
+    _logarithmic(axes, axes.xaxis, "x")
+    axes.margins(y=0.02)
     axes.set_yticks([-each for each in range(len(rows))], [_row_label(each) for each in rows])
     axes.axvline(1, color="#333333", linewidth=1)
     axes.set_xlabel("how many times better than its goal (left of 1: missed)")

@@ -185,7 +185,11 @@ QUESTION = Question(
     wanted=(
         at_least(f"{_EMPTY}: throughput / filelock.AsyncFileLock", 35, key="filelock"),
         at_least(f"{_EMPTY}: throughput / asyncio.Lock + one thread", 5, key="one-thread"),
-        shown(f"{_EMPTY}: throughput / the same, releasing inline", key="inline", better="higher"),
+        shown(
+            f"{_EMPTY}: throughput / asyncio.Lock + one thread, release inline",
+            key="inline",
+            better="higher",
+        ),
         at_least(f"{_EMPTY}: Jain per process", 0.98, key="jain-process", unit="of 1"),
         at_least(f"{_EMPTY}: Jain per task", 0.95, key="jain-task", unit="of 1"),
         at_least(f"{_ALONE}: throughput / sync portalocker", 0.85, key="sync"),

@@ -108,7 +108,6 @@ async def _round(
     written, *readings = await together([writer, *readers], tasks, Contended)
     side.among.append(sum(written.counts) / seconds)
     side.disturbed.append(cell(readings, seconds).throughput)
-    # A writer that never came in waited all the time.
     side.longest.append(max(written.waits, default=seconds * 1e6) / 1e3)
 
 

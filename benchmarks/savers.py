@@ -207,10 +207,10 @@ def _load(path: str) -> Record:
     return _decoder.decode(data)
 
 
-OURS, OURS_DURABLE = "StateFile, durable=False", "StateFile, durable"
-TRUNCATE = "truncate and write, sync"
-RENAME, RENAME_DURABLE = "temporary and rename, sync", "the same with both fsyncs, sync"
-HOPS, HOPS_DURABLE = "portalocker + aiofiles", "portalocker + aiofiles, with both fsyncs"
+OURS, OURS_DURABLE = "asyncrt.StateFile, durable=False", "asyncrt.StateFile"
+TRUNCATE = "truncate, write; sync"
+RENAME, RENAME_DURABLE = "write, rename; sync", "write, fsync, rename, fsync; sync"
+HOPS, HOPS_DURABLE = "portalocker + aiofiles", "portalocker + aiofiles, both fsyncs"
 SQLITE_FULL, SQLITE_NORMAL = "sqlite3, WAL, FULL", "sqlite3, WAL, NORMAL"
 
 

@@ -22,9 +22,9 @@ from benchmarks.question import Answer, Bench, Question, Skipped, at_least, show
 
 _SIZE = 2000
 _GO = {
-    "Go, flock and WriteFile": "writefile",
-    "Go, with rename": "rename",
-    "Go, with rename and both fsyncs": "durable",
+    "Go: truncate, write (gVisor)": "writefile",
+    "Go: write, rename": "rename",
+    "Go: write, fsync, rename, fsync": "durable",
 }
 _GO_WRITE, _GO_RENAME, _GO_DURABLE = _GO
 _IN_MEMORY = (
@@ -140,7 +140,6 @@ def _answer(
         kind="bars",
         x="",
         y="times per second",
-        log_y=True,
         panels=panels,
     )
     return Answer(

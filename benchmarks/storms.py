@@ -38,6 +38,7 @@ async def cancel(task: Storm, make: Callable[[], Lock]) -> Stormed:
     threads = _threads() - before
     fcntl.flock(fd, fcntl.LOCK_UN)
     later = await _threads_later(before, task.patience) if task.patience else None
+    await asyncio.sleep(_QUEUED_AFTER)  # whoever in the kernel is to have it has it now
     lost = 0 if await _is_free(fd) else 1
     os.close(fd)
     if not lost:

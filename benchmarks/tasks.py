@@ -24,7 +24,10 @@ class Contend(Task, frozen=True, kw_only=True):
 
 
 class Contended(msgspec.Struct, frozen=True, kw_only=True):
-    """How often each task came in, each wait in microseconds, and the cpu seconds of it all."""
+    """How often each task came in, each wait in microseconds, and the cpu seconds of it all.
+
+    The wait that a task was in at the end counts as far as it got.
+    """
 
     counts: list[int]
     waits: list[int]

@@ -82,6 +82,7 @@ def _do_sync(task: AnyTask, lock: SyncLock) -> object:
 async def _contend(task: Contend, make: Callable[[], Lock]) -> Contended:
     counts = [0] * task.tasks
     waits: list[int] = []
+    since = [0.0] * task.tasks  # when a task asked that hasn't come in yet
     end = task.start + task.seconds
     clock, sleep = time.monotonic, asyncio.sleep
 
@@ -90,9 +91,11 @@ async def _contend(task: Contend, make: Callable[[], Lock]) -> Contended:
             asked = clock()
             if asked >= end:
                 return
+            since[number] = asked
             await lock.acquire(shared=task.shared)
             came = clock()
             if came < end:
+                since[number] = 0.0
                 counts[number] += 1
                 waits.append(int((came - asked) * 1e6))
                 await sleep(task.hold)  # of 0: once round the loop, or no task would meet another
@@ -113,11 +116,14 @@ async def _contend(task: Contend, make: Callable[[], Lock]) -> Contended:
     for each in working:
         if not each.cancelled():
             each.result()
+    # Who hasn't come in has waited all the same: without these, starving would shorten the waits.
+    waits += [int((end - asked) * 1e6) for asked in since if asked]
     return Contended(counts=counts, waits=waits, cpu=cpu)
 
 
 def _contend_sync(task: Contend, lock: SyncLock) -> Contended:
     waits: list[int] = []
+    count = 0
     end = task.start + task.seconds
     clock, sleep = time.monotonic, time.sleep
     sleep(max(0.0, task.start - clock()))
@@ -125,15 +131,16 @@ def _contend_sync(task: Contend, lock: SyncLock) -> Contended:
     while (asked := clock()) < end:
         lock.acquire(shared=task.shared)
         came = clock()
+        waits.append(int((min(came, end) - asked) * 1e6))
         if came < end:
-            waits.append(int((came - asked) * 1e6))
+            count += 1
             if task.hold:
                 sleep(task.hold)
         lock.release()
         if task.pause is not None:
             sleep(task.pause)
     cpu = time.process_time() - cpu
-    return Contended(counts=[len(waits)], waits=waits, cpu=cpu)
+    return Contended(counts=[count], waits=waits, cpu=cpu)
 
 
 # Hand-over

@@ -105,7 +105,7 @@ async def test_workers_do_what_they_are_told(kind: str, root: str) -> None:
         other.send(task)
         for each in (one, other):
             found = await each.answer(Contended)
-            assert sum(found.counts) == len(found.waits)
+            assert 0 < sum(found.counts) <= len(found.waits)
             assert found.cpu > 0
         start = start_time()
         one.send(Give(core=0, lock=kind, path=path, start=start, take_at=[0.0], release_at=[0.05]))
