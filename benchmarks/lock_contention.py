@@ -25,7 +25,7 @@ _GOALS = {  # and who has to be there for them
     _SHORT: (locks.OURS, locks.ONE_THREAD),
     _ALONE: (locks.OURS, locks.PORTALOCKER),
 }
-_SECONDS = {_EMPTY: 1.0, _SHORT: 0.5, _ALONE: 1.0}  # of one full measurement; 0.2 of others
+_SECONDS = {_EMPTY: 1.0, _SHORT: 0.5, _ALONE: 1.0}  # of one full measurement; 0.15 of others
 _PROCESSES, _TASKS, _HOLDS = (1, 2, 4, 8), (1, 16, 64), (0.0, 0.001)
 _FIELDS = (
     ("throughput", "1/s"),
@@ -61,7 +61,7 @@ async def measure(bench: Bench) -> Answer:
                 workers,
                 setting,
                 names,
-                seconds=bench.seconds(quick=0.2, full=_SECONDS.get(setting, 0.2)),
+                seconds=bench.seconds(quick=0.2, full=_SECONDS.get(setting, 0.15)),
                 rounds=rounds,
             )
     figures, lacking = _figures(found)

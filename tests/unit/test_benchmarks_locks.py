@@ -103,10 +103,12 @@ async def test_workers_do_what_they_are_told(kind: str, root: str) -> None:
         task = Contend(lock=kind, path=path, start=start_time(), seconds=0.1, tasks=1, hold=0)
         one.send(task)
         other.send(task)
-        for each in (one, other):
-            found = await each.answer(Contended)
-            assert 0 < sum(found.counts) <= len(found.waits)
-            assert found.cpu > 0
+        found = [await each.answer(Contended) for each in (one, other)]
+        # On a busy machine one of them may not come in at all.
+        assert sum(sum(each.counts) for each in found) > 0
+        for each in found:
+            assert sum(each.counts) <= len(each.waits) <= sum(each.counts) + 1
+            assert each.cpu > 0
         start = start_time()
         one.send(Give(core=0, lock=kind, path=path, start=start, take_at=[0.0], release_at=[0.05]))
         other.send(Take(core=1, lock=kind, path=path, start=start, ask_at=[0.02]))
