@@ -42,6 +42,14 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     p99: float | None = None
 
 
+class Medians(msgspec.Struct, frozen=True, kw_only=True):
+    """A table of medians, where there are too many series to print each in a line of its own."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str | float]]
+
+
 def quantile(values: Sequence[float], share: float) -> float:
     """The value below which that share lies, interpolated between neighbours."""
     return quantiles(values, [share])[0]

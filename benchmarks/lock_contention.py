@@ -12,7 +12,7 @@ import msgspec
 
 from benchmarks import locks
 from benchmarks.contention import SHARES, Cells, Setting, compete, contenders
-from benchmarks.figures import Figure, middle, ratio
+from benchmarks.figures import Figure, Medians, middle, ratio
 from benchmarks.plots import Curve, Panel, Plot
 from benchmarks.question import Answer, Bench, Question, at_least, at_most, shown
 from benchmarks.workers import crew
@@ -29,12 +29,17 @@ _SECONDS = {_EMPTY: 1.0, _SHORT: 0.5, _ALONE: 1.0}  # of one full measurement; 0
 _PROCESSES, _TASKS, _HOLDS = (1, 2, 4, 8), (1, 16, 64), (0.0, 0.001)
 _FIELDS = (
     ("throughput", "1/s"),
-    ("p50", "ms wait p50"),
-    ("p99", "ms wait p99"),
-    ("longest", "ms wait max"),
-    ("jain_process", "Jain, processes"),
-    ("jain_task", "Jain, tasks"),
-    ("cpu", "cpu s per 1000"),
+    ("p50", "p50 ms"),
+    ("p99", "p99 ms"),
+    ("longest", "max ms"),
+    ("jain_process", "Jain proc"),
+    ("jain_task", "Jain task"),
+    ("cpu", "cpu s/1000"),
+)
+
+_AGAINST = (  # what is drawn against the number of processes
+    ("throughput", "Acquires per second of one lock", "acquires per second"),
+    ("p99", "Waits for one lock, 99th percentile", "milliseconds"),
 )
 
 Grid = dict[Setting, dict[str, Cells]]
@@ -65,13 +70,33 @@ async def measure(bench: Bench) -> Answer:
                 rounds=rounds,
             )
     figures, lacking = _figures(found)
-    series = tuple(
+    details = tuple(
         msgspec.structs.replace(cells.of(field, unit), name=f"{setting}: {name}")
-        for setting in _GOALS
+        for setting, competed in found.items()
         for field, unit in _FIELDS
-        for name, cells in found[setting].items()
+        for name, cells in competed.items()
     )
-    return Answer(figures=figures, lacking=lacking, series=series, plots=tuple(_plots(found)))
+    return Answer(
+        figures=figures,
+        lacking=lacking,
+        details=details,
+        tables=(_table(found),),
+        plots=tuple(_plots(found)),
+    )
+
+
+def _table(found: Grid) -> Medians:
+    rows: list[list[str | float]] = [
+        [str(setting), name, *(cells.median(field) for field, _ in _FIELDS)]
+        for setting, competed in found.items()
+        for name, cells in competed.items()
+    ]
+    columns = ["setting", "lock", *(unit for _, unit in _FIELDS)]
+    return Medians(
+        title="lock-contention, medians of rounds; a setting is processes x tasks, section; p50 to max are waits",
+        columns=columns,
+        rows=rows,
+    )
 
 
 def _figures(found: Grid) -> tuple[dict[str, Figure], dict[str, str]]:
@@ -100,7 +125,7 @@ def _figures(found: Grid) -> tuple[dict[str, Figure], dict[str, str]]:
 def _plots(found: Grid) -> list[Plot]:
     plots = [_waits(found), _fairness(found)]
     if len(found) > len(_GOALS):
-        plots += [_throughput(found, hold) for hold in _HOLDS]
+        plots += [_against(found, hold, *each) for hold in _HOLDS for each in _AGAINST]
     return plots
 
 
@@ -151,14 +176,14 @@ def _fairness(found: Grid) -> Plot:
     )
 
 
-def _throughput(found: Grid, hold: float) -> Plot:
+def _against(found: Grid, hold: float, field: str, what: str, axis: str) -> Plot:
     panels = []
     for tasks in _TASKS:
         curves: dict[str, list[tuple[int, float]]] = {}
         for processes in _PROCESSES:
             cells = found[Setting(processes=processes, tasks=tasks, hold=hold)]
             for name, each in cells.items():
-                curves.setdefault(name, []).append((processes, each.median("throughput")))
+                curves.setdefault(name, []).append((processes, each.median(field)))
         panels.append(
             Panel(
                 title="1 task each" if tasks == 1 else f"{tasks} tasks each",
@@ -169,11 +194,11 @@ def _throughput(found: Grid, hold: float) -> Plot:
             )
         )
     return Plot(
-        name=f"lock-throughput-{hold * 1e3:g}ms",
-        title=f"Acquires per second of one lock, sections of {hold * 1e3:g} ms",
+        name=f"lock-{field}-{hold * 1e3:g}ms",
+        title=f"{what}, sections of {hold * 1e3:g} ms",
         kind="lines",
         x="processes",
-        y="acquires per second",
+        y=axis,
         log_x=True,
         log_y=True,
         panels=panels,

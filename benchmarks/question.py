@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from benchmarks.figures import Figure, Series, ratio
+from benchmarks.figures import Figure, Medians, Series, ratio
 from benchmarks.plots import Plot
 
 ROUNDS = 5  # at least so many, wherever a median is reported
@@ -53,12 +53,15 @@ def shown(
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """One question answered: its figures by their keys, then what they were made of.
 
-    A figure that this machine can't tell is left out, and `lacking` says by its key why.
+    A figure that this machine can't tell is left out, and `lacking` says by its key why. `details` are
+    series that go into the JSON file and aren't printed, but for their medians in `tables`.
     """
 
     figures: dict[str, Figure]
     lacking: dict[str, str] = {}
     series: tuple[Series, ...] = ()
+    details: tuple[Series, ...] = ()
+    tables: tuple[Medians, ...] = ()
     plots: tuple[Plot, ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.figures import Figure, Series
+from benchmarks.figures import Figure, Medians, Series
 from benchmarks.machine import Machine
 from benchmarks.plots import Plot
 from benchmarks.question import Answer, Question, Wanted
@@ -32,6 +32,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     rows: list[Row]
     seconds: float = 0.0
     series: tuple[Series, ...] = ()
+    details: tuple[Series, ...] = ()
+    tables: tuple[Medians, ...] = ()
     plots: tuple[Plot, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -42,6 +44,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
             rows=[_row(each, answer) for each in question.wanted],
             seconds=seconds,
             series=answer.series,
+            details=answer.details,
+            tables=answer.tables,
             plots=answer.plots,
             notes=answer.notes,
         )
@@ -99,10 +103,30 @@ def print_entries(console: Console, entries: Sequence[Entry]) -> None:
             parts.add_row(entry.name if index == 0 else "", *_series_cells(series))
         parts.add_section()
     console.print(ratios)
-    console.print(parts)
+    if parts.rows:
+        console.print(parts)
+    for medians in (each for entry in entries for each in entry.tables):
+        _print_medians(console, medians)
     for entry in entries:
         for note in entry.notes:
             console.print(f"{entry.name}: {note}", highlight=False, soft_wrap=True)
+
+
+def _print_medians(console: Console, medians: Medians) -> None:
+    table = Table(box=box.SIMPLE, title=medians.title, title_justify="left")
+    texts = {index for row in medians.rows for index, each in enumerate(row) if type(each) is str}
+    for index, column in enumerate(medians.columns):
+        table.add_column(column, justify="left" if index in texts else "right", no_wrap=True)
+    last = ""
+    for row in medians.rows:
+        first = str(row[0])
+        if last and first != last:
+            table.add_section()
+        shown = ["" if first == last else first]
+        shown += [each if isinstance(each, str) else number(each) for each in row[1:]]
+        table.add_row(*shown)
+        last = first
+    console.print(table)
 
 
 def _cells(row: Row) -> list[str]:
