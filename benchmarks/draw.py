@@ -12,18 +12,18 @@ from benchmarks.report import Report, Row, number
 
 # Okabe and Ito's colours, which most colour-blind people tell apart; ours is always the same one.
 _OURS = "#0072B2"
+_SHADES = (_OURS, "#56B4E9", "#003B5C")  # of ours, where there are several
 _COLOURS = (
     "#D55E00",
     "#009E73",
     "#CC79A7",
     "#E69F00",
-    "#56B4E9",
     "#7F7F7F",
     "#8C564B",
     "#B2B200",
     "#333333",
 )
-_MARKERS = "sD^vP*Xdh"
+_MARKERS = "sD^vP*Xd"
 _MISSED = "#D55E00"
 _STYLE = {
     "font.size": 10,
@@ -78,7 +78,7 @@ def _figure(plot: Plot, report: Report) -> Any:
         height = 1.8 + 0.28 * longest * (1.5 if len(names) > 1 else 1)
         figure = _new(4.4 + 3.2 * columns, max(3.2, height), columns, report, sharey=False)
     else:
-        figure = _new(2.4 + 3.4 * columns, 4.8, columns, report, sharey=True)
+        figure = _new(max(8.0, 2.6 + 3.4 * columns), 4.8, columns, report, sharey=True)
     figure.suptitle(plot.title, fontsize=13, fontweight="bold", x=0.01, ha="left")
     for axes, panel in zip(figure.axes, plot.panels, strict=True):
         axes.set_title(panel.title, fontsize=10)
@@ -157,6 +157,9 @@ def _bars(axes: Any, panel: Panel, plot: Plot) -> None:
     axes.margins(x=0.15, y=0.02)
     if plot.log_y:
         _logarithmic(axes, axes.xaxis, "x")
+    else:
+        plain = peer("matplotlib.ticker").FuncFormatter(lambda value, _: f"{value:,.10g}")
+        axes.xaxis.set_major_formatter(plain)
 
 
 def _is_ours(name: str) -> bool:
@@ -166,7 +169,7 @@ def _is_ours(name: str) -> bool:
 def _look(name: str, names: list[str]) -> tuple[str, str]:
     if _is_ours(name):
         ours = [each for each in names if _is_ours(each)].index(name)
-        return (_OURS if ours == 0 else _COLOURS[4]), "o"
+        return _SHADES[ours % len(_SHADES)], "o<>"[ours % 3]
     peers = [each for each in names if not _is_ours(each)].index(name)
     return _COLOURS[peers % len(_COLOURS)], _MARKERS[peers % len(_MARKERS)]
 

@@ -13,8 +13,6 @@ import time
 
 import asyncrt
 from asyncrt import _paths
-from asyncrt.ids import ContainerId
-from asyncrt.state import StateFile
 from asyncrt.status import Status
 from benchmarks import records
 from benchmarks.figures import Series
@@ -27,7 +25,7 @@ async def measure(bench: Bench) -> Answer:
     root = tempfile.mkdtemp(prefix="root-", dir=bench.directory)
     async with asyncrt.Engine(root) as engine:
         count = bench.size(quick=_COUNT, full=_COUNT, smoke=100)
-        await fill(bench, engine.root, count)
+        records.fill(bench, engine.root, count)
 
         async def listed() -> float:
             began = time.perf_counter()
@@ -53,24 +51,6 @@ async def measure(bench: Bench) -> Answer:
         for name, values in found.items()
     )
     return Answer.of_ratio(ours, theirs)
-
-
-async def fill(bench: Bench, root: str, count: int) -> None:
-    """So many stopped containers, with all the files that such ones have."""
-    bench.expect(count)
-    for number in range(count):
-        state = StateFile(root, ContainerId(f"job-{number}"), durable=False)
-        await state.lock_for_new()
-        directory = f"{root}/{state.id}{_paths.DIRECTORY}"
-        os.mkdir(directory, 0o700)
-        for name in (_paths.CONFIG, _paths.EXIT):
-            with open(f"{directory}/{name}", "xb") as file:
-                file.write(b"{}")  # nobody reads it: what counts is in the record
-        record = records.stopped(state.id)
-        await state.save_locked(record)
-        state.close()
-        if number % 100 == 99:
-            bench.step(100)
 
 
 def read_plainly(root: str) -> list[object]:

@@ -38,7 +38,7 @@ async def measure(bench: Bench) -> Answer:
     if not bench.quick:
         names += [locks.THREAD_EACH, locks.TO_THREAD, *locks.installed(*_SLOW)]
     found: dict[str, list[list[float]]] = {name: [] for name in names}
-    rounds = bench.rounds(quick=7, full=7)
+    rounds = bench.rounds()
     dice = random.Random(1)
     bench.expect(rounds)
     async with crew(2) as (giver, taker):

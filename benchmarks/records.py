@@ -1,4 +1,4 @@
-"""Records to save: whole ones, as of a container that has ended, of a wanted size."""
+"""Records: whole ones, as of a container that has ended, of a wanted size, and many of them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from asyncrt import _paths
 from asyncrt.state import ExitResult, Identity, Record
 from asyncrt.status import Status
+from benchmarks.question import Bench
 
 
 def smallest(name: str) -> Record:
@@ -51,3 +53,29 @@ def of_size(name: str, size: int) -> Record:
     record = msgspec.structs.replace(stopped(name), bundle="/")
     missing = size - len(msgspec.json.encode(record))
     return msgspec.structs.replace(record, bundle="/" + "b" * max(0, missing))
+
+
+def name_of(number: int) -> str:
+    """The id of one of many; without its last letter it is an abbreviation that fits no other."""
+    return f"job-{number:06}x"
+
+
+def fill(bench: Bench, root: str, count: int) -> None:
+    """So many stopped containers, with all the files that such ones have; written without locks."""
+    name = name_of(0)
+    template = msgspec.json.encode(stopped(name))
+    directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    bench.expect(count)
+    try:
+        for number in range(count):
+            each = name_of(number)
+            data = template.replace(name.encode(), each.encode())
+            os.mkdir(each + _paths.DIRECTORY, 0o700, dir_fd=directory)
+            for suffix, content in ((_paths.STATE, data), (_paths.LOCK, b""), (_paths.QUEUE, b"")):
+                fd = os.open(each + suffix, os.O_WRONLY | os.O_CREAT, 0o640, dir_fd=directory)
+                os.write(fd, content)
+                os.close(fd)
+            if number % 1000 == 999:
+                bench.step(1000)
+    finally:
+        os.close(directory)

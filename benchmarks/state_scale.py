@@ -39,7 +39,7 @@ async def measure(bench: Bench) -> Answer:
     for size in sizes:
         root = tempfile.mkdtemp(prefix="root-", dir=bench.directory)
         async with asyncrt.Engine(root) as engine:
-            fill(bench, engine.root, size)
+            records.fill(bench, engine.root, size)
             found[size] = await _measure_root(bench, engine, size)
     biggest = found[sizes[-1]]
     figures = {
@@ -58,7 +58,7 @@ async def measure(bench: Bench) -> Answer:
 
 async def _measure_root(bench: Bench, engine: asyncrt.Engine, size: int) -> dict[str, Series]:
     root = engine.root
-    whole = _id(size // 2)
+    whole = records.name_of(size // 2)
     state = StateFile(root, ContainerId(whole))
     few = bench.size(quick=5, full=20, smoke=1) if size <= 1000 else 1
     many = bench.size(quick=50, full=200, smoke=1)
@@ -96,32 +96,6 @@ async def _measure_root(bench: Bench, engine: asyncrt.Engine, size: int) -> dict
     }
     found = await bench.interleave(contenders, bench.rounds())
     return {name: Series(name=name, unit="ms", values=values) for name, values in found.items()}
-
-
-def _id(number: int) -> str:
-    return f"job-{number:06}x"
-
-
-def fill(bench: Bench, root: str, count: int) -> None:
-    """So many stopped containers, with all the files that such ones have; written without locks."""
-    name = _id(0)
-    template = msgspec.json.encode(records.stopped(name))
-    directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-    bench.expect(count)
-    try:
-        for number in range(count):
-            each = _id(number)
-            data = template.replace(name.encode(), each.encode())
-            files = ((_paths.STATE, data), (_paths.LOCK, b""), (_paths.QUEUE, b""))
-            for suffix, content in files:
-                fd = os.open(each + suffix, os.O_WRONLY | os.O_CREAT, 0o640, dir_fd=directory)
-                os.write(fd, content)
-                os.close(fd)
-            os.mkdir(each + _paths.DIRECTORY, 0o700, dir_fd=directory)
-            if number % 1000 == 999:
-                bench.step(1000)
-    finally:
-        os.close(directory)
 
 
 def read_plainly(root: str) -> list[Record]:
