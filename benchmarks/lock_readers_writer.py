@@ -40,7 +40,7 @@ async def measure(bench: Bench) -> Answer:
     if not bench.quick:
         names += [locks.PORTALOCKER, locks.THREAD_EACH, locks.POLLING[1]]
     sides = {name: _Side() for name in names}
-    seconds = bench.seconds(quick=0.2, full=1.0)
+    seconds = bench.seconds(quick=0.2, full=0.5)
     rounds = bench.rounds()
     bench.expect(rounds)
     async with crew(_READERS + 1) as workers:

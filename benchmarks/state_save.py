@@ -50,7 +50,9 @@ async def measure(bench: Bench) -> Answer:
     lacking: dict[str, str] = {}
     for where in ("memory", "disk"):
         if where not in bases:
-            lacking |= {f"{where}-{what}": "no disk to write to" for what in ("sync", "sqlite")}
+            lacking |= {
+                f"{where}-{what}": "no disk to write to" for what in ("sync", "hops", "sqlite")
+            }
             continue
         middle = found[where, _MIDDLE]
         ours = middle[savers.OURS_DURABLE]

@@ -21,6 +21,7 @@ from benchmarks import (
     processes,
     programs,
     records,
+    state_cycle,
     suite,
 )
 from benchmarks.figures import Figure, Series, jain, middle, quantile, ratio
@@ -178,6 +179,18 @@ def test_every_question_is_answered_in_its_smallest_size(name: str) -> None:
         # What is lacking says so, in words of its own: nobody forgot to measure it.
         assert row.figure is not None or row.skipped not in {"", "not measured"}, row
     assert entry.series or entry.tables or all(row.skipped for row in entry.rows)
+
+
+def test_without_go_synchronous_python_is_the_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(_: str) -> str:
+        raise Skipped("there is no Go toolchain (golang-go)")
+
+    monkeypatch.setattr(state_cycle, "build", build)
+    entry = suite.ask(state_cycle.QUESTION, quick=True, smoke=True, console=Console(quiet=True))
+    rows = {row.wanted.key: row for row in entry.rows}
+    assert rows["memory"].figure is not None
+    assert rows["gvisor"].skipped == "there is no Go toolchain (golang-go)"
+    assert any("synchronous Python" in each for each in entry.notes)
 
 
 def test_every_question_of_the_suite_is_a_script_that_says_it() -> None:
