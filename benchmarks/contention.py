@@ -60,19 +60,9 @@ class Cells:
 
 def contenders(setting: Setting) -> list[str]:
     """Everybody who can compete there."""
-    found = [
-        locks.OURS,
-        locks.ONE_THREAD,
-        locks.ONE_THREAD_INLINE,
-        locks.FILELOCK,
-        locks.THREAD_EACH,
-        locks.TO_THREAD,
-        *locks.POLLING.values(),
-        locks.AIOFILELOCK,
-    ]
-    if setting.tasks == 1:
-        found.append(locks.PORTALOCKER)  # it stops its process: for one task in each
-    return locks.installed(*found)
+    # What stops its process competes where each has one task only; one of those will do.
+    left_out = {locks.FLOCK} if setting.tasks == 1 else set(locks.SYNC)
+    return locks.installed(locks.OURS, *(each for each in locks.PEERS if each not in left_out))
 
 
 async def compete(

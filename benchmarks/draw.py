@@ -6,6 +6,7 @@ import math
 import os
 from typing import Any
 
+from benchmarks.locks import PEERS
 from benchmarks.peers import peer
 from benchmarks.plots import Panel, Plot
 from benchmarks.report import Report, Row, number
@@ -23,7 +24,7 @@ _COLOURS = (
     "#B2B200",
     "#333333",
 )
-_MARKERS = "sD^vP*Xd"
+_MARKERS = "sD^vP*Xdph"
 _MISSED = "#D55E00"
 _STYLE = {
     "font.size": 10,
@@ -101,11 +102,12 @@ def _figure(plot: Plot, report: Report) -> Any:
 
 def _curves(axes: Any, panel: Panel, plot: Plot, names: list[str]) -> None:
     for curve in panel.curves:
-        colour, marker = _look(curve.name, names)
+        colour, marker, dashes = _look(curve.name, names)
         ours = colour == _OURS
         style: dict[str, Any] = {
             "color": colour,
             "label": curve.name,
+            "linestyle": dashes,
             "linewidth": 2.6 if ours else 1.4,
             "zorder": 3 if ours else 2,
         }
@@ -118,7 +120,7 @@ def _curves(axes: Any, panel: Panel, plot: Plot, names: list[str]) -> None:
         _logarithmic(axes, axes.xaxis, "x")
         ticks = sorted({x for each in panel.curves for x in each.x})
         if plot.kind == "lines" and len(ticks) <= 8:
-            axes.set_xticks(ticks, [f"{each:,.0f}" for each in ticks])
+            axes.set_xticks(ticks, [f"{each:,.10g}" for each in ticks])
             axes.minorticks_off()
     if plot.log_y:
         _logarithmic(axes, axes.yaxis, "y")
@@ -130,7 +132,7 @@ def _logarithmic(axes: Any, axis: Any, which: str) -> None:
     ticker = peer("matplotlib.ticker")
     low, high = sorted(axis.get_view_interval())
     close = high / low < 100
-    axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if close else (1,), numticks=12))
+    axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if close else (1,), numticks=7))
     axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axis.set_minor_formatter(ticker.NullFormatter())
 
@@ -166,12 +168,15 @@ def _is_ours(name: str) -> bool:
     return name.startswith(("asyncrt", "Engine", "StateFile"))
 
 
-def _look(name: str, names: list[str]) -> tuple[str, str]:
+def _look(name: str, names: list[str]) -> tuple[str, str, str]:
     if _is_ours(name):
         ours = [each for each in names if _is_ours(each)].index(name)
-        return _SHADES[ours % len(_SHADES)], "o<>"[ours % 3]
-    peers = [each for each in names if not _is_ours(each)].index(name)
-    return _COLOURS[peers % len(_COLOURS)], _MARKERS[peers % len(_MARKERS)]
+        return _SHADES[ours % len(_SHADES)], "o<>"[ours % 3], "-"
+    # A lock looks the same in every picture.
+    order = PEERS if name in PEERS else [each for each in names if not _is_ours(each)]
+    peers = list(order).index(name)
+    dashes = "-" if peers < len(_COLOURS) else "--"
+    return _COLOURS[peers % len(_COLOURS)], _MARKERS[peers % len(_MARKERS)], dashes
 
 
 def _goals(rows: list[Row], report: Report) -> Any:

@@ -38,6 +38,17 @@ FILELOCK = "filelock.AsyncFileLock"
 AIOFILELOCK = "aiofilelock"
 POLLING = {1: "polling, 1 ms", 10: "polling, 10 ms", 50: "polling, 50 ms"}
 MEMORY = "asyncio.Lock, one process only"
+PEERS = (
+    ONE_THREAD,
+    ONE_THREAD_INLINE,
+    FILELOCK,
+    THREAD_EACH,
+    TO_THREAD,
+    *POLLING.values(),
+    AIOFILELOCK,
+    PORTALOCKER,
+    FLOCK,
+)
 SYNC = (FLOCK, PORTALOCKER)
 
 

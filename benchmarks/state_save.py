@@ -24,8 +24,8 @@ from benchmarks.question import Answer, Bench, Question, shown
 
 _SIZES = (300, 2000, 20_000)
 _KINDS = (
-    savers.OURS,
     savers.OURS_DURABLE,
+    savers.OURS,
     savers.TRUNCATE,
     savers.RENAME,
     savers.RENAME_DURABLE,
