@@ -18,6 +18,7 @@ from benchmarks.tasks import Crowd, Storm, Stormed
 
 _LOST_AFTER = 1.0  # seconds; a grant that is on its way takes milliseconds
 _QUEUED_AFTER = 0.05  # seconds that waiters are given to get into the kernel
+_LATE_AFTER = 5.0  # the same for several tasks in turns
 _FEW = 30
 
 
@@ -98,11 +99,11 @@ async def _small_storm(make: Callable[[], Lock], dice: random.Random) -> bool:
         each.cancel()
         if dice.random() < 0.2:
             await asyncio.sleep(0)
-    _, late = await asyncio.wait(waiting, timeout=_LOST_AFTER)
+    _, late = await asyncio.wait(waiting, timeout=_LATE_AFTER)
     if late:
         return False
     try:
-        async with asyncio.timeout(_LOST_AFTER):
+        async with asyncio.timeout(_LATE_AFTER):
             await take(make())
     except TimeoutError:
         return False

@@ -1,7 +1,7 @@
 """Does waiting cost anything?
 
 wait() of 1,000 sleeping containers at once: the cpu that the engine's process, its fork server and
-all supervisors use in 10 s. Nothing should poll. The quick run has 200 of them and 3 s, scaled.
+all supervisors use in 10 s. Nothing should poll. The quick run has 200 of them and 2 s, scaled.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SECONDS = 10
 
 async def measure(bench: Bench) -> Answer:
     count = bench.size(quick=200, full=_COUNT, smoke=3)
-    seconds = bench.size(quick=3, full=_SECONDS, smoke=1)
+    seconds = bench.size(quick=2, full=_SECONDS, smoke=1)
     spec = asyncrt.Spec.command(programs.sleeper(bench.directory))
     bench.expect(count)
     async with scratch_engine(bench.directory) as engine:
