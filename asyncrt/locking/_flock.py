@@ -6,6 +6,7 @@ every order of events without a file, a thread or a second process.
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,12 +14,12 @@ from portalocker import LockFlags
 from portalocker.portalocker import FlockLocker
 
 from asyncrt import _threads
+from asyncrt.locking._idle import Idle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Inode = tuple[int, int]
-    """Device and inode number: both, for inode numbers repeat on other devices."""
+    from asyncrt.locking._idle import Inode
 
 
 class Owner:
@@ -40,8 +41,16 @@ os.register_at_fork(after_in_child=owner.look_up)
 class System(Protocol):
     """Files, flocks and threads, as the lock uses them. OSError is the only error."""
 
-    def open(self, path: str, mode: int | None) -> int:
-        """A descriptor of the file; `mode` creates it when it is missing."""
+    idle: Idle
+
+    def open(self, path: str) -> int:
+        """A descriptor of the file that is there."""
+
+    def create(self, path: str, mode: int) -> int:
+        """A descriptor of a new file; FileExistsError when there is one."""
+
+    def unlink(self, path: str) -> None:
+        """Remove the file."""
 
     def close(self, fd: int) -> None:
         """Close, which also unlocks when no copy of the descriptor is left."""
@@ -52,17 +61,14 @@ class System(Protocol):
     def lock(self, fd: int, *, shared: bool) -> None:
         """Lock, waiting without an end. Only called in a thread of `submit`'s."""
 
-    def unlock(self, fd: int) -> None:
-        """Unlock, also for every copy of the descriptor."""
+    def unlock(self, fd: int) -> bool:
+        """Unlock, also for every copy of the descriptor; whether it succeeded."""
 
-    def drop(self, fd: int) -> None:
-        """Unlock and close. The unlock counts where a forked child has a copy of the descriptor."""
+    def inode_of(self, fd: int) -> Inode:
+        """The open file's identity. No other file can have it until the descriptor is closed."""
 
-    def inode_if_at(self, fd: int, path: str) -> Inode | None:
-        """The open file's identity if the path still names that file, else None."""
-
-    def inode_at(self, path: str) -> Inode | None:
-        """The identity of what the path names now; None when nothing."""
+    def is_at(self, inode: Inode, path: str) -> bool:
+        """Whether the path names that file now."""
 
     def submit(
         self, func: Callable[[], None], callback: Callable[[None, BaseException | None], object]
@@ -79,17 +85,33 @@ _flock = FlockLocker().locker
 
 _EXCLUSIVE = LockFlags.EXCLUSIVE.value
 _SHARED = LockFlags.SHARED.value
-_TRY = LockFlags.NON_BLOCKING.value
+_TRY_EXCLUSIVE = _EXCLUSIVE | LockFlags.NON_BLOCKING.value
+_TRY_SHARED = _SHARED | LockFlags.NON_BLOCKING.value
 _UNLOCK = LockFlags.UNBLOCK.value
+
+
+_TOO_MANY_OPEN = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 class Flock:
     """The real thing."""
 
-    def open(self, path: str, mode: int | None) -> int:
-        if mode is None:
+    def __init__(self) -> None:
+        self.idle = Idle(self.close)
+
+    def open(self, path: str) -> int:
+        try:
             return os.open(path, _OPEN)
-        return os.open(path, _OPEN | os.O_CREAT, mode)
+        except OSError as error:
+            if error.errno not in _TOO_MANY_OPEN or not self.idle.give_up():
+                raise
+            return os.open(path, _OPEN)
+
+    def create(self, path: str, mode: int) -> int:
+        return os.open(path, _OPEN | os.O_CREAT | os.O_EXCL, mode)
+
+    def unlink(self, path: str) -> None:
+        os.unlink(path)
 
     def close(self, fd: int) -> None:
         try:  # noqa: SIM105  # a context manager's making costs as much as the close
@@ -99,7 +121,7 @@ class Flock:
 
     def try_lock(self, fd: int, *, shared: bool) -> bool:
         try:
-            _flock(fd, (_SHARED if shared else _EXCLUSIVE) | _TRY)
+            _flock(fd, _TRY_SHARED if shared else _TRY_EXCLUSIVE)
         except BlockingIOError:
             return False
         return True
@@ -107,40 +129,23 @@ class Flock:
     def lock(self, fd: int, *, shared: bool) -> None:
         _flock(fd, _SHARED if shared else _EXCLUSIVE)
 
-    def unlock(self, fd: int) -> None:
-        try:  # noqa: SIM105  # as above
-            _flock(fd, _UNLOCK)
-        except OSError:
-            pass  # a network file system that went away: the close that follows has to do
-
-    def drop(self, fd: int) -> None:
-        try:  # noqa: SIM105  # as above
-            _flock(fd, _UNLOCK)
-        except OSError:
-            pass
-        try:  # noqa: SIM105 - a context manager would cost as much as the call
-            os.close(fd)
-        except OSError:
-            pass
-
-    def inode_if_at(self, fd: int, path: str) -> Inode | None:
-        mine = os.fstat(fd)
+    def unlock(self, fd: int) -> bool:
         try:
-            there = os.lstat(path)
-        except FileNotFoundError:
-            return None
-        inode = mine.st_ino
-        device = mine.st_dev
-        if there.st_ino == inode and there.st_dev == device:
-            return device, inode
-        return None
+            _flock(fd, _UNLOCK)
+        except OSError:
+            return False  # a network file system that went away: a close has to do
+        return True
 
-    def inode_at(self, path: str) -> Inode | None:
+    def inode_of(self, fd: int) -> Inode:
+        found = os.fstat(fd)
+        return found.st_dev, found.st_ino
+
+    def is_at(self, inode: Inode, path: str) -> bool:
         try:
             found = os.lstat(path)
         except FileNotFoundError:
-            return None
-        return found.st_dev, found.st_ino
+            return False
+        return (found.st_dev, found.st_ino) == inode
 
     def submit(
         self, func: Callable[[], None], callback: Callable[[None, BaseException | None], object]

@@ -17,10 +17,11 @@ from weakref import WeakSet, WeakValueDictionary
 from asyncrt._fskind import kind_of
 from asyncrt._threads import run_blocking
 from asyncrt.locking._flock import Flock, owner
-from asyncrt.locking._take import Attempt, Hold, Place, Wish, someone_waits, try_take
+from asyncrt.locking._take import Attempt, Place, Wish, drop, someone_waits, try_take
 
 if TYPE_CHECKING:
     from asyncrt.locking._flock import System
+    from asyncrt.locking._idle import Hold
 
 BATCH = 16  # grants under one kernel lock before other processes and loops are asked after
 SKIPS = 8  # acquires in a row that may pass by the gate
@@ -43,9 +44,10 @@ class Ticket:
 class PathQueue:
     """Who of one loop holds and who waits for one lock file.
 
-    `_hold` is the kernel's lock while we have it. `_holders` counts the tasks inside: one, or
-    several when they are `_readers`. `_attempt` is for whom a thread waits for the kernel's lock;
-    then we don't have it. Every method leaves it so that somebody waiting implies a holder inside or a
+    `_hold` is the open lock file: the kernel's lock while there is a holder inside, idle otherwise
+    and then perhaps closed by now. `_holders` counts the tasks inside: one, or several when they
+    are `_readers`. `_attempt` is for whom a thread waits for the kernel's lock; then we have no
+    `_hold`. Every method leaves it so that somebody waiting implies a holder inside or a
     thread under way: that is why no wake-up is lost.
     """
 
@@ -54,14 +56,15 @@ class PathQueue:
         "_attempt",
         "_hold",
         "_holders",
-        "_inline",
-        "_loop",
         "_pid",
         "_place",
         "_readers",
         "_slot",
+        "_system",
         "_turns",
         "_waiting",
+        "inline",
+        "loop",
     )
 
     def __init__(
@@ -73,9 +76,10 @@ class PathQueue:
         loop: asyncio.AbstractEventLoop | None,
         inline: bool = True,
     ) -> None:
+        self.loop = loop  # that its tasks run in; None for calls made outside of any
+        self.inline = inline  # whether the lock may be tried here: not on a network file system
+        self._system = system
         self._place = Place(system, path, gate)
-        self._loop = loop
-        self._inline = inline
         self._pid = owner.pid
         self._hold: Hold | None = None
         self._holders = 0
@@ -86,16 +90,6 @@ class PathQueue:
         self._slot = hash(path) % len(_skips)
         _all.add(self)
 
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The loop its tasks run in; None for calls made outside of any."""
-        return self._loop
-
-    @property
-    def inline(self) -> bool:
-        """Whether the lock may be tried on the loop: not on a network file system."""
-        return self._inline
-
     # Taking
 
     def try_take(self, wish: Wish) -> bool:
@@ -104,24 +98,50 @@ class PathQueue:
         Raises OSError as open(2) does.
         """
         if self._holders:
-            if not wish.shared or not self._readers or self._waiting or not self._may_join():
-                return False
-            self._holders += 1
-            return True
+            return wish.shared and self._join()
         if self._waiting or self._attempt is not None:
             return False
-        skips = _skips[self._slot]
-        gated = wish.shared or skips >= SKIPS
-        hold = try_take(self._place, wish, gated=gated)
-        if hold is None:
-            _skips[self._slot] = SKIPS
+        slot = self._slot
+        skips = _skips[slot]
+        if skips < SKIPS and not wish.shared:
+            skips += 1
+        elif someone_waits(self._place):
+            _skips[slot] = SKIPS
             return False
-        _skips[self._slot] = 0 if gated else skips + 1
-        self._hold = hold
-        self._holders = 1
+        else:
+            skips = 0
+        if not self._lock(wish):
+            _skips[slot] = SKIPS
+            return False
+        _skips[slot] = skips
+        self._holders = self._turns = 1
         self._readers = wish.shared
-        self._turns = 1
         return True
+
+    def _join(self) -> bool:
+        if not self._readers or self._waiting or not self._may_join():
+            return False
+        self._holders += 1
+        return True
+
+    def _lock(self, wish: Wish) -> bool:
+        """Have the kernel's lock if it is free, on the file that was left open if that will do."""
+        hold = self._hold
+        if hold is not None and self._system.idle.take(hold):
+            system = self._system
+            try:
+                if not system.try_lock(hold.fd, shared=wish.shared):
+                    system.idle.keep(hold)
+                    return False
+                if system.is_at(hold.inode, self._place.path):
+                    hold.shared = wish.shared
+                    return True
+            except BaseException:
+                self._drop()
+                raise
+            self._drop()
+        self._hold = try_take(self._place, wish)
+        return self._hold is not None
 
     async def try_take_remote(self, wish: Wish) -> bool:
         """As try_take, but in a thread.
@@ -133,9 +153,7 @@ class PathQueue:
         self._attempt = Ticket(asyncio.get_running_loop().create_future(), wish)
         hold: Hold | None = None
         try:
-            hold = await run_blocking(
-                partial(try_take, self._place, wish, gated=True), undo=self._undo_take
-            )
+            hold = await run_blocking(partial(self._try_take_apart, wish), undo=self._undo_take)
         finally:
             self._attempt = None
             if hold is None:
@@ -147,14 +165,17 @@ class PathQueue:
         self._readers = wish.shared
         return True
 
+    def _try_take_apart(self, wish: Wish) -> Hold | None:
+        return None if someone_waits(self._place) else try_take(self._place, wish)
+
     def _undo_take(self, hold: Hold | None) -> None:
         if hold is not None:
-            self._place.system.drop(hold.fd)
+            drop(self._system, hold.fd)
 
     def enqueue(self, wish: Wish) -> Ticket:
         """A place at the end of the queue. Only in a loop."""
-        assert self._loop is not None  # noqa: S101  # FileLock's doing
-        ticket = Ticket(self._loop.create_future(), wish)
+        assert self.loop is not None  # noqa: S101  # FileLock's doing
+        ticket = Ticket(self.loop.create_future(), wish)
         self._waiting[ticket] = None
         if not self._holders and self._attempt is None:
             try:
@@ -195,14 +216,17 @@ class PathQueue:
         self._holders -= 1
         if self._holders:
             return
-        if self._loop is not None and self._loop.is_closed():
+        if not self._waiting:
+            self._rest()
+            return
+        if self.loop is not None and self.loop.is_closed():
             self._waiting.clear()
         if self._head() is None:
-            self._drop()
+            self._rest()
         elif self._may_hand_over():
             self._serve()
         else:
-            self._drop()
+            self._rest()
             self._advance()
 
     def forsake(self) -> None:
@@ -210,13 +234,23 @@ class PathQueue:
         hold, self._hold = self._hold, None
         self._holders = 0
         self._waiting.clear()
+        if hold is not None and hold.fd >= 0:
+            self._system.idle.close(hold)
+
+    def _rest(self) -> None:
+        """Let others have the kernel's lock; the file stays open for the next time."""
+        hold = self._hold
         if hold is not None:
-            self._place.system.close(hold.fd)
+            if self.inline and self._system.unlock(hold.fd):
+                self._system.idle.keep(hold)
+            else:
+                self._drop()
 
     def _drop(self) -> None:
         hold, self._hold = self._hold, None
         if hold is not None:
-            self._place.system.drop(hold.fd)
+            self._system.unlock(hold.fd)
+            self._system.idle.close(hold)
 
     # The queue
 
@@ -246,16 +280,23 @@ class PathQueue:
                 self._grant(head)
 
     def _is_at_path(self, hold: Hold) -> bool:
-        return self._place.system.inode_at(self._place.path) == hold.inode
+        return self._system.is_at(hold.inode, self._place.path)
+
+    def _someone_waits(self) -> bool:
+        try:
+            return someone_waits(self._place)
+        except OSError:
+            return True  # no descriptor to ask with, say: the kernel serves whoever it may be
 
     def _may_join(self) -> bool:
         """Whether a reader may join ours: no writer elsewhere waits for them to end."""
+        hold = self._hold
         try:
             return (
-                self._inline
-                and self._hold is not None
-                and not someone_waits(self._place)
-                and self._is_at_path(self._hold)
+                self.inline
+                and hold is not None
+                and not self._someone_waits()
+                and self._is_at_path(hold)
             )
         except OSError:
             return False  # it queues, and hears of the error when its turn comes
@@ -263,36 +304,33 @@ class PathQueue:
     def _may_hand_over(self) -> bool:
         """Whether the next one in the queue may have the kernel's lock without letting go of it."""
         hold, head = self._hold, self._head()
-        if not self._inline or hold is None or head is None:
+        if not self.inline or hold is None or head is None:
             return False
         if hold.shared and not head.wish.shared:
             return False
         try:
             if hold.shared or self._turns >= BATCH:
-                if someone_waits(self._place):
+                if self._someone_waits():
                     return False
                 self._turns = 0
             return self._is_at_path(hold)
         except OSError:
-            return False  # no descriptor to ask with, say: a release must not fail for that
+            return False  # a release must not fail for that
 
     def _advance(self) -> None:
         """Get the kernel's lock for the head of the queue, if there is one."""
         while (head := self._head()) is not None:
             try:
-                if self._inline:
-                    hold = try_take(self._place, head.wish, gated=True)
-                    if hold is not None:
-                        self._enter(hold)
-                        return
+                if self.inline and not self._someone_waits() and self._lock(head.wish):
+                    self._enter()
+                    return
                 self._begin_attempt(head)
             except BaseException as error:  # noqa: BLE001  # it's the waiter's, who raises it
                 self._fail(head, error)
             else:
                 return
 
-    def _enter(self, hold: Hold) -> None:
-        self._hold = hold
+    def _enter(self) -> None:
         self._turns = 0
         self._serve()
 
@@ -303,10 +341,15 @@ class PathQueue:
     # The one thread
 
     def _begin_attempt(self, ticket: Ticket) -> None:
-        attempt = Attempt(self._place, ticket.wish, self._is_wanted)
+        kept, self._hold = self._hold, None
+        if kept is not None and not self._system.idle.take(kept):
+            kept = None
+        attempt = Attempt(
+            self._place, ticket.wish, self._is_wanted, kept=kept, check=not self.inline
+        )
         self._attempt = ticket
         try:
-            self._place.system.submit(attempt.run, lambda _, error: self._report(attempt, error))
+            self._system.submit(attempt.run, lambda _, error: self._report(attempt, error))
         except BaseException:
             self._attempt = None
             raise
@@ -316,36 +359,46 @@ class PathQueue:
 
     def _report(self, attempt: Attempt, error: BaseException | None) -> None:
         # In the thread.
-        assert self._loop is not None  # noqa: S101  # set since enqueue
+        assert self.loop is not None  # noqa: S101  # set since enqueue
         try:
-            self._loop.call_soon_threadsafe(self._arrived, attempt, error)
+            self.loop.call_soon_threadsafe(self._arrived, attempt, error)
         except RuntimeError:
             attempt.give_back()  # the loop is closed
+        attempt.leave_gate()
 
     def _arrived(self, attempt: Attempt, error: BaseException | None) -> None:
         """The thread has ended: with the lock, with an error, or because nobody wanted it."""
         asked, self._attempt = self._attempt, None
         _skips[self._slot] = SKIPS  # somebody else was there: the next one asks at the gate
-        hold = attempt.detach()
+        hold = self._hold = attempt.detach()
         head = self._head()
         if hold is not None:
-            # Once more on the loop: the file may be gone since the thread looked.
-            if (
-                head is not None
-                and (head.wish.shared or not hold.shared)
-                and (not self._inline or self._is_at_path(hold))
-            ):
-                self._enter(hold)
+            # The thread didn't look, or the file is gone since.
+            try:
+                there = not self.inline or self._is_at_path(hold)
+            except OSError as problem:
+                there, error = False, problem
+            if not there:
+                self._drop()
+            elif head is None or (hold.shared and not head.wish.shared):
+                self._rest()
+            else:
+                self._enter()
                 return
-            self._place.system.drop(hold.fd)
-        elif error is not None and head is not None and head is asked:
+        if error is not None and head is not None and head is asked:
             self._fail(head, error)
         self._advance()
 
     def __del__(self) -> None:
         hold = getattr(self, "_hold", None)
-        if hold is not None:
-            (self._drop if self._pid == owner.pid else self.forsake)()
+        if hold is None:
+            return
+        if self._pid != owner.pid:
+            self.forsake()
+        elif self._holders:
+            self._drop()
+        elif self._system.idle.take(hold):
+            self._system.idle.close(hold)
 
 
 # Weak: a queue lives as long as a FileLock or a thread uses it. The key's loop can't be another one
@@ -360,6 +413,7 @@ def _forsake_all() -> None:
     global _queues, _all, _mutex
     for queue in list(_all):
         queue.forsake()
+    flock.idle.forget()
     _queues, _all, _mutex = WeakValueDictionary(), WeakSet(), threading.Lock()
 
 

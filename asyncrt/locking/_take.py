@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakSet
 
 from asyncrt.locking._flock import owner
+from asyncrt.locking._idle import Hold
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from asyncrt.locking._flock import Inode, System
+    from asyncrt.locking._flock import System
 
 
 class Place:
@@ -33,104 +34,105 @@ class Wish(NamedTuple):
     mode: int | None
 
 
-class Hold:
-    """A kernel lock that is held: its descriptor, the file's identity, and whether it is shared."""
-
-    __slots__ = ("fd", "inode", "shared")
-
-    def __init__(self, fd: int, inode: Inode, *, shared: bool) -> None:
-        self.fd = fd
-        self.inode = inode
-        self.shared = shared
-
-
 # A gate that can't be had because of these leaves the lock without fairness between processes,
 # which is better than without a lock.
 _NO_GATE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT})
+
+
+def _open(system: System, path: str, mode: int | None) -> tuple[int, bool]:
+    """A descriptor of the file, and whether it was made here; `mode` None makes none."""
+    while True:
+        try:
+            return system.open(path), False
+        except FileNotFoundError:
+            if mode is None:
+                raise
+        try:
+            return system.create(path, mode), True
+        except FileExistsError:
+            pass  # made by somebody else in between
+
+
+def _open_lock(place: Place, mode: int | None) -> Hold:
+    system = place.system
+    fd, made = _open(system, place.path, mode)
+    try:
+        hold = Hold(fd, system.inode_of(fd))
+        if made:
+            _add_gate(place, mode, hold)
+    except BaseException:
+        drop(system, fd)
+        raise
+    return hold
+
+
+def _add_gate(place: Place, mode: int | None, hold: Hold) -> None:
+    """Make the gate beside the lock file that was made just now, or take that away again."""
+    system = place.system
+    try:
+        gate = _open_gate(place, mode)
+    except BaseException:
+        # Only who holds it may; and who got it meanwhile can do with it.
+        if system.try_lock(hold.fd, shared=False) and system.is_at(hold.inode, place.path):
+            system.unlink(place.path)
+        raise
+    if gate is not None:
+        system.close(gate)
 
 
 def _open_gate(place: Place, mode: int | None) -> int | None:
     # Somebody who may not create the lock file may not create the gate either: a destroy going on
     # (gate first, lock file last) would leave it behind.
     try:
-        return place.system.open(place.gate, mode)
+        return _open(place.system, place.gate, mode)[0]
     except OSError as error:
         if error.errno in _NO_GATE:
             return None
         raise
 
 
-def _add_gate(place: Place, mode: int) -> None:
-    """Make the gate's file. Only while holding the lock: then no destroy is under way."""
-    gate = _open_gate(place, mode)
-    if gate is not None:
-        place.system.close(gate)
+def drop(system: System, fd: int) -> None:
+    """Unlock and close. The unlock counts where a forked child has a copy of the descriptor."""
+    system.unlock(fd)
+    system.close(fd)
 
 
 def someone_waits(place: Place) -> bool:
-    """Whether another process or loop stands at the gate. Never blocks."""
+    """Whether another process or loop stands at the gate. Never blocks, and makes no file.
+
+    Who asks locks the gate shared, so that two who ask don't take each other for a waiter.
+    """
     system = place.system
     gate = _open_gate(place, None)
     if gate is None:
         return False
     try:
-        if not system.try_lock(gate, shared=False):
-            return True
         # An unlinked gate stops nobody and counts as none: the lock file goes with it.
-        system.unlock(gate)
-        return False
+        return not system.try_lock(gate, shared=True)
     finally:
-        system.close(gate)
+        drop(system, gate)
 
 
-def try_take(place: Place, wish: Wish, *, gated: bool) -> Hold | None:
+def try_take(place: Place, wish: Wish) -> Hold | None:
     """The kernel's lock if it is free; None when it isn't. Never blocks.
 
-    Raises OSError as open(2) does. `gated` asks at the gate first and so never overtakes a waiter.
+    Raises OSError as open(2) does; then no file is left that wasn't there.
     """
     system = place.system
-    if not gated:
-        return _try_lock_file(place, wish)
     while True:
-        # Not made here: nobody stands at a gate that isn't there, and where a lock file can't be
-        # had a gate must not be left alone.
-        gate = _open_gate(place, None)
-        if gate is None:
-            return _try_lock_file(place, wish)
-        try:
-            if not system.try_lock(gate, shared=False):
-                return None
-            if system.inode_if_at(gate, place.gate) is not None:
-                return _try_lock_file(place, wish)
-        finally:
-            system.drop(gate)
-
-
-def _try_lock_file(place: Place, wish: Wish) -> Hold | None:
-    system = place.system
-    path = place.path
-    while True:
-        created = False
-        try:
-            fd = system.open(path, None)
-        except FileNotFoundError:
-            if wish.mode is None:
-                raise
-            fd = system.open(path, wish.mode)
-            created = True  # by us, or by somebody else in the same instant
+        hold = _open_lock(place, wish.mode)
+        fd = hold.fd
         try:
             if not system.try_lock(fd, shared=wish.shared):
                 system.close(fd)
                 return None
-            inode = system.inode_if_at(fd, path)
-            if inode is not None:
-                if created and wish.mode is not None:
-                    _add_gate(place, wish.mode)
-                return Hold(fd, inode, shared=wish.shared)
+            if system.is_at(hold.inode, place.path):
+                hold.shared = wish.shared
+                return hold
         except BaseException:
-            system.drop(fd)
+            drop(system, fd)
             raise
-        system.drop(fd)
+        drop(system, fd)
 
 
 # Descriptors that only a thread knows of: a forked child must close its copies, or it would keep
@@ -141,30 +143,51 @@ _attempts: WeakSet[Attempt] = WeakSet()
 class Attempt:
     """One wait for the kernel's lock, in a thread. It owns its descriptors until `detach`.
 
+    `kept` is an open lock file to begin with. With `check` the proof that the lock is on the
+    path's file is brought in the thread; otherwise that is left to who detaches it.
+
     When nobody takes what it got (a loop was closed with the message on its way), the end of the
     object gives it back.
     """
 
-    __slots__ = ("__weakref__", "_gate", "_lock", "_pid", "_place", "_wanted", "hold", "wish")
+    __slots__ = (
+        "__weakref__",
+        "_check",
+        "_gate",
+        "_got",
+        "_hold",
+        "_pid",
+        "_place",
+        "_wanted",
+        "wish",
+    )
 
-    def __init__(self, place: Place, wish: Wish, wanted: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        place: Place,
+        wish: Wish,
+        wanted: Callable[[], bool],
+        *,
+        kept: Hold | None = None,
+        check: bool = False,
+    ) -> None:
         self._place = place
         self._wanted = wanted
+        self._check = check
         self._pid = owner.pid
+        self._hold = kept
         self._gate = -1
-        self._lock = -1
+        self._got = False
         self.wish = wish
-        self.hold: Hold | None = None
         _attempts.add(self)
 
     def run(self) -> None:
-        """Wait for gate and lock. `hold` stays None when nobody wants it any more."""
+        """Wait for gate and lock. It ends without the lock when nobody wants it any more."""
         try:
-            while self.hold is None and self._wanted():
-                try:
-                    self._pass_gate()
-                finally:
-                    self._leave_gate()
+            while not self._got and self._wanted():
+                self._pass_gate()
+            if not self._got:
+                self.give_back()
         except BaseException:
             self.give_back()
             raise
@@ -172,41 +195,57 @@ class Attempt:
     def _pass_gate(self) -> None:
         place, wish = self._place, self.wish
         system = place.system
-        gate = _open_gate(place, wish.mode)
-        if gate is not None:
-            self._gate = gate
+        hold = self._hold
+        if hold is None:
+            hold = self._hold = _open_lock(place, wish.mode)
+        opened = _open_gate(place, wish.mode)
+        gate = self._gate = -1 if opened is None else opened
+        if gate >= 0:
             system.lock(gate, shared=False)
-            if system.inode_if_at(gate, place.gate) is None or not self._wanted():
+        # All who stand behind lose the time between the wake-up at the gate and its unlocking, so
+        # what else is to be looked at is looked at when the lock isn't free anyway.
+        if not system.try_lock(hold.fd, shared=wish.shared):
+            if not self._wanted() or not self._is_gate_current():
+                self.leave_gate()
                 return
-        self._lock = system.open(place.path, wish.mode)
-        system.lock(self._lock, shared=wish.shared)
-        inode = system.inode_if_at(self._lock, place.path)
-        if inode is None:
+            system.lock(hold.fd, shared=wish.shared)
+        if gate >= 0:
+            system.unlock(gate)
+        if self._check and not system.is_at(hold.inode, place.path):
             self.give_back()
             return
-        if wish.mode is not None and gate is None:
-            _add_gate(place, wish.mode)
-        self.hold = Hold(self._lock, inode, shared=wish.shared)
+        hold.shared = wish.shared
+        self._got = True
 
-    def _leave_gate(self) -> None:
+    def _is_gate_current(self) -> bool:
+        system, gate = self._place.system, self._gate
+        return gate < 0 or system.is_at(system.inode_of(gate), self._place.gate)
+
+    def leave_gate(self) -> None:
+        """Close the gate. Left to who reports: that others wait less for."""
         gate, self._gate = self._gate, -1
         if gate >= 0:
-            self._place.system.drop(gate)
+            drop(self._place.system, gate)
 
     def detach(self) -> Hold | None:
         """What was got, and with it the duty to release it."""
-        hold, self.hold, self._lock = self.hold, None, -1
+        if not self._got:
+            return None
+        hold, self._hold, self._got = self._hold, None, False
         return hold
 
     def give_back(self) -> None:
         """Release what is held. In a forked child the copies are closed, nothing is unlocked."""
         system = self._place.system
-        end = system.drop if self._pid == owner.pid else system.close
-        for fd in (self._lock, self._gate):
-            if fd >= 0:
-                end(fd)
-        self._lock = self._gate = -1
-        self.hold = None
+        hold, self._hold, self._got = self._hold, None, False
+        gate, self._gate = self._gate, -1
+        for fd in (-1 if hold is None else hold.fd, gate):
+            if fd < 0:
+                continue
+            if self._pid == owner.pid:
+                drop(system, fd)
+            else:
+                system.close(fd)
 
     def __del__(self) -> None:
         self.give_back()

@@ -120,7 +120,15 @@ class FileLock:
         If cancelled, the lock isn't held: a grant that came in the same tick goes to the next.
         """
         loop = asyncio.get_running_loop()
-        queue = self._enter(loop)
+        queue = self._queue
+        if (
+            queue is None
+            or queue.loop is not loop
+            or self._held
+            or self._pending
+            or self._pid != owner.pid
+        ):
+            queue = self._enter(loop)
         wish = self._wish_shared if shared else self._wish
         if queue.inline and queue.try_take(wish):
             self._held = True
@@ -175,10 +183,11 @@ class FileLock:
         """
         if self._pid != owner.pid and self._forget_parent():
             return
-        if not self._held or self._queue is None:
+        queue = self._queue
+        if not self._held or queue is None:
             raise RuntimeError(f"{self!r} isn't held: nothing to release")
         self._held = False
-        self._queue.release()
+        queue.release()
 
     def close(self) -> None:
         """Release the lock if it is held. The object may be used again."""

@@ -7,10 +7,12 @@ import itertools
 import threading
 from typing import TYPE_CHECKING
 
+from asyncrt.locking._idle import Idle
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from asyncrt.locking._flock import Inode
+    from asyncrt.locking._idle import Inode
 
 
 class Job:
@@ -56,16 +58,24 @@ class FakeSystem:
         self.fds: dict[int, Inode] = {}
         self.locks: dict[Inode, dict[int, bool]] = {}
         self.jobs: list[Job] = []
+        self.idle = Idle(self.close)
         self._numbers = itertools.count(3)
 
-    def open(self, path: str, mode: int | None) -> int:
+    def open(self, path: str) -> int:
         if path not in self.files:
-            if mode is None:
-                raise FileNotFoundError(errno.ENOENT, "no such file", path)
-            self.files[path] = (1, next(self._numbers))
+            raise FileNotFoundError(errno.ENOENT, "no such file", path)
         fd = next(self._numbers)
         self.fds[fd] = self.files[path]
         return fd
+
+    def create(self, path: str, mode: int) -> int:
+        if path in self.files:
+            raise FileExistsError(errno.EEXIST, "there is one", path)
+        self.files[path] = (1, next(self._numbers))
+        return self.open(path)
+
+    def unlink(self, path: str) -> None:
+        del self.files[path]
 
     def close(self, fd: int) -> None:
         self.locks.get(self.fds.pop(fd), {}).pop(fd, None)
@@ -82,18 +92,15 @@ class FakeSystem:
             job = next(job for job in self.jobs if job.thread is threading.current_thread())
             job.pause()
 
-    def unlock(self, fd: int) -> None:
+    def unlock(self, fd: int) -> bool:
         self.locks.get(self.fds[fd], {}).pop(fd, None)
+        return True
 
-    def drop(self, fd: int) -> None:
-        self.unlock(fd)
-        self.close(fd)
+    def inode_of(self, fd: int) -> Inode:
+        return self.fds[fd]
 
-    def inode_if_at(self, fd: int, path: str) -> Inode | None:
-        return self.fds[fd] if self.files.get(path) == self.fds[fd] else None
-
-    def inode_at(self, path: str) -> Inode | None:
-        return self.files.get(path)
+    def is_at(self, inode: Inode, path: str) -> bool:
+        return self.files.get(path) == inode
 
     def submit(
         self, func: Callable[[], None], callback: Callable[[None, BaseException | None], object]

@@ -176,6 +176,7 @@ class Queues(RuleBasedStateMachine):
                     break
             assert not self.waiting, "a lost wake-up"
             assert not self.system.jobs, "a thread left"
+            self.system.idle.give_up()
             assert not self.system.fds, "a descriptor left"
             assert not any(self.system.locks.values()), "a lock left"
         finally:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import math
 import os
 import pickle
+import resource
 import threading
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ import pytest
 from asyncrt import _threads
 from asyncrt.errors import LockTimeout
 from asyncrt.locking import FileLock, _flock, _queue, holder_pid
+from asyncrt.locking._idle import LIMIT
 from tests.helpers.lock_elsewhere import (
     Elsewhere,
     held_elsewhere,
@@ -25,7 +28,7 @@ from tests.helpers.lock_elsewhere import (
 from tests.helpers.lock_loops import LOOPS, run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -469,18 +472,213 @@ async def test_hazard_9_a_failed_acquire_leaks_no_descriptor(path: Path) -> None
     assert lock_descriptors(path.parent) == []
 
 
-async def test_nothing_is_open_while_nobody_holds_or_waits(path: Path) -> None:
+# What stays open
+
+
+async def test_a_free_lock_keeps_its_file_open_and_unlocked_until_it_is_closed(path: Path) -> None:
     lock = FileLock(path)
     for shared in (False, True):
         await lock.acquire(shared=shared)
         assert len(lock_descriptors(path.parent)) == 1
+        kept = lock_descriptors(path.parent)
         lock.release()
-        assert lock_descriptors(path.parent) == []
-    for entry in path.parent.iterdir():
+        assert lock_descriptors(path.parent) == kept
+        assert is_free(path)
+    lock.close()
+    assert lock_descriptors(path.parent) == []
+    await lock.acquire()
+    lock.close()
+    assert lock_descriptors(path.parent) == []
+    assert lock.try_acquire()
+    lock.release()
+    del lock
+    assert lock_descriptors(path.parent) == []
+
+
+async def test_objects_on_one_path_in_one_loop_keep_one_descriptor(path: Path) -> None:
+    locks = [FileLock(path) for _ in range(5)]
+    for lock in locks:
+        async with lock:
+            pass
+    assert len(lock_descriptors(path.parent)) == 1
+    for lock in locks[1:]:
+        lock.close()
+    assert len(lock_descriptors(path.parent)) == 1
+    locks[0].close()
+    assert lock_descriptors(path.parent) == []
+
+
+async def test_free_locks_keep_few_descriptors_and_the_one_used_longest_ago_goes(
+    tmp_path: Path,
+) -> None:
+    locks = [FileLock(tmp_path / str(number)) for number in range(3 * LIMIT)]
+    for lock in locks:
+        await lock.acquire()
+    for lock in locks:
+        lock.release()
+    assert len(lock_descriptors(tmp_path)) == LIMIT
+    assert lock_descriptors(locks[0].path) == []
+    assert lock_descriptors(locks[-1].path) != []
+    for lock in locks:  # those that were given up are opened again
+        async with lock:
+            assert not is_free(lock.path)
+    assert len(lock_descriptors(tmp_path)) == LIMIT
+
+
+async def test_free_locks_of_many_threads_and_loops_give_their_descriptors_up_to_each_other(
+    tmp_path: Path,
+) -> None:
+    overlaps: list[str] = []
+    inside: set[str] = set()
+
+    async def main(number: int) -> None:
+        locks = [FileLock(tmp_path / f"{each}") for each in range(LIMIT)]
+        own = [FileLock(tmp_path / f"{number}-{each}") for each in range(LIMIT)]
+        for turn in range(300):
+            for lock in (locks[turn % LIMIT], own[(turn * 7) % LIMIT]):
+                async with lock:
+                    overlaps.extend({lock.path} & inside)
+                    inside.add(lock.path)
+                    await asyncio.sleep(0)
+                    inside.remove(lock.path)
+
+    threads = [threading.Thread(target=lambda n=n: run(main(n))) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert not overlaps
+    gc.collect()
+    assert lock_descriptors(tmp_path) == []
+
+
+async def test_hazard_5_a_file_kept_open_is_given_up_when_the_path_names_another(
+    path: Path,
+) -> None:
+    lock = FileLock(path)
+    for replace in (path.touch, lambda: None):  # another file there; none there
+        async with lock:
+            pass
+        kept = path.stat().st_ino
+        path.rename(path.parent / "away")
+        replace()
+        async with lock:
+            assert path.stat().st_ino != kept
+            assert not is_free(path)
+            assert is_free(path.parent / "away")
+            assert len(lock_descriptors(path.parent)) == 1
+
+
+async def test_hazard_44_a_link_planted_beside_a_file_kept_open_is_refused(path: Path) -> None:
+    lock = FileLock(path)
+    async with lock:
+        pass
+    path.rename(path.parent / "away")
+    path.symlink_to("away")
+    with pytest.raises(OSError, match="symbolic link"):
+        await lock.acquire()
+    assert lock_descriptors(path.parent) == []
+
+
+async def test_a_lock_whose_directory_went_says_so_and_keeps_nothing(path: Path) -> None:
+    directory = path.parent / "directory"
+    directory.mkdir()
+    lock = FileLock(directory / "x")
+    async with lock:
+        pass
+    for entry in directory.iterdir():
         entry.unlink()
-    path.parent.rmdir()
+    directory.rmdir()
     with pytest.raises(FileNotFoundError):
         await lock.acquire()
+    assert lock_descriptors(path.parent) == []
+
+
+@contextlib.contextmanager
+def descriptors_exhausted(*, leaving: int = 0) -> Iterator[None]:
+    """Every descriptor that this process may have is in use, but for so many."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 20, before[1])
+    )
+    taken = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        for _ in range(leaving):
+            os.close(taken.pop())
+        yield
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+async def test_when_descriptors_run_out_those_of_free_locks_are_given_up(tmp_path: Path) -> None:
+    free = [FileLock(tmp_path / str(number)) for number in range(5)]
+    for lock in free:
+        async with lock:
+            pass
+    with descriptors_exhausted():
+        other = FileLock(tmp_path / "other")
+        await other.acquire()
+        other.release()
+        async with free[0]:
+            pass
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["writer", "reader"])
+@pytest.mark.parametrize("leaving", [0, 1])
+async def test_hazard_9_an_acquire_without_descriptors_leaves_no_file(
+    path: Path, leaving: int, shared: bool
+) -> None:
+    lock = FileLock(path)
+    with descriptors_exhausted(leaving=leaving), pytest.raises(OSError, match="open files"):
+        await lock.acquire(shared=shared)
+    assert os.listdir(path.parent) == []
+    await lock.acquire(shared=shared)
+    lock.release()
+
+
+async def test_hazard_9_a_waiter_without_descriptors_gets_the_error_and_leaves_no_file(
+    path: Path,
+) -> None:
+    lock, waiter = FileLock(path), FileLock(path)
+    await lock.acquire()
+    waiting = asyncio.create_task(waiter.acquire())
+    await asyncio.sleep(0)
+    os.unlink(f"{path}.queue")
+    os.unlink(path)
+    with descriptors_exhausted():
+        lock.release()
+        with pytest.raises(OSError, match="open files"):
+            await waiting
+    lock.close()
+    assert os.listdir(path.parent) == []
+    await waiter.acquire()
+    waiter.release()
+
+
+async def test_a_try_makes_no_gate_for_a_lock_file_that_is_there(path: Path) -> None:
+    path.touch()
+    lock = FileLock(path)
+    await lock.acquire(shared=True)
+    lock.release()
+    assert os.listdir(path.parent) == [path.name]
+    with held_elsewhere(path):
+        assert not lock.try_acquire(shared=True)
+    assert os.listdir(path.parent) == [path.name]
+
+
+async def test_who_asks_at_the_gate_is_no_waiter_there(path: Path) -> None:
+    with held_elsewhere(path):
+        pass
+    with held_elsewhere(f"{path}.queue", shared=True):
+        lock = FileLock(path)
+        assert lock.try_acquire(shared=True)
+        lock.release()
 
 
 async def test_descriptors_are_closed_by_an_exec(path: Path) -> None:
@@ -507,10 +705,10 @@ async def test_a_directory_that_may_not_be_written_still_has_its_locks(
     path.touch()
     real = _flock.Flock.open
 
-    def no_gate(self: _flock.Flock, name: str, mode: int | None) -> int:
+    def no_gate(self: _flock.Flock, name: str) -> int:
         if name.endswith(".queue"):
             raise PermissionError(13, "denied", name)
-        return real(self, name, mode)
+        return real(self, name)
 
     monkeypatch.setattr(_flock.Flock, "open", no_gate)
     lock = FileLock(path)
@@ -659,6 +857,8 @@ async def test_hazard_2_two_hundred_cancelled_waits_leave_one_thread_and_no_lock
             results = await asyncio.gather(*tasks, return_exceptions=True)
             assert all(isinstance(result, asyncio.CancelledError) for result in results)
         assert len(lock_threads()) == 1
+    del task, tasks, results
+    gc.collect()
     await settled(lambda: is_free(path) and lock_descriptors(path.parent) == [])
 
 
