@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from typing import TYPE_CHECKING, NamedTuple
@@ -39,56 +40,75 @@ class Wish(NamedTuple):
 _NO_GATE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT})
 
 
-def _open(system: System, path: str, mode: int | None) -> tuple[int, bool]:
-    """A descriptor of the file, and whether it was made here; `mode` None makes none."""
+def _open_lock(place: Place, mode: int | None) -> tuple[Hold, bool]:
+    """The lock file, open, and whether it was made here; `mode` None makes none."""
+    system = place.system
     while True:
+        made = False
         try:
-            return system.open(path), False
+            fd = system.open(place.path)
         except FileNotFoundError:
             if mode is None:
                 raise
+            try:
+                fd = _make_lock(place, mode)
+            except FileExistsError:
+                continue  # made by somebody else in between
+            made = True
         try:
-            return system.create(path, mode), True
-        except FileExistsError:
-            pass  # made by somebody else in between
+            return Hold(fd, system.inode_of(fd)), made
+        except BaseException:
+            system.close(fd)
+            raise
 
 
-def _open_lock(place: Place, mode: int | None) -> Hold:
+def _make_lock(place: Place, mode: int) -> int:
+    """A new lock file, open. Its gate comes first, so that who holds it can remove both."""
     system = place.system
-    fd, made = _open(system, place.path, mode)
+    gate_made = _make_gate(place, mode)
     try:
-        hold = Hold(fd, system.inode_of(fd))
-        if made:
-            _add_gate(place, mode, hold)
-    except BaseException:
-        drop(system, fd)
+        return system.create(place.path, mode)
+    except FileExistsError:
         raise
-    return hold
+    except BaseException:
+        if gate_made:
+            system.unlink(place.gate)
+        raise
 
 
-def _add_gate(place: Place, mode: int | None, hold: Hold) -> None:
-    """Make the gate beside the lock file that was made just now, or take that away again."""
+def _make_gate(place: Place, mode: int) -> bool:
+    """Whether the gate was made here."""
     system = place.system
     try:
-        gate = _open_gate(place, mode)
-    except BaseException:
-        # Only who holds it may; and who got it meanwhile can do with it.
-        if system.try_lock(hold.fd, shared=False) and system.is_at(hold.inode, place.path):
-            system.unlink(place.path)
+        system.close(system.create(place.gate, mode))
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno in _NO_GATE:
+            return False
         raise
-    if gate is not None:
-        system.close(gate)
+    return True
 
 
 def _open_gate(place: Place, mode: int | None) -> int | None:
     # Somebody who may not create the lock file may not create the gate either: a destroy going on
     # (gate first, lock file last) would leave it behind.
-    try:
-        return _open(place.system, place.gate, mode)[0]
-    except OSError as error:
-        if error.errno in _NO_GATE:
-            return None
-        raise
+    while True:
+        try:
+            return place.system.open(place.gate)
+        except OSError as error:
+            if error.errno not in _NO_GATE:
+                raise
+            if error.errno != errno.ENOENT or mode is None:
+                return None
+        try:
+            return place.system.create(place.gate, mode)
+        except FileExistsError:
+            pass  # made by somebody else in between
+        except OSError as error:
+            if error.errno in _NO_GATE:
+                return None
+            raise
 
 
 def drop(system: System, fd: int) -> None:
@@ -120,13 +140,17 @@ def try_take(place: Place, wish: Wish) -> Hold | None:
     """
     system = place.system
     while True:
-        hold = _open_lock(place, wish.mode)
+        hold, made = _open_lock(place, wish.mode)
         fd = hold.fd
         try:
             if not system.try_lock(fd, shared=wish.shared):
                 system.close(fd)
                 return None
             if system.is_at(hold.inode, place.path):
+                if made and wish.mode is not None:
+                    with contextlib.suppress(OSError):
+                        # Somebody may have destroyed the lock between gate and lock file.
+                        _make_gate(place, wish.mode)
                 hold.shared = wish.shared
                 return hold
         except BaseException:
@@ -197,7 +221,7 @@ class Attempt:
         system = place.system
         hold = self._hold
         if hold is None:
-            hold = self._hold = _open_lock(place, wish.mode)
+            hold = self._hold = _open_lock(place, wish.mode)[0]
         opened = _open_gate(place, wish.mode)
         gate = self._gate = -1 if opened is None else opened
         if gate >= 0:

@@ -557,12 +557,13 @@ async def test_hazard_5_a_file_kept_open_is_given_up_when_the_path_names_another
     path: Path,
 ) -> None:
     lock = FileLock(path)
-    for replace in (path.touch, lambda: None):  # another file there; none there
+    for another in (True, False):
         async with lock:
             pass
         kept = path.stat().st_ino
         path.rename(path.parent / "away")
-        replace()
+        if another:
+            path.touch()
         async with lock:
             assert path.stat().st_ino != kept
             assert not is_free(path)
@@ -630,34 +631,44 @@ async def test_when_descriptors_run_out_those_of_free_locks_are_given_up(tmp_pat
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["writer", "reader"])
-@pytest.mark.parametrize("leaving", [0, 1])
 async def test_hazard_9_an_acquire_without_descriptors_leaves_no_file(
-    path: Path, leaving: int, shared: bool
+    path: Path, shared: bool
 ) -> None:
     lock = FileLock(path)
-    with descriptors_exhausted(leaving=leaving), pytest.raises(OSError, match="open files"):
+    with descriptors_exhausted(), pytest.raises(OSError, match="open files"):
         await lock.acquire(shared=shared)
     assert os.listdir(path.parent) == []
-    await lock.acquire(shared=shared)
+    with descriptors_exhausted(leaving=1):
+        await lock.acquire(shared=shared)
     lock.release()
+    assert sorted(os.listdir(path.parent)) == [path.name, f"{path.name}.queue"]
 
 
-async def test_hazard_9_a_waiter_without_descriptors_gets_the_error_and_leaves_no_file(
-    path: Path,
+async def test_hazard_9_a_lock_file_that_cannot_be_made_leaves_no_gate(
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    real = _flock.Flock.create
+
+    def full(self: _flock.Flock, name: str, mode: int) -> int:
+        if name == str(path):
+            raise OSError(28, "no space left")
+        return real(self, name, mode)
+
+    monkeypatch.setattr(_flock.Flock, "create", full)
+    with pytest.raises(OSError, match="no space left"):
+        await FileLock(path).acquire()
+    assert os.listdir(path.parent) == []
+
+
+async def test_without_descriptors_a_release_still_serves_the_next(path: Path) -> None:
     lock, waiter = FileLock(path), FileLock(path)
     await lock.acquire()
     waiting = asyncio.create_task(waiter.acquire())
     await asyncio.sleep(0)
-    os.unlink(f"{path}.queue")
-    os.unlink(path)
+    path.unlink()  # so that the waiter has to open another file
     with descriptors_exhausted():
         lock.release()
-        with pytest.raises(OSError, match="open files"):
-            await waiting
-    lock.close()
-    assert os.listdir(path.parent) == []
-    await waiter.acquire()
+        await asyncio.wait_for(waiting, 5)
     waiter.release()
 
 
@@ -856,8 +867,8 @@ async def test_hazard_2_two_hundred_cancelled_waits_leave_one_thread_and_no_lock
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
             assert all(isinstance(result, asyncio.CancelledError) for result in results)
+            del task, tasks, results
         assert len(lock_threads()) == 1
-    del task, tasks, results
     gc.collect()
     await settled(lambda: is_free(path) and lock_descriptors(path.parent) == [])
 
