@@ -8,6 +8,7 @@ import click
 
 from asyncrt.cli import output, session
 from asyncrt.cli import parameters as p
+from asyncrt.cli.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +59,8 @@ def list_(context: click.Context, format_: str, quiet: bool) -> int:
         raise click.UsageError("--quiet and --format json exclude each other")
 
     async def work(engine: Engine) -> int:
-        views = sorted(await engine.list(), key=lambda each: each.id)
+        async with Progress("listing the containers"):
+            views = await engine.list()
         if quiet:
             output.write("".join(f"{each.id}\n" for each in views))
         elif format_ == "json":

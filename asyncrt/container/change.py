@@ -108,7 +108,7 @@ async def change(
         statuses.require(container_id, operation, observed.status)
         yield held
     finally:
-        state.unlock()
+        state.close()
 
 
 def check_timeout(timeout: float | None) -> None:

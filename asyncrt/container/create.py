@@ -139,7 +139,7 @@ class Creation:
                 await finish(self._roll_back())
                 raise
         finally:
-            self._state.unlock()
+            self._state.close()
         _log.info("container %s: creating -> created", self.record.id)
 
     async def _finish_deletion(self, unfinished: Record) -> None:

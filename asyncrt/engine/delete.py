@@ -47,7 +47,7 @@ async def _sweep(context: Context, container_id: ContainerId, timeout: float | N
     state = StateFile(context.root, container_id, durable=context.durable)
     with contextlib.suppress(ContainerNotFound):
         await lock_in_time(context, state, "delete", timeout)
-        state.unlock()  # somebody has just made one: it isn't what was to be deleted
+        state.close()  # somebody has just made one: it isn't what was to be deleted
 
 
 async def _remove_unreadable(
@@ -65,7 +65,7 @@ async def _remove_unreadable(
             raise DestroyFailed(container_id=container_id, left=[left])
         await state.destroy()
     finally:
-        state.unlock()
+        state.close()
 
 
 async def _end_supervisor(context: Context, container_id: ContainerId, seconds: float) -> bool:

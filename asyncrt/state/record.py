@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import os
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -17,6 +17,9 @@ from asyncrt import _durable, _paths, _procid
 from asyncrt.errors import ContainerNotFound, SchemaTooNew, StateCorrupted
 from asyncrt.state.exit_record import ExitResult, Moment, undecodable, unreadable
 from asyncrt.status import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SCHEMA = 1
 
@@ -125,9 +128,18 @@ def exists(root: str, container_id: str) -> bool:
 
 def read_data(root: str, container_id: str) -> bytes | None:
     """The record's bytes, not looked at; None when there is no container."""
+    return _read_with(_durable.read, root, container_id)
+
+
+def read_cached_data(root: str, container_id: str) -> bytes | None:
+    """The same without waiting for a disk; None also when that can't be had."""
+    return _read_with(_durable.read_cached, root, container_id)
+
+
+def _read_with(read: Callable[[str], bytes | None], root: str, container_id: str) -> bytes | None:
     path = record_path(root, container_id)
     try:
-        return _durable.read(path)
+        return read(path)
     except FileNotFoundError:
         return None
     except OSError as error:

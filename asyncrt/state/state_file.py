@@ -6,7 +6,8 @@ never written over a newer one and nothing comes back after somebody's destroy.
 
 ID.lock exists as long as its container: `lock` never makes it, `lock_for_new` does, and takes it
 away again when nothing comes of it. File work runs inline on memory-backed file systems, where it
-is cheaper than a hop, and otherwise in one worker thread's hop.
+is cheaper than a hop, and otherwise in one worker thread's hop. A disk's page cache is memory too:
+a record that it has is read inline with the lock.
 """
 
 from __future__ import annotations
@@ -28,7 +29,16 @@ from asyncrt.errors import (
 from asyncrt.ids import ContainerId, check_id
 from asyncrt.locking import FileLock
 from asyncrt.state import listing
-from asyncrt.state.record import Original, Record, decode, encode, exists, read_data, read_record
+from asyncrt.state.record import (
+    Original,
+    Record,
+    decode,
+    encode,
+    exists,
+    read_cached_data,
+    read_data,
+    read_record,
+)
 from asyncrt.state.removal import remove_container, remove_lock_files, remove_record, remove_tree
 
 if TYPE_CHECKING:
@@ -44,7 +54,8 @@ _SWEEP_SECONDS = 0.1
 class StateFile:
     """The files of one container under `root`, which must be a root that `open_root` returned.
 
-    Holds no descriptor unless locked. One task at a time holds the lock; the object isn't shared
+    Holds no descriptor unless locked, except that the lock file of a container that stays may be left
+    open for the next `lock`, until `close`. One task at a time holds the lock; the object isn't shared
     between tasks that lock. Without `durable` saves aren't synced: whole after any kill, but not
     after a power loss.
     """
@@ -55,9 +66,11 @@ class StateFile:
         self.id = check_id(id)
         self._durable = durable
         try:
-            self._inline = _fskind.kind_of(root) == "memory"
+            kind = _fskind.kind_of(root)
         except OSError as error:
             raise _storage_failed(root, error) from error
+        self._inline = kind == "memory"
+        self._cached = kind == "disk"  # what the page cache has can be read inline there too
         self._locks: dict[bool, FileLock] = {}
         self._lock: FileLock | None = None
         self._locking = False
@@ -84,7 +97,7 @@ class StateFile:
         except FileNotFoundError as error:
             raise ContainerNotFound(container_id=self.id, root=self.root) from error
         try:
-            there = await self._run(self._read_ahead)
+            there = self._read_cached() or await self._run(self._read_ahead)
         except BaseException:
             self.unlock()
             raise
@@ -182,8 +195,12 @@ class StateFile:
                 with contextlib.suppress(OSError):
                     remove_lock_files(self.root, self.id)
         finally:
+            gone = self._new or self._destroyed
             self._forget()
-            lock.release()
+            if gone:
+                lock.close()
+            else:
+                lock.release()
 
     def close(self) -> None:
         """Release the lock if it is held; the object holds nothing afterwards."""
@@ -212,7 +229,7 @@ class StateFile:
         self._forget()
 
     def _file_lock(self, *, create: bool) -> FileLock:
-        # Kept, because making one costs more than locking with it; it holds nothing while free.
+        # Kept, because making one costs more than locking with it.
         lock = self._locks.get(create)
         if lock is None:
             path = f"{self.root}/{self.id}"
@@ -266,6 +283,13 @@ class StateFile:
         if self._inline:
             return func(*args)
         return await run_blocking(func, *args)
+
+    def _read_cached(self) -> bool:
+        """Whether there is a record, and it is read, without waiting for a disk."""
+        if self._cached:
+            with contextlib.suppress(StateCorrupted, StorageFailed):
+                self._data = read_cached_data(self.root, self.id)
+        return self._data is not None
 
     def _read_ahead(self) -> bool:
         try:

@@ -507,7 +507,7 @@ scenario("StateFile.lock", lambda b, s: s.lock(), prepare=with_record, check=loc
 scenario(
     "StateFile.lock_for_new", lambda b, s: s.lock_for_new(), prepare=unrecorded, check=id_or_nothing
 )
-scenario("StateFile.load", lambda b, s: s.load(), prepare=with_record)
+scenario("StateFile.load", lambda b, s: s.load(), prepare=with_record, check=unlocked)
 scenario(
     "StateFile.load_locked", lambda b, s: s.load_locked(), prepare=locked_record, check=unlocked
 )

@@ -142,3 +142,29 @@ def test_reading_stops_past_the_limit(root: str, directory: int) -> None:
 def test_nothing_is_synced_unless_durable(directory: int, monkeypatch: pytest.MonkeyPatch) -> None:
     fail("fsync", errno.EIO, monkeypatch)
     _durable.replace(directory, "file", b"new", durable=False)
+
+
+@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 9000, 65536])
+def test_what_is_in_the_page_cache_is_read_whole(root: str, directory: int, size: int) -> None:
+    _durable.replace(directory, "file", os.urandom(size))
+    assert _durable.read_cached(f"{root}/file") == _durable.read(f"{root}/file")
+
+
+@pytest.mark.parametrize("answer", [errno.EAGAIN, errno.EOPNOTSUPP, 10])
+def test_what_is_not_whole_in_the_page_cache_is_not_read(
+    root: str, directory: int, answer: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _durable.replace(directory, "file", b"x" * 5000)
+
+    def preadv(*_: object) -> int:
+        if answer == 10:
+            return 10
+        raise OSError(answer, os.strerror(answer))
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    assert _durable.read_cached(f"{root}/file") is None
+
+
+def test_a_file_too_large_to_read_on_the_loop_is_not_read(root: str, directory: int) -> None:
+    _durable.replace(directory, "file", bytes(65537))
+    assert _durable.read_cached(f"{root}/file") is None

@@ -24,6 +24,7 @@ from asyncrt.locking import FileLock
 from asyncrt.state import Deletion, Record, StateFile, list_views, state_file
 from asyncrt.state.record import encode
 from asyncrt.status import Status
+from tests.helpers.lock_elsewhere import lock_descriptors
 from tests.helpers.records import make_record, names, put_record, raw_record, some_id
 
 CREATED, STOPPED = Status.CREATED, Status.STOPPED
@@ -583,12 +584,37 @@ async def test_files_are_worked_on_inline_in_memory_and_in_one_hop_elsewhere(
         assert hops == each
         await state.lock()
         record = await state.load_locked()
-        assert hops == 2 * each  # the one under the lock read the record, too
+        assert hops == each  # read with the lock, out of the page cache
         await state.save_locked(record)
-        assert hops == 3 * each
+        assert hops == 2 * each
+        state.unlock()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "preadv", _would_wait)
+            await state.lock()
+            assert await state.load_locked() == record
+            assert hops == 3 * each
         await state.destroy()
         assert hops == 4 * each
         state.close()
+
+
+def _would_wait(*_: object) -> int:
+    raise BlockingIOError(errno.EAGAIN, "not in the page cache")
+
+
+async def test_an_unlocked_container_keeps_its_lock_file_open_at_most_until_it_is_closed(
+    anywhere: str,
+) -> None:
+    state = await made(anywhere)
+    await state.lock()
+    state.unlock()
+    assert len(lock_descriptors(anywhere)) == 1
+    state.close()
+    assert lock_descriptors(anywhere) == []
+    await state.lock()
+    await state.destroy()
+    state.unlock()  # its file is gone: nobody will need it
+    assert lock_descriptors(anywhere) == []
 
 
 async def test_reading_never_waits_for_the_lock(anywhere: str) -> None:
