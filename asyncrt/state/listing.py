@@ -24,9 +24,7 @@ def list_ids(root: str) -> list[ContainerId]:
 
     Raises StorageFailed when the root can't be read. Blocks for one scan of the root.
     """
-    with_state, only_lock = _candidates(_names(root))
-    found = [each for each in only_lock if exists(root, each)]
-    return sorted(with_state + found)
+    return _ids(root, _names(root))
 
 
 def find(root: str, text: str) -> ContainerId:
@@ -37,10 +35,18 @@ def find(root: str, text: str) -> ContainerId:
     """
     if is_id(text) and exists(root, ContainerId(text)):
         return ContainerId(text)
-    found = match_prefix(list_ids(root), text)
+    # Few of many names are worth a closer look.
+    names = [each for each in _names(root) if each.startswith(text)]
+    found = match_prefix(_ids(root, names), text)
     if found is None:
         raise ContainerNotFound(container_id=text, root=root)
     return found
+
+
+def _ids(root: str, names: list[str]) -> list[ContainerId]:
+    with_state, only_lock = _candidates(names)
+    found = [each for each in only_lock if exists(root, each)]
+    return sorted(with_state + found)
 
 
 def view_now(root: str, container_id: str) -> View:
