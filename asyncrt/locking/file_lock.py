@@ -3,24 +3,26 @@
 The algorithm. Each event loop keeps one FIFO queue per lock file (`_queue`), and each queue one
 open file description, so that two queues exclude each other by flock(2) wherever they live. A
 free lock is taken by a non-blocking flock on the loop, which costs a few microseconds where a hop
-to a thread costs a hundred. Whoever doesn't get it queues, and for the whole queue one daemon
-thread of our own waits in the kernel, first for the gate (a second file), then for the lock, and
-lets go of the gate as soon as it has the lock. A holder that leaves hands the lock to the next in
-its queue without the kernel, at most `BATCH` times before it asks whether somebody stands at the
-gate; then they get it. An exclusive acquire of a lock nobody is seen at may pass by the gate, at
-most `SKIPS` times in a row; shared ones never do, and a reader joins its loop's readers only when
-the gate is free.
+to a thread costs a hundred, and while it is free its file stays open for the next time (`_idle`).
+Whoever doesn't get it queues, and for the whole queue one daemon thread of our own waits in the
+kernel, first for the gate (a second file), then for the lock, and lets go of the gate as soon as it
+has the lock. A holder that leaves hands the lock to the next in its queue without the kernel, at
+most `BATCH` (16) times before it asks whether somebody stands at the gate; then they get it. An
+exclusive acquire of a lock nobody is seen at may pass by the gate, at most `SKIPS` (8) times in a
+row; shared ones never do, and a reader joins its loop's readers only when the gate is free.
 
 What it guarantees, and what that rests on. *Exclusion*: only flock lets a queue in, and inside a
 queue the count of holders, changed on the loop's thread alone; after every acquire, hand-over and
 join the descriptor's device and inode are compared with the path's, again and again, so that a
-lock on an unlinked file is never taken for the lock. *Bounded waiting*: who stands first at the
-gate is overtaken only by what is inside already: at most `BATCH` turns of the holding queue, and
-`SKIPS` acquires of each other one; the kernel serves those at the gate in their order, and a queue
-is FIFO. Readers stop coming in as soon as a writer has the gate. *No lost wake-up*: whenever
-somebody waits in a queue there is a holder inside it or a thread under way, and both end by
-serving its head. A grant that meets a cancellation, a timeout that came first or a closed loop goes
-to the next waiter or back to the kernel. A killed process loses its locks with its descriptors.
+lock on an unlinked file is never taken for the lock. An open descriptor keeps its inode number from
+being given to another file, for which reason one that stayed open is as good as a new one.
+*Bounded waiting*: who stands first at the gate is overtaken only by what is inside already: at most
+`BATCH` turns of the holding queue, and `SKIPS` acquires of each other process; the kernel serves
+those at the gate in their order, and a queue is FIFO. Readers stop coming in as soon as a writer
+has the gate. *No lost wake-up*: whenever somebody waits in a queue there is a holder inside it or a
+thread under way, and both end by serving its head. A grant that meets a cancellation, a timeout
+that came first or a closed loop goes to the next waiter or back to the kernel. A killed process
+loses its locks with its descriptors, and a forked child closes its copies of them.
 """
 
 from __future__ import annotations
@@ -77,7 +79,10 @@ class FileLock:
 
     An object belongs to the loop that waits with it, and isn't for several threads at once. It has
     one holder at a time: another task of the same loop makes its own object.
-    Nothing stays open while nobody holds or waits.
+
+    After a release the file stays open, unlocked, for the next acquire: until `close` or the end of
+    the last object on that path in that loop, and for at most 16 free locks of a process, fewer when
+    descriptors run out. Nothing stays open on a network file system.
     """
 
     __slots__ = ("_gate", "_held", "_path", "_pending", "_pid", "_queue", "_wish", "_wish_shared")
@@ -190,7 +195,10 @@ class FileLock:
         queue.release()
 
     def close(self) -> None:
-        """Release the lock if it is held. The object may be used again."""
+        """Release the lock if it is held, and leave nothing open. The object may be used again.
+
+        The file stays open while other objects of the loop use its path.
+        """
         if self._pid != owner.pid:
             self._forget_parent()
         elif self._held:

@@ -22,6 +22,7 @@ class Job:
         self, func: Callable[[], None], callback: Callable[[None, BaseException | None], object]
     ) -> None:
         self.done = False
+        self.wants: tuple[int, bool] | None = None  # the descriptor it stands at, and how
         self._call: tuple[Callable[[], None], Callable[..., object]] | None = (func, callback)
         self._go = threading.Semaphore(0)
         self._paused = threading.Semaphore(0)
