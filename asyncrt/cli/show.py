@@ -8,7 +8,6 @@ import click
 
 from asyncrt.cli import output, session
 from asyncrt.cli import parameters as p
-from asyncrt.cli.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +58,8 @@ def list_(context: click.Context, format_: str, quiet: bool) -> int:
         raise click.UsageError("--quiet and --format json exclude each other")
 
     async def work(engine: Engine) -> int:
+        from asyncrt.cli.progress import Progress
+
         async with Progress("listing the containers"):
             views = await engine.list()
         if quiet:

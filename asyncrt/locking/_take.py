@@ -51,7 +51,7 @@ def _open_lock(place: Place, mode: int | None) -> tuple[Hold, bool]:
             if mode is None:
                 raise
             try:
-                fd = _make_lock(place, mode)
+                fd = system.create(place.path, mode)
             except FileExistsError:
                 continue  # made by somebody else in between
             made = True
@@ -60,34 +60,6 @@ def _open_lock(place: Place, mode: int | None) -> tuple[Hold, bool]:
         except BaseException:
             system.close(fd)
             raise
-
-
-def _make_lock(place: Place, mode: int) -> int:
-    """A new lock file, open. Its gate comes first, so that who holds it can remove both."""
-    system = place.system
-    gate_made = _make_gate(place, mode)
-    try:
-        return system.create(place.path, mode)
-    except FileExistsError:
-        raise
-    except BaseException:
-        if gate_made:
-            system.unlink(place.gate)
-        raise
-
-
-def _make_gate(place: Place, mode: int) -> bool:
-    """Whether the gate was made here."""
-    system = place.system
-    try:
-        system.close(system.create(place.gate, mode))
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno in _NO_GATE:
-            return False
-        raise
-    return True
 
 
 def _open_gate(place: Place, mode: int | None) -> int | None:
@@ -109,6 +81,19 @@ def _open_gate(place: Place, mode: int | None) -> int | None:
             if error.errno in _NO_GATE:
                 return None
             raise
+
+
+def _add_gate(place: Place, mode: int | None, hold: Hold) -> int | None:
+    """The gate, open, of a lock file that was made just now; or take that away again."""
+    system = place.system
+    try:
+        return _open_gate(place, mode)
+    except BaseException:
+        # Only who holds it may; and who got it meanwhile can do with it.
+        with contextlib.suppress(OSError):
+            if system.try_lock(hold.fd, shared=False) and system.is_at(hold.inode, place.path):
+                system.unlink(place.path)
+        raise
 
 
 def drop(system: System, fd: int) -> None:
@@ -147,10 +132,12 @@ def try_take(place: Place, wish: Wish) -> Hold | None:
                 system.close(fd)
                 return None
             if system.is_at(hold.inode, place.path):
-                if made and wish.mode is not None:
-                    with contextlib.suppress(OSError):
-                        # Somebody may have destroyed the lock between gate and lock file.
-                        _make_gate(place, wish.mode)
+                if made:
+                    # After the lock file, so that what is left by a kill in between can be found,
+                    # and while it is held, so that no destroy is under way.
+                    gate = _add_gate(place, wish.mode, hold)
+                    if gate is not None:
+                        system.close(gate)
                 hold.shared = wish.shared
                 return hold
         except BaseException:
@@ -219,10 +206,11 @@ class Attempt:
     def _pass_gate(self) -> None:
         place, wish = self._place, self.wish
         system = place.system
-        hold = self._hold
+        hold, made = self._hold, False
         if hold is None:
-            hold = self._hold = _open_lock(place, wish.mode)[0]
-        opened = _open_gate(place, wish.mode)
+            hold, made = _open_lock(place, wish.mode)
+            self._hold = hold
+        opened = _add_gate(place, wish.mode, hold) if made else _open_gate(place, wish.mode)
         gate = self._gate = -1 if opened is None else opened
         if gate >= 0:
             system.lock(gate, shared=False)

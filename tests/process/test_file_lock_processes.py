@@ -119,7 +119,7 @@ async def work():
         await lock.acquire()
         await section.enter(pause=0)
         if number % 2:
-            with contextlib.suppress(FileNotFoundError):  # its maker stands in line with us
+            with contextlib.suppress(FileNotFoundError):  # its maker hasn't come to it yet
                 os.unlink({str(path) + ".queue"!r})
             os.unlink({str(path)!r})
         lock.release()

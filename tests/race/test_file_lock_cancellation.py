@@ -13,7 +13,7 @@ from asyncrt.errors import LockTimeout
 from asyncrt.locking import FileLock
 from asyncrt.locking._queue import queue_for
 from asyncrt.locking._take import Wish
-from tests.helpers.lock_elsewhere import Elsewhere, is_free, lock_descriptors
+from tests.helpers.lock_elsewhere import Elsewhere, is_free, lock_descriptors, lock_threads
 from tests.helpers.lock_loops import LOOPS, run
 
 if TYPE_CHECKING:
@@ -100,9 +100,9 @@ def test_hazard_2_cancelled_at_any_tick_around_a_grant_from_the_kernel_it_is_pas
     native: bool,
     alone: bool,
 ) -> None:
-    path = tmp_path / "lock"
-
     async def play(cancel_at: int) -> None:
+        # The thread of one may still be about to get its lock when the next begins.
+        path = tmp_path / f"lock {cancel_at}"
         elsewhere = Elsewhere(path)
         victim = Waiter(path)
         next_one = None if alone else Waiter(path)
@@ -122,6 +122,8 @@ def test_hazard_2_cancelled_at_any_tick_around_a_grant_from_the_kernel_it_is_pas
             await play(cancel_at)
 
     run(main(), factory)
+    for thread in lock_threads():
+        thread.join(5)
     gc.collect()
     assert lock_descriptors(tmp_path) == []
 

@@ -638,23 +638,29 @@ async def test_hazard_9_an_acquire_without_descriptors_leaves_no_file(
     with descriptors_exhausted(), pytest.raises(OSError, match="open files"):
         await lock.acquire(shared=shared)
     assert os.listdir(path.parent) == []
-    with descriptors_exhausted(leaving=1):
+    # One for the lock file, and none for its gate.
+    with descriptors_exhausted(leaving=1), pytest.raises(OSError, match="open files"):
+        await lock.acquire(shared=shared)
+    assert os.listdir(path.parent) == []
+    with descriptors_exhausted(leaving=2):
         await lock.acquire(shared=shared)
     lock.release()
     assert sorted(os.listdir(path.parent)) == [path.name, f"{path.name}.queue"]
 
 
-async def test_hazard_9_a_lock_file_that_cannot_be_made_leaves_no_gate(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("in_thread", [False, True])
+async def test_hazard_9_a_gate_that_cannot_be_made_leaves_no_lock_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch, in_thread: bool
 ) -> None:
     real = _flock.Flock.create
 
     def full(self: _flock.Flock, name: str, mode: int) -> int:
-        if name == str(path):
+        if name != str(path):
             raise OSError(28, "no space left")
         return real(self, name, mode)
 
     monkeypatch.setattr(_flock.Flock, "create", full)
+    monkeypatch.setattr(_queue, "_is_remote", lambda _: in_thread)
     with pytest.raises(OSError, match="no space left"):
         await FileLock(path).acquire()
     assert os.listdir(path.parent) == []
@@ -666,7 +672,7 @@ async def test_without_descriptors_a_release_still_serves_the_next(path: Path) -
     waiting = asyncio.create_task(waiter.acquire())
     await asyncio.sleep(0)
     path.unlink()  # so that the waiter has to open another file
-    with descriptors_exhausted():
+    with descriptors_exhausted(leaving=1):
         lock.release()
         await asyncio.wait_for(waiting, 5)
     waiter.release()
