@@ -47,6 +47,14 @@ def is_free(path: Path | str) -> bool:
     return True
 
 
+def is_waited_for(path: Path | str) -> bool:
+    """Whether somebody stands in flock for it. Source: proc(5), locks: "->" marks who waits."""
+    with open("/proc/locks") as file:
+        lines = file.read().splitlines()
+    end = f":{os.stat(path).st_ino}"
+    return any("->" in line and end in " ".join(line.split()[:7]) for line in lines)
+
+
 def lock_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "asyncrt flock"]
 

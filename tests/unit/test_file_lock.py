@@ -22,6 +22,7 @@ from tests.helpers.lock_elsewhere import (
     Elsewhere,
     held_elsewhere,
     is_free,
+    is_waited_for,
     lock_descriptors,
     lock_threads,
 )
@@ -902,8 +903,11 @@ def test_a_grant_on_its_way_to_a_loop_that_is_closed_then_is_released(
     holder = Elsewhere(path)
 
     async def wait_a_little() -> None:
-        with pytest.raises(LockTimeout):
-            await FileLock(path).acquire(timeout=0.01)
+        waiting = asyncio.create_task(FileLock(path).acquire())
+        await settled(lambda: is_waited_for(path))
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
 
     loop.run_until_complete(wait_a_little())
     holder.release()
