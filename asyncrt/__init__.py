@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         INHERIT,
         PIPE,
         Container,
+        Lease,
         Process,
         ProcessInfo,
         Stream,
@@ -51,7 +52,9 @@ if TYPE_CHECKING:
     from asyncrt.status import Status
 
 _WHERE = {
-    "asyncrt.container": ("DEVNULL INHERIT PIPE Container Process ProcessInfo Stream StreamTarget"),
+    "asyncrt.container": (
+        "DEVNULL INHERIT PIPE Container Lease Process ProcessInfo Stream StreamTarget"
+    ),
     "asyncrt.engine": "Engine RunResult",
     "asyncrt.errors": (
         "AmbiguousId AsyncrtError ContainerBusy ContainerExists ContainerNotFound DestroyFailed "
@@ -88,6 +91,7 @@ __all__ = [
     "HookFailed",
     "InvalidId",
     "InvalidTransition",
+    "Lease",
     "LockTimeout",
     "Process",
     "ProcessInfo",

@@ -47,6 +47,7 @@ TABLE: dict[str, Rule] = {
     "kill all": Rule(_LIVE | {Status.STOPPED}, _NONE, locked=False),
     "kill process": Rule(_only(Status.RUNNING, Status.PAUSED), _NONE, locked=False),
     "stop": Rule(_LIVE, _only(Status.STOPPED), locked=False),
+    "renew": Rule(_LIVE, _NONE, locked=False),
     "exec": Rule(_only(Status.CREATED, Status.RUNNING), _NONE, locked=False),
     "exec paused": Rule(_LIVE, _NONE, locked=False),
     "ps": Rule(_LIVE, _NONE, locked=False),
@@ -66,12 +67,15 @@ SUCCESSORS: dict[Status, frozenset[Status]] = {
 
 def require(container_id: str, operation: str, status: Status) -> None:
     """Raise InvalidTransition unless `operation` is allowed in `status`."""
-    allowed = TABLE[operation].allowed
-    if status not in allowed:
-        ordered = tuple(each.value for each in Status if each in allowed)
+    if status not in TABLE[operation].allowed:
         raise InvalidTransition(
             container_id=container_id,
             operation=operation.partition(" ")[0],
             status=status.value,
-            allowed=ordered,
+            allowed=allowed(operation),
         )
+
+
+def allowed(operation: str) -> tuple[str, ...]:
+    """The statuses that `operation` is allowed in, in the order of a container's life."""
+    return tuple(each.value for each in Status if each in TABLE[operation].allowed)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
-from asyncrt import DEVNULL, INHERIT, _threads
+from asyncrt import DEVNULL, INHERIT, Lease, _threads
 from asyncrt.cli import errors, pid_file
 from asyncrt.cli.progress import Progress
 
@@ -53,7 +53,8 @@ async def run_attached(engine: Engine, signals: Signals, wanted: Wanted, *, keep
     If cancelled, or if it fails before the end, the container is destroyed.
     """
     signals.hold()
-    container = await _create(engine, wanted, stdin=INHERIT)
+    # However this process ends, nothing is left running that nobody waits for.
+    container = await _create(engine, wanted, stdin=INHERIT, lease=Lease(0))
     writing: asyncio.Task[None] | None = None
     ended = False
     try:
@@ -76,7 +77,9 @@ async def run_attached(engine: Engine, signals: Signals, wanted: Wanted, *, keep
     return result.status_code
 
 
-async def _create(engine: Engine, wanted: Wanted, *, stdin: Any) -> Container:
+async def _create(
+    engine: Engine, wanted: Wanted, *, stdin: Any, lease: Lease | None = None
+) -> Container:
     return await engine.create(
         wanted.id,
         spec=await wanted.workload.spec(),
@@ -85,6 +88,7 @@ async def _create(engine: Engine, wanted: Wanted, *, stdin: Any) -> Container:
         stdout=INHERIT,
         stderr=INHERIT,
         deadline_seconds=wanted.deadline,
+        lease=lease,
     )
 
 
@@ -118,6 +122,8 @@ def tell_reason(name: str, result: ExitResult) -> None:
     """Say on stderr why something ended, unless its exit status says it all."""
     if result.reason == "deadline":
         errors.say(f"{name!r} was killed: it reached its deadline")
+    elif result.reason == "lease":
+        errors.say(f"{name!r} was killed: its owner is gone")
     elif result.reason not in {"exit", "signal"}:
         errors.say(f"{name!r} ended, reason: {result.reason}")
     _log.info("%s ended: %s", name, result)

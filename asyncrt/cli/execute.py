@@ -48,14 +48,15 @@ def exec_(
     """Run a program in a container, beside what runs there.
 
     Exits with the program's status: its own, 128 + the signal that killed it, or 255 if that is
-    unknown. Signals are passed on to the program. With --detach the command returns once the
+    unknown. Signals are passed on to the program, and should this command be killed, so is the
+    program. With --detach the command returns once the
     program runs; its standard input is /dev/null then.
     """
 
     async def work(engine: Engine, signals: Signals) -> int:
         import asyncio
 
-        from asyncrt import DEVNULL, INHERIT
+        from asyncrt import DEVNULL, INHERIT, Lease
         from asyncrt.cli import attached
         from asyncrt.cli import pid_file as pid_files
 
@@ -72,6 +73,7 @@ def exec_(
             stdout=INHERIT,
             stderr=INHERIT,
             deadline_seconds=deadline,
+            lease=None if detach else Lease(0),
             ignore_paused=ignore_paused,
         )
         writing: asyncio.Task[None] | None = None

@@ -53,7 +53,8 @@ def run(
     Exits with the program's status: its own, 128 + the signal that killed it, or 255 if that is
     unknown. Signals are passed on to the program, a second Ctrl-C like the first; what comes before
     it runs reaches it right after its start, unless a second one gives the start up. Its end
-    deletes the container, unless --keep is given.
+    deletes the container, unless --keep is given. Should this command itself be killed, so is the
+    program; a stopped container is left then.
 
     With --detach the command returns once the program runs, and the container stays until
     'asyncrt delete'. Its standard input is /dev/null then.

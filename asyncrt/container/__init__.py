@@ -6,6 +6,7 @@ from asyncrt.container.container import Container
 from asyncrt.container.context import Context
 from asyncrt.container.create import Creation, Supervision
 from asyncrt.container.exec import Process
+from asyncrt.container.lease import Lease
 from asyncrt.container.processes import ProcessInfo
 from asyncrt.container.streams import (
     DEVNULL,
@@ -24,6 +25,7 @@ __all__ = [
     "Container",
     "Context",
     "Creation",
+    "Lease",
     "Process",
     "ProcessInfo",
     "Stream",

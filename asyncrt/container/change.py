@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 from asyncrt import status as statuses
 from asyncrt.errors import (
+    AsyncrtError,
     ContainerBusy,
     ContainerNotFound,
+    InvalidTransition,
     LockTimeout,
     SandboxUnresponsive,
     SchemaTooNew,
@@ -163,6 +165,23 @@ class Deadline:
     def left(self) -> float:
         """Seconds, never below zero."""
         return max(0.0, self._end - time.monotonic())
+
+
+async def hung_up(context: Context, record: Record, operation: str) -> AsyncrtError:
+    """The error for a supervisor that hung up instead of answering: ended, killed, or overrun.
+
+    If cancelled, nothing has changed.
+    """
+    try:
+        _, observed = await context.look(record.id, record.instance)
+        statuses.require(record.id, operation, observed.status)
+    except (ContainerNotFound, InvalidTransition) as error:
+        return error
+    return SandboxUnresponsive(
+        container_id=record.id,
+        operation=operation.partition(" ")[0],
+        why="its supervisor hung up without an answer",
+    )
 
 
 def unresponsive(container_id: str, operation: str, seconds: float) -> SandboxUnresponsive:

@@ -10,6 +10,7 @@ from asyncrt.container import destroy as destroying
 from asyncrt.container import exec as executing
 from asyncrt.container import hooks, pause, start
 from asyncrt.container import kill as killing
+from asyncrt.container import lease as leasing
 from asyncrt.container import wait as waiting
 from asyncrt.container.context import refuse_foreign
 from asyncrt.container.processes import list_processes
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from asyncrt.container.context import Context
     from asyncrt.container.exec import Process
     from asyncrt.container.kill import SignalLike
+    from asyncrt.container.lease import Lease
     from asyncrt.container.processes import ProcessInfo
     from asyncrt.container.streams import Streams, StreamTarget
     from asyncrt.ids import ContainerId
@@ -133,6 +135,15 @@ class Container:
             self._context, self.id, self.instance, grace_seconds=grace_seconds, timeout=timeout
         )
 
+    async def renew(self, lease: Lease | None, *, timeout: float | None = None) -> None:
+        """Own it from now on, whoever did before; with None it needs no owner any more.
+
+        This engine is the owner then, see Lease, until somebody else renews. Raises
+        InvalidTransition when it has stopped, also for want of an owner. If cancelled, the renewal
+        is finished first.
+        """
+        await leasing.renew(self._context, self.id, self.instance, lease, timeout)
+
     async def wait(self, timeout: float | None = None) -> ExitResult:
         """How it ended, as soon as it has: the same for all who ask, in any process, any time.
 
@@ -151,13 +162,15 @@ class Container:
         stdout: StreamTarget = INHERIT,
         stderr: StreamTarget = INHERIT,
         deadline_seconds: float | None = None,
+        lease: Lease | None = None,
         ignore_paused: bool = False,
         timeout: float | None = None,
     ) -> Process:
         """Run a program beside init, in its environment and limits; returns once it runs.
 
         `env` is added to the container's; `cwd` and `user` replace its own. After
-        `deadline_seconds` everything that descends from it is killed (a result, reason deadline).
+        `deadline_seconds` everything that descends from it is killed (a result, reason deadline),
+        likewise with a `lease` when this engine is gone for its grace.
         Raises StartFailed when it can't be executed and InvalidTransition unless created or running
         (or paused, with `ignore_paused`). If cancelled, it is killed.
         """
@@ -173,6 +186,7 @@ class Container:
             stdout=stdout,
             stderr=stderr,
             deadline_seconds=deadline_seconds,
+            lease=lease,
             ignore_paused=ignore_paused,
             timeout=timeout,
         )

@@ -133,6 +133,20 @@ class Watches:
     def __init__(self) -> None:
         self._open: OrderedDict[tuple[str, str], Channel | PidWatch] = OrderedDict()
         self._users: dict[tuple[str, str], int] = {}
+        self._held: set[tuple[str, str]] = set()  # those that a lease hangs on
+
+    def hold(self, key: tuple[str, str]) -> None:
+        """Keep the channel open until it is let go, the container is dropped, or all is closed."""
+        self._held.add(key)
+
+    def holds(self, key: tuple[str, str]) -> bool:
+        """Whether the channel is kept open."""
+        return key in self._held
+
+    def let_go(self, key: tuple[str, str]) -> None:
+        """The channel may be closed when nobody uses it."""
+        self._held.discard(key)
+        self._trim()
 
     def adopt(self, key: tuple[str, str], channel: Channel) -> None:
         """Keep the creator's channel for what comes next."""
@@ -174,16 +188,20 @@ class Watches:
     def _forget(self, key: tuple[str, str], watch: Channel | PidWatch) -> None:
         if self._open.get(key) is watch:
             del self._open[key]
+            self._held.discard(key)
 
     def _trim(self) -> None:
-        idle = len(self._open) - len(self._users) - _IDLE_WATCHES
+        # With a lease and a user it counts twice: then one idle one more may stay.
+        idle = len(self._open) - len(self._users) - len(self._held) - _IDLE_WATCHES
         if idle > 0:
             unused = [key for key, watch in self._open.items() if self._is_idle(key, watch)]
             for key in unused[:idle]:
                 self._open[key].close()
 
     def _is_idle(self, key: tuple[str, str], watch: Channel | PidWatch) -> bool:
-        return key not in self._users and not (isinstance(watch, Channel) and watch.expects)
+        if key in self._users or key in self._held:
+            return False
+        return not (isinstance(watch, Channel) and watch.expects)
 
     def drop(self, key: tuple[str, str]) -> None:
         """The container is gone; whoever still waits hears it."""

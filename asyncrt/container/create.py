@@ -19,6 +19,7 @@ from asyncrt.container import hooks
 from asyncrt.container.change import Change, busy, check_timeout, unresponsive
 from asyncrt.container.context import patience
 from asyncrt.container.destroy import end_processes
+from asyncrt.container.lease import refuse_caller, seconds_of
 from asyncrt.errors import (
     HookFailed,
     LockTimeout,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from asyncrt.container.context import Context
+    from asyncrt.container.lease import Lease
     from asyncrt.ids import ContainerId
     from asyncrt.launch.failure import FailureReport
     from asyncrt.launch.plan import ProcessPlan
@@ -73,6 +75,7 @@ class Creation:
         *,
         supervision: Supervision,
         deadline_seconds: float | None,
+        lease: Lease | None = None,
     ) -> None:
         """Plan only; raises SpecInvalid or SpecUnsupported."""
         if spec.config.process is None:
@@ -87,7 +90,10 @@ class Creation:
             raise SpecInvalid(
                 json_path="", why='deadline_seconds needs supervision="own": nobody else keeps it'
             )
+        if lease is not None:
+            refuse_caller(supervision)
         self._context = context
+        self._lease = lease
         self._spec = spec
         self._deadline = deadline_seconds
         platform = choose(context.platform, spec)
@@ -216,6 +222,7 @@ class Creation:
             "instance": record.instance,
             "durable": self._context.durable,
             "deadline": self._deadline,
+            "lease": seconds_of(self._lease),
             "plan": self._plan,
             "hooks": start_hooks,
             "state": state,
@@ -253,7 +260,10 @@ class Creation:
             return
         channel.send_nowait(frames.ACKNOWLEDGE)
         if self.record.supervision == "own":
-            self._context.watches.adopt((self.record.id, self.record.instance), channel)
+            key = self.record.id, self.record.instance
+            if self._lease is not None:
+                self._context.watches.hold(key)
+            self._context.watches.adopt(key, channel)
         else:
             channel.close()
 

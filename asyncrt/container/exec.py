@@ -12,14 +12,13 @@ from asyncrt import _procid
 from asyncrt import status as statuses
 from asyncrt._threads import run_blocking
 from asyncrt.container import hooks
-from asyncrt.container.change import unresponsive
+from asyncrt.container.change import hung_up, unresponsive
 from asyncrt.container.context import exit_result, patience, refuse_foreign
 from asyncrt.container.create import start_failed
 from asyncrt.container.kill import signal_number
+from asyncrt.container.lease import refuse_caller, seconds_of
 from asyncrt.container.streams import DEVNULL, INHERIT, Streams, StreamTarget, open_streams
 from asyncrt.errors import (
-    AsyncrtError,
-    ContainerNotFound,
     InvalidTransition,
     SandboxUnresponsive,
     SpecInvalid,
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
 
     from asyncrt.container.context import Context
     from asyncrt.container.kill import SignalLike
+    from asyncrt.container.lease import Lease
     from asyncrt.ids import ContainerId
     from asyncrt.launch.plan import ProcessPlan
     from asyncrt.state import Record
@@ -128,6 +128,7 @@ async def execute(
     stdout: StreamTarget = INHERIT,
     stderr: StreamTarget = INHERIT,
     deadline_seconds: float | None = None,
+    lease: Lease | None = None,
     ignore_paused: bool = False,
     timeout: float | None = None,
 ) -> Process:
@@ -140,6 +141,8 @@ async def execute(
     record, observed = await context.look(container_id, instance)
     statuses.require(container_id, operation, observed.status)
     refuse_foreign(record, "exec")
+    if lease is not None:
+        refuse_caller(record.supervision)
     plan = await _plan(context, record, args, env, cwd, user)
     with open_streams(container_id, stdin, stdout, stderr) as streams:
         await streams.connect()
@@ -153,6 +156,7 @@ async def execute(
                     {
                         "plan": plan,
                         "deadline": deadline_seconds,
+                        "lease": seconds_of(lease),
                         "ignore_paused": ignore_paused,
                     },
                     patience(timeout),
@@ -215,7 +219,7 @@ async def _ask(
     except ChannelClosed:
         channel.forget_exec(number)
         operation = "exec paused" if fields["ignore_paused"] else "exec"
-        raise await _hung_up(context, record, operation) from None
+        raise await hung_up(context, record, operation) from None
     except BaseException:
         # Nobody would know the process: it must not live.
         _withdraw(channel, number)
@@ -232,19 +236,7 @@ async def _ask(
         container_id=record.id,
         operation="exec",
         status=status.value,
-        allowed=sorted(each.value for each in statuses.TABLE["exec"].allowed),
-    )
-
-
-async def _hung_up(context: Context, record: Record, operation: str) -> AsyncrtError:
-    """The error for a supervisor that hung up instead of answering: ended, killed, or overrun."""
-    try:
-        _, observed = await context.look(record.id, record.instance)
-        statuses.require(record.id, operation, observed.status)
-    except (ContainerNotFound, InvalidTransition) as error:
-        return error
-    return SandboxUnresponsive(
-        container_id=record.id, operation="exec", why="its supervisor hung up without an answer"
+        allowed=statuses.allowed("exec"),
     )
 
 

@@ -16,6 +16,7 @@ from asyncrt.container import (
     Container,
     Context,
     Creation,
+    Lease,
     StreamTarget,
     Supervision,
     open_streams,
@@ -39,7 +40,8 @@ class Engine:
     """Containers under one root directory, from one event loop.
 
     Any number of engines, in any number of processes, may share a root. Cheap to make; it opens
-    nothing until used, never forks itself, and leaves its containers running when closed.
+    nothing until used, never forks itself, and leaves its containers running when closed, all but
+    those with a lease.
     """
 
     def __init__(
@@ -113,6 +115,9 @@ class Engine:
     async def close(self) -> None:
         """Let go of everything this engine holds open; containers go on. Idempotent.
 
+        Those that it owns by a lease are stopped, after the grace: their owner is gone. That isn't
+        waited for.
+
         If cancelled, it is closed all the same.
         """
         if self._context_ is None:
@@ -131,6 +136,7 @@ class Engine:
         stdout: StreamTarget = INHERIT,
         stderr: StreamTarget = INHERIT,
         deadline_seconds: float | None = None,
+        lease: Lease | None = None,
         supervision: Supervision = "own",
         timeout: float | None = None,
     ) -> Container:
@@ -145,6 +151,8 @@ class Engine:
             stderr: Where its errors go.
             deadline_seconds: It is killed so long after its start; that is a result, not an error.
                 For supervision "own" only.
+            lease: It is stopped when this engine is gone, closed or killed, for the lease's grace.
+                Its record stays. None: it outlives the engine. For supervision "own" only.
             supervision: "own": a supervisor records its exit. "caller": nothing of ours stays
                 behind; whoever reaps init knows its exit status, others learn it where the kernel
                 tells (Linux 6.15).
@@ -169,6 +177,7 @@ class Engine:
             spec,
             supervision=supervision,
             deadline_seconds=deadline_seconds,
+            lease=lease,
         )
         creation = make() if is_known(spec.config.process) else await run_blocking(make)
         with open_streams(container_id, stdin, stdout, stderr) as streams:
@@ -209,6 +218,7 @@ class Engine:
         stdout: StreamTarget = INHERIT,
         stderr: StreamTarget = INHERIT,
         deadline_seconds: float | None = None,
+        lease: Lease | None = None,
         timeout: float | None = None,
     ) -> RunResult:
         """Create, start, wait, destroy: how it ended and what it wrote to PIPE streams.
@@ -226,6 +236,7 @@ class Engine:
             stdout=stdout,
             stderr=stderr,
             deadline_seconds=deadline_seconds,
+            lease=lease,
             timeout=timeout,
         ) as container:
             return await attend(container, input)
@@ -241,6 +252,7 @@ class Engine:
         stdout: StreamTarget = INHERIT,
         stderr: StreamTarget = INHERIT,
         deadline_seconds: float | None = None,
+        lease: Lease | None = None,
         timeout: float | None = None,
     ) -> AsyncIterator[Container]:
         """A container that runs for the time of an `async with` block and is destroyed at its end.
@@ -256,6 +268,7 @@ class Engine:
             stdout=stdout,
             stderr=stderr,
             deadline_seconds=deadline_seconds,
+            lease=lease,
             timeout=timeout,
         ) as container:
             await container.start(timeout=timeout)
@@ -272,6 +285,7 @@ class Engine:
         stdout: StreamTarget,
         stderr: StreamTarget,
         deadline_seconds: float | None,
+        lease: Lease | None,
         timeout: float | None,
     ) -> AsyncIterator[Container]:
         container = await self.create(
@@ -282,6 +296,7 @@ class Engine:
             stdout=stdout,
             stderr=stderr,
             deadline_seconds=deadline_seconds,
+            lease=lease,
             timeout=timeout,
         )
         try:

@@ -23,9 +23,9 @@ ACKNOWLEDGED = b"A"
 STARTED = b"G"
 FAILED = b"F"
 
-# Role, durable, deadline in seconds (negative: none), instance. Descriptors come with it:
+# Role, durable, deadline and lease in seconds (negative: none), instance. Descriptors come with it:
 # the container's directory, the creator's connection and, unless a one-shot's, the control socket.
-_FORMAT = struct.Struct("=c?d32s")
+_FORMAT = struct.Struct("=c?dd32s")
 _SIZE = _FORMAT.size
 _FLAGS = _socket.MSG_CMSG_CLOEXEC | _socket.MSG_DONTWAIT
 
@@ -37,10 +37,12 @@ def send(
     *,
     durable: bool,
     deadline: float | None,
+    lease: float | None,
     instance: str,
 ) -> None:
     """Init's side: hand over; the descriptors are the parent's as well from here on."""
-    packed = _FORMAT.pack(role, durable, -1.0 if deadline is None else deadline, instance.encode())
+    times = (-1.0 if each is None else each for each in (deadline, lease))
+    packed = _FORMAT.pack(role, durable, *times, instance.encode())
     frames.send(watch, packed, fds)
 
 
@@ -53,11 +55,11 @@ def take(watch: _socket.socket) -> Handed | None:
     return (data, ancillary) if len(data) == _SIZE else None
 
 
-def unpack(handed: Handed) -> tuple[bytes, bool, float, bytes, list[int]]:
-    """Role, durable, deadline, instance, descriptors."""
+def unpack(handed: Handed) -> tuple[bytes, bool, float, float, bytes, list[int]]:
+    """Role, durable, deadline, lease, instance, descriptors."""
     data, ancillary = handed
     fds = array.array("i")
     for _, _, payload in ancillary:
         fds.frombytes(payload)
-    role, durable, deadline, instance = _FORMAT.unpack(data)
-    return role, durable, deadline, instance, list(fds)
+    role, durable, deadline, lease, instance = _FORMAT.unpack(data)
+    return role, durable, deadline, lease, instance, list(fds)

@@ -121,7 +121,10 @@ def _launch(role: bytes, peer: _socket.socket, parent: Parent, umask: int) -> No
             if role == ONE_SHOT:
                 return False
             # From here on what the creator says is the supervisor's to hear.
-            parent.alarm.modify(peer, select.EPOLLIN | select.EPOLLONESHOT)
+            events = select.EPOLLIN | select.EPOLLONESHOT
+            if message["lease"] is not None:
+                events |= select.EPOLLRDHUP  # its end is to be heard as well
+            parent.alarm.modify(peer, events)
             return True
 
         client = gates.Waiting(gate, watch, peer, on_acknowledged).for_go()
@@ -175,6 +178,7 @@ def _prepare(
         [dir_fd, *(each.fileno() for each in handed)],
         durable=message["durable"],
         deadline=message["deadline"],
+        lease=message["lease"],
         instance=message["instance"],
     )
     if control is not None:
@@ -207,12 +211,13 @@ def rehearse() -> None:
     """Run what a launch will run, without effect, so that its pages are touched already."""
     ours, theirs = _socket.socketpair()
     message = {"plan": {"args": ["true"], "env": ["PATH=/bin"]}, "hooks": [], "durable": True}
-    ours.send(frames.encode({"op": "launch", "instance": "0" * 32, "deadline": None, **message}))
+    times = {"deadline": None, "lease": None}
+    ours.send(frames.encode({"op": "launch", "instance": "0" * 32, **times, **message}))
     frames.receive_message(theirs)
-    handover.send(ours, SUPERVISED, [ours.fileno()], durable=True, deadline=None, instance="0" * 32)
+    handover.send(ours, SUPERVISED, [ours.fileno()], durable=True, instance="0" * 32, **times)
     handed = handover.take(theirs)
     if handed is not None:
-        os.close(handover.unpack(handed)[4][0])
+        os.close(handover.unpack(handed)[-1][0])
     frames.encode({"launched": {"init": _procid.facts(os.getpid()), "launcher": None}})
     clock.stamp()
     process.rehearse()

@@ -7,14 +7,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from asyncrt.launch import frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
+
+
+# A forked child that doesn't exec would hold its parent's leases.
+_connected: WeakSet[socket.socket] = WeakSet()
+
+
+def _close_in_child() -> None:
+    for each in _connected:
+        each.close()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
 
 
 class ChannelClosed(Exception):  # noqa: N818 - internal: verbs turn it into what it means for them
@@ -27,6 +41,7 @@ class Channel:
     def __init__(self, sock: socket.socket) -> None:
         """Take over a non-blocking connected socket."""
         self._sock = sock
+        _connected.add(sock)
         self._loop = asyncio.get_running_loop()
         self._decoder = frames.Decoder()
         self._backlog: list[tuple[bytes, Sequence[int], Callable[[], None]]] = []

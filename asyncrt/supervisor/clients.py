@@ -10,7 +10,8 @@ import select
 
 from asyncrt.launch import frames, sockets, tree
 from asyncrt.launch.failure import Failure
-from asyncrt.supervisor.execs import Execs
+from asyncrt.supervisor.execs import Execs, seconds
+from asyncrt.supervisor.lease import Lease
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Connection:
             self.decoder.close()
             self.backlog.clear()
             self.sock.close()
-            self._clients.connections.discard(self)
+            self._clients.lost(self)
 
 
 class Clients:
@@ -104,6 +105,7 @@ class Clients:
         self.supervisor = supervisor
         self._control = control
         self.connections: set[Connection] = set()
+        self.lease = Lease(supervisor)
         self._execs = Execs(supervisor)
         self._paused = False
         self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
@@ -137,9 +139,15 @@ class Clients:
             if self._spare < 0:
                 self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
-    def adopt(self, sock: _socket.socket) -> None:
+    def adopt(self, sock: _socket.socket) -> Connection:
         """Serve a connection that was made elsewhere."""
-        self._connect(sock)
+        return self._connect(sock)
+
+    def lost(self, client: Connection) -> None:
+        """It is closed; what it was to hold goes after its grace."""
+        self.connections.discard(client)
+        self.lease.lost(client)
+        self._execs.lost(client)
 
     def _connect(self, sock: _socket.socket) -> Connection:
         client = Connection(self, sock)
@@ -199,6 +207,11 @@ class Clients:
         elif operation == "resume":
             self._paused = False
             tree.resume(os.getpid())
+        elif operation == "lease":
+            if self.lease.ended:
+                client.send({"re": request, "ended": True})
+                return
+            self.lease.give(client, seconds(message.get("grace")))
         elif operation == "end":
             self.supervisor.end()
         else:

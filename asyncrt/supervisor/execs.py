@@ -22,6 +22,7 @@ class Exec:
 
     __slots__ = (
         "client",
+        "lease",
         "pid",
         "process",
         "reason",
@@ -31,12 +32,15 @@ class Exec:
         "started_at",
     )
 
-    def __init__(self, pid: int, report: int, client: Connection, request: int) -> None:
+    def __init__(
+        self, pid: int, report: int, client: Connection, request: int, lease: float | None
+    ) -> None:
         self.pid = pid
         self.process = _procid.facts(pid)  # now: once reaped it has none, and its pid is anybody's
         self.report = report
         self.client = client
         self.request = request
+        self.lease = lease  # seconds that it may outlive its client; None: any number
         self.running = False
         self.reason = ""
         self.started_at = clock.stamp()
@@ -56,9 +60,9 @@ class Execs:
         streams: list[int],
     ) -> None:
         """Fork it; the answer goes out when its program runs or couldn't be executed."""
-        deadline = _seconds(message.get("deadline"))
+        deadline, lease = seconds(message.get("deadline")), seconds(message.get("lease"))
         pid, report = beside.spawn(message["plan"], streams, self._supervisor.umask)
-        each = Exec(pid, report, client, message["req"])
+        each = Exec(pid, report, client, message["req"], lease)
         self._by_pid[pid] = each
         self._supervisor.listen(report, lambda _: self._reported(each, deadline))
 
@@ -74,14 +78,23 @@ class Execs:
         each.running = True
         each.client.send({"re": each.request, "ok": {"process": each.process}})
         if deadline is not None:
-            self._supervisor.after(deadline, lambda: self._expire(each))
+            self._expire_later(each, deadline, "deadline")
 
-    def _expire(self, each: Exec) -> None:
+    def _expire(self, each: Exec, reason: str) -> None:
         if (
             self._by_pid.get(each.pid) is each
         ):  # else it has ended, and the pid may be another exec's
-            each.reason = "deadline"
+            each.reason = reason
             self.kill(each)
+
+    def lost(self, client: Connection) -> None:
+        """That connection is closed: what was to go with it goes."""
+        for each in self._by_pid.values():
+            if each.client is client and each.lease is not None:
+                self._expire_later(each, each.lease, "lease")
+
+    def _expire_later(self, each: Exec, seconds: float, reason: str) -> None:
+        self._supervisor.after(seconds, lambda: self._expire(each, reason))
 
     def kill(self, each: Exec) -> None:
         """SIGKILL what descends from the exec and what stayed in its session.
@@ -122,8 +135,8 @@ def _signal(child: int, number: int) -> None:
         os.kill(child, number)
 
 
-def _seconds(value: object) -> float | None:
-    """A deadline out of a message; NaN, which no timer could be sorted by, is none."""
+def seconds(value: object) -> float | None:
+    """A time out of a message; NaN, which no timer could be sorted by, is none."""
     if value is None:
         return None
     if not isinstance(value, int | float) or value != value:  # noqa: PLR0124 - only NaN differs

@@ -10,7 +10,7 @@ from __future__ import annotations
 import _socket
 import contextlib
 import os
-from select import EPOLLHUP, EPOLLIN, epoll
+from select import EPOLLHUP, EPOLLIN, EPOLLRDHUP, epoll
 
 from asyncrt import _csignal, _durable, _libc, _paths
 from asyncrt.launch import frames, handover, init
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 _PIPE = os.O_NONBLOCK | os.O_CLOEXEC
+_CLOSED = EPOLLHUP | EPOLLRDHUP
 
 
 def spare(requests: int, taking: int, umask: int, exempt: bool) -> NoReturn:  # noqa: FBT001 - passed down
@@ -71,11 +72,12 @@ def spare(requests: int, taking: int, umask: int, exempt: bool) -> NoReturn:  # 
 def _sleep(alarm: epoll, ours: int) -> int:
     """Wait for one event; which descriptor's. The others stay to be waited for.
 
-    A creator that closes its end is no reason to wake up, and told but once (see init). Init has our
-    number for its watch open, so the creator can't have that one there.
+    A creator that closes its end is no reason to wake up, and told but once (see init), unless it has
+    a lease: then RDHUP was asked for too. Init has our number for its watch open, so the creator
+    can't have that one there.
     """
     woken, events = alarm.poll(None, 1)[0]
-    while events & EPOLLHUP and woken != ours:
+    while events & _CLOSED == EPOLLHUP and woken != ours:
         woken, events = alarm.poll(None, 1)[0]
     return woken
 
@@ -105,7 +107,7 @@ def _lives(pid: int) -> bool:
 def _keep(
     pid: int, watch: _socket.socket, wakeup: int, umask: int, handed: handover.Handed
 ) -> None:
-    role, durable, deadline, instance, fds = handover.unpack(handed)
+    role, durable, deadline, lease, instance, fds = handover.unpack(handed)
     if role == init.ONE_SHOT:
         one_shot.keep(pid, watch)
         return
@@ -121,6 +123,7 @@ def _keep(
             umask=umask,
             durable=durable,
             deadline=deadline,
+            lease=lease,
             instance=instance.decode(),
         ).run()
     except Exception:

@@ -53,6 +53,7 @@ class Supervisor:
         "_giving_up",
         "_handlers",
         "_instance",
+        "_lease",
         "_poller",
         "_reason",
         "_record",
@@ -81,6 +82,7 @@ class Supervisor:
         umask: int,
         durable: bool,
         deadline: float,
+        lease: float,
         instance: str,
     ) -> None:
         self.init = init
@@ -96,6 +98,7 @@ class Supervisor:
         self._control = control
         self._durable = durable
         self._deadline = deadline
+        self._lease = lease  # the creator's; negative: none
         self._instance = instance
         self._failed = False
         self._started_at: str | None = None
@@ -190,7 +193,7 @@ class Supervisor:
             self._started_at = said[1:end].decode()
             said = said[end:]
             if self._deadline >= 0:
-                self.after(self._deadline, self._expire)
+                self.after(self._deadline, lambda: self.expire("deadline"))
         if said.startswith(handover.FAILED):
             self._failed = True
             self._started_at = None
@@ -223,9 +226,10 @@ class Supervisor:
                         self._hear_creator_from_now()
         return self._acknowledged
 
-    def _expire(self) -> None:
-        if self.status is None:
-            self._reason = "deadline"
+    def expire(self, reason: str) -> None:
+        """Kill everything: its time is up. The first reason is the one to tell."""
+        if self.status is None and not self._reason:
+            self._reason = reason
             tree.kill(os.getpid())
 
     def end(self) -> None:
@@ -351,7 +355,9 @@ class Supervisor:
         return self._clients
 
     def _creator_says(self, _: int) -> None:
-        """From its first request on the creator is a client like the others."""
+        """From its first request, or its end, on the creator is a client like the others."""
         self.ignore(self._creator)
         self._creator_listens = False
-        self._serve().adopt(_socket.socket(fileno=self._creator))
+        client = self._serve().adopt(_socket.socket(fileno=self._creator))
+        if self._lease >= 0:
+            self._serve().lease.begin(client, self._lease)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import TELLS, Asyncrt
+from tests.helpers.processes import wait_gone
 
 
 @pytest.fixture
@@ -70,6 +71,15 @@ def test_detached_it_goes_on_and_shows_in_ps(web: Asyncrt, tmp_path: Path) -> No
     assert table[0].split() == ["PID", "PPID", "USER", "STATE", "STARTED", "CPU", "RSS", "COMMAND"]
     assert table[2].split()[0] == str(pid)
     assert table[2].endswith("sleep 2000")
+
+
+def test_a_killed_command_takes_its_program_along(web: Asyncrt) -> None:
+    with web.start("exec", "web", "--", "sh", "-c", f"echo $$; {TELLS}") as running:
+        pid = int(running.line())
+        assert running.line() == "ready"
+        running.signal(signal.SIGKILL)
+        wait_gone(pid)
+    assert web.views()["web"]["status"] == "running"
 
 
 def test_past_its_deadline_it_is_killed_and_init_is_not(web: Asyncrt) -> None:

@@ -210,13 +210,15 @@ def test_an_interrupted_create_leaves_nothing(asyncrt: Asyncrt, tmp_path: Path) 
     assert asyncrt.left() == []
 
 
-def test_a_killed_command_leaves_the_container_running(asyncrt: Asyncrt) -> None:
+def test_a_killed_command_leaves_nothing_running(asyncrt: Asyncrt) -> None:
     with asyncrt.start("run", "it", "--", "sh", "-c", TELLS) as running:
         assert running.line() == "ready"
         running.signal(signal.SIGKILL)
         wait_gone(running.pid)
-        assert asyncrt.views()["it"]["status"] == "running"
-        asyncrt.do("delete", "--force", "it")
+        assert asyncrt.do("wait", "it") == f"{128 + signal.SIGKILL}\n"
+        view = asyncrt.views()["it"]
+        assert (view["status"], view["exit"]["reason"]) == ("stopped", "lease")
+        asyncrt.do("delete", "it")
     assert asyncrt.left() == []
 
 

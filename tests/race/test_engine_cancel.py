@@ -178,6 +178,11 @@ scenario(
     lambda b, _: b.created(stdin=asyncrt.PIPE, stdout=asyncrt.PIPE, stderr=asyncrt.PIPE),
     check=returned_or_nothing,
 )
+scenario(
+    "Engine.create leased",
+    lambda b, _: b.created(lease=asyncrt.Lease(0)),
+    check=returned_or_nothing,
+)
 scenario("Engine.load", lambda b, _: b.engine.load("we"), prepare=Bench.created)
 scenario("Engine.list", lambda b, _: b.engine.list(), prepare=Bench.created)
 scenario("Engine.run", shout, check=always_nothing)
@@ -261,6 +266,34 @@ def execute(bench: Bench, container: asyncrt.Container) -> Coroutine[Any, Any, A
     return container.exec(SLEEP, env=env, stdin=asyncrt.PIPE, **{**NULL, "stdout": asyncrt.PIPE})
 
 
+class Elsewhere(NamedTuple):
+    """A container that another engine owns, as ours sees it."""
+
+    owner: asyncrt.Engine
+    ours: asyncrt.Container
+
+
+async def leased_elsewhere(bench: Bench) -> Elsewhere:
+    owner = asyncrt.Engine(bench.root)
+    await owner.__aenter__()
+    bench.undo.push_async_callback(owner.close)
+    await owner.create("web", spec=bench.spec(), lease=asyncrt.Lease(0), **NULL)
+    return Elsewhere(owner, await bench.engine.load("web"))
+
+
+async def owned_by_one_of_two(bench: Bench, owned: Elsewhere, outcome: Outcome) -> None:
+    """Whoever owns it holds it: it never ends while both are there, and goes with its owner."""
+    mine = bench.engine._context.watches.holds(("web", owned.ours.instance))
+    assert mine or outcome.cancelled
+    await owned.owner.close()
+    if mine:
+        await owned.ours.start()  # answered by an init that nobody has killed
+        await owned.ours.renew(None)
+        assert await bench.status() == "running"
+    else:
+        assert (await owned.ours.wait(20)).reason == "lease"
+
+
 async def until_ended(bench: Bench) -> asyncrt.Container:
     return await bench.running(["/bin/sh", "-c", "exit 3"])
 
@@ -291,6 +324,12 @@ scenario(
     lambda b, c: c.resume(),
     prepare=Bench.paused,
     check=one_of("paused", "running"),
+)
+scenario(
+    "Container.renew",
+    lambda b, owned: owned[1].renew(asyncrt.Lease(0)),
+    prepare=leased_elsewhere,
+    check=owned_by_one_of_two,
 )
 scenario("Container.kill", lambda b, c: c.kill("TERM"), prepare=Bench.running)
 scenario(

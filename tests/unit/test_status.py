@@ -23,6 +23,7 @@ ALLOWED = {
     "wait": set(Status),
     "destroy": set(Status),
     "delete": {STOPPED},
+    "renew": {CREATED, RUNNING, PAUSED},
 }
 
 

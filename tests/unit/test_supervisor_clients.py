@@ -37,6 +37,9 @@ class Clients:
     def ignore(self, fd: int) -> None:
         self._handlers.pop(fd, None)
 
+    def lost(self, client: Connection) -> None:
+        self.connections.discard(client)
+
     def serve(self, client: Connection, message: dict[str, Any], fds: list[int]) -> None:
         self.heard.append(message)
 
