@@ -8,6 +8,7 @@ import click
 
 from asyncrt.cli import options, session
 from asyncrt.cli import parameters as p
+from asyncrt.cli.errors import CommandFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -23,38 +24,87 @@ _PID = click.IntRange(min=1)
     examples=[
         "asyncrt kill web",
         "asyncrt kill web hup",
-        "asyncrt kill --all web SIGKILL",
+        "asyncrt kill web db cache",
+        "asyncrt kill --all web db SIGKILL",
+        "asyncrt kill --signal TERM web int",
         "asyncrt kill --pid 4711 web 9",
     ],
 )
-@p.ID
-@click.argument("signal", default="TERM")
+@click.argument("words", metavar="ID... [SIGNAL]", nargs=-1, required=True)
+@click.option(
+    "-s", "--signal", metavar="SIGNAL", help="The signal; all that isn't an option is an id then."
+)
 @click.option("-a", "--all", is_flag=True, help="Signal every process of the container.")
 @click.option("--pid", type=_PID, metavar="N", help="Signal this process of the container only.")
 @click.option("--pgid", type=_PID, metavar="N", help="Signal this process group of it only.")
 @click.pass_context
 def kill(
-    context: click.Context, id: str, signal: str, all: bool, pid: int | None, pgid: int | None
+    context: click.Context,
+    words: Sequence[str],
+    signal: str | None,
+    all: bool,
+    pid: int | None,
+    pgid: int | None,
 ) -> int:
-    """Send a signal (default TERM) to a container's first process.
+    """Send a signal (default TERM) to the first process of containers.
 
-    SIGNAL is a number, or a name with or without SIG, in any case. KILL works on a paused container
-    at once; other signals arrive when it resumes. With --all, KILL returns when nothing of the
-    container is alive, and a container that has stopped is no error.
+    SIGNAL is a number, or a name with or without SIG, in any case. The last of several words is
+    taken for one if it is one, or looks like one (a number, or capitals); to reach a container with
+    such an id use --signal. KILL works on a paused container at once; other signals arrive when it
+    resumes. With --all, KILL returns when nothing of the container is alive, and a container that
+    has stopped is no error. One that can't be signalled is told, and the others are all the same.
     """
     if sum((all, pid is not None, pgid is not None)) > 1:
         raise click.UsageError("--all, --pid and --pgid exclude each other")
+    ids, named = (words, signal) if signal is not None else _split_signal(words)
+    number = _number(named or "TERM")
+    if len(ids) > 1 and (pid is not None or pgid is not None):
+        raise click.UsageError("--pid and --pgid are for one container")
 
     async def work(engine: Engine) -> int:
-        from asyncrt.cli.progress import Progress
+        from asyncrt.errors import ContainerNotFound
 
-        number = int(signal) if signal.isascii() and signal.isdigit() else signal
-        async with Progress(f"killing {id}"):
-            container = await engine.load(id)
-            await container.kill(number, all=all, pid=pid, pgid=pgid)
-        return 0
+        if signal is None and len(words) == 2 and len(ids) == 2:
+            # One container and a misspelt signal, most likely: TERM isn't what was meant.
+            try:
+                await engine.load(words[1])
+            except ContainerNotFound as error:
+                raise CommandFailedError(
+                    f"there is no signal and no container {words[1]!r} in {engine.root}; "
+                    "nothing was sent"
+                ) from error
+        return await _to_each(
+            context,
+            engine,
+            ids,
+            lambda each: each.kill(number, all=all, pid=pid, pgid=pgid),
+            doing="killing",
+        )
 
     return session.run(context, work)
+
+
+def _split_signal(words: Sequence[str]) -> tuple[Sequence[str], str | None]:
+    """The ids, and the signal if the last of several words is one, or was meant to be."""
+    *ids, last = words
+    if not ids:
+        return words, None
+    from asyncrt.container.kill import signal_number
+    from asyncrt.errors import SpecInvalid
+
+    try:
+        signal_number(last)
+    except SpecInvalid:
+        if not (last.isdigit() or last.isupper() or last[:3].upper() == "SIG"):
+            return words, None
+    return ids, last
+
+
+def _number(signal: str) -> int:
+    """Its number. Raises SpecInvalid, before anything is sent to anybody."""
+    from asyncrt.container.kill import signal_number
+
+    return signal_number(signal)
 
 
 @click.command(cls=p.Command, examples=["asyncrt stop web", "asyncrt stop --grace 2 web db"])
@@ -93,11 +143,22 @@ def _each(
     doing: str,
 ) -> int:
     async def work(engine: Engine) -> int:
-        from asyncrt.cli import batch
-
-        async def one(name: str) -> None:
-            await act(await engine.load(name))
-
-        return await batch.for_each(ids, one, doing=doing, debug=options.of(context).debug)
+        return await _to_each(context, engine, ids, act, doing=doing)
 
     return session.run(context, work)
+
+
+async def _to_each(
+    context: click.Context,
+    engine: Engine,
+    ids: Sequence[str],
+    act: Callable[[Container], Awaitable[object]],
+    *,
+    doing: str,
+) -> int:
+    from asyncrt.cli import batch
+
+    async def one(name: str) -> None:
+        await act(await engine.load(name))
+
+    return await batch.for_each(ids, one, doing=doing, debug=options.of(context).debug)

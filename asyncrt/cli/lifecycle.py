@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from asyncrt.cli import options, session
 from asyncrt.cli import parameters as p
-from asyncrt.cli import session
 from asyncrt.cli.workload import Workload
 
 if TYPE_CHECKING:
@@ -77,20 +77,23 @@ def create(
     return session.run(context, work)
 
 
-@click.command(cls=p.Command, examples=["asyncrt start web"])
-@p.ID
+@click.command(cls=p.Command, examples=["asyncrt start web", "asyncrt start web db cache"])
+@p.IDS
 @click.pass_context
-def start(context: click.Context, id: str) -> int:
-    """Let a created container's program run.
+def start(context: click.Context, ids: Sequence[str]) -> int:
+    """Let the programs of created containers run.
 
-    Fails, saying why, when the program can't be executed; the container is stopped then.
+    Fails, saying why, when a program can't be executed; that container is stopped then. Several are
+    started at once; one that can't be is told, and the others are started all the same.
     """
 
     async def work(engine: Engine) -> int:
-        from asyncrt.cli.progress import Progress
+        from asyncrt.cli import batch
 
-        async with Progress(f"starting {id}"):
-            await (await engine.load(id)).start()
-        return 0
+        async def one(name: str) -> None:
+            await (await engine.load(name)).start()
+
+        debug = options.of(context).debug
+        return await batch.for_each(ids, one, doing="starting", debug=debug)
 
     return session.run(context, work)

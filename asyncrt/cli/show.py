@@ -43,13 +43,38 @@ _PS_COLUMNS = (
 @click.command(
     "list",
     cls=p.Command,
-    examples=["asyncrt list", "asyncrt list --format json", "asyncrt list -q | xargs asyncrt stop"],
+    examples=[
+        "asyncrt list",
+        "asyncrt list --format json --status running --status paused",
+        "asyncrt list -q --annotation team=blue | xargs asyncrt stop",
+    ],
 )
 @p.formats("table", "json")
 @click.option("-q", "--quiet", is_flag=True, help="Ids only, one a line.")
+@click.option(
+    "--status",
+    type=click.Choice(["creating", "created", "running", "paused", "stopped", "broken"]),
+    multiple=True,
+    help="Only those in this status; several: in one of them.",
+)
+@click.option("--sandbox", metavar="ID", help="Only those of this sandbox.")
+@click.option(
+    "--annotation",
+    "annotations",
+    metavar="KEY[=VALUE]",
+    multiple=True,
+    help="Only those with this annotation; several: with all of them.",
+)
 @click.pass_context
-def list_(context: click.Context, format_: str, quiet: bool) -> int:
-    """List the containers.
+def list_(
+    context: click.Context,
+    format_: str,
+    quiet: bool,
+    status: Sequence[str],
+    sandbox: str | None,
+    annotations: Sequence[str],
+) -> int:
+    """List the containers, or those that the options ask for.
 
     Never waits for one that is being changed. EXIT is how a stopped one ended: its exit status or
     the signal that killed it. A broken one is listed too, and why it is broken told on stderr.
@@ -61,7 +86,11 @@ def list_(context: click.Context, format_: str, quiet: bool) -> int:
         from asyncrt.cli.progress import Progress
 
         async with Progress("listing the containers"):
-            views = await engine.list()
+            views = await engine.list(
+                status=status or None,
+                sandbox=sandbox,
+                annotations=dict(map(_annotation, annotations)),
+            )
         if quiet:
             output.write("".join(f"{each.id}\n" for each in views))
         elif format_ == "json":
@@ -72,6 +101,11 @@ def list_(context: click.Context, format_: str, quiet: bool) -> int:
         return 0
 
     return session.run(context, work)
+
+
+def _annotation(text: str) -> tuple[str, str | None]:
+    key, equals, value = text.partition("=")
+    return key, value if equals else None
 
 
 def _row(view: View) -> Sequence[str]:

@@ -122,6 +122,14 @@ async def _within(channel: Channel, seconds: float) -> bool:
     return channel.exit is not None
 
 
+def check_grace(grace_seconds: float) -> None:
+    """Raise SpecInvalid for a grace that is negative or not a number."""
+    if not grace_seconds >= 0:
+        raise SpecInvalid(
+            json_path="", why=f"grace_seconds is {grace_seconds:g}, must be 0 or more"
+        )
+
+
 async def stop(
     context: Context,
     container_id: ContainerId,
@@ -135,10 +143,7 @@ async def stop(
     No lock is held. A paused container can't react and is killed at once. Raises InvalidTransition,
     ContainerNotFound, SandboxUnresponsive. If cancelled, TERM may have been sent and nothing waits.
     """
-    if not grace_seconds >= 0:
-        raise SpecInvalid(
-            json_path="", why=f"grace_seconds is {grace_seconds:g}, must be 0 or more"
-        )
+    check_grace(grace_seconds)
     record, observed = await context.look(container_id, instance)
     statuses.require(container_id, "stop", observed.status)
     refuse_foreign(record, "stop")

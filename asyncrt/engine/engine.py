@@ -23,20 +23,21 @@ from asyncrt.container import (
 )
 from asyncrt.container.users import user_name
 from asyncrt.engine.delete import delete_forced
+from asyncrt.engine.many import Many
 from asyncrt.engine.run import RunResult, attend
 from asyncrt.errors import SpecInvalid
 from asyncrt.ids import check_id
 from asyncrt.oci import Spec, home_of, is_known
 from asyncrt.platforms import PLATFORM_NAMES
-from asyncrt.state import View, find, list_views, open_root, read_record
+from asyncrt.state import Filter, View, find, list_views, open_root, read_record
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable, Mapping
 
 PathLike = str | os.PathLike[str]
 
 
-class Engine:
+class Engine(Many):
     """Containers under one root directory, from one event loop.
 
     Any number of engines, in any number of processes, may share a root. Cheap to make; it opens
@@ -200,12 +201,28 @@ class Engine:
         record = await context.run(read_record, context.root, container_id)
         return Container(context, container_id, record.instance)
 
-    async def list(self) -> list[View]:
+    async def list(
+        self,
+        *,
+        status: str | Iterable[str] | None = None,
+        sandbox: str | None = None,
+        annotations: Mapping[str, str | None] | None = None,
+    ) -> list[View]:
         """Views of all containers, sorted by id; never waits behind a writer.
 
-        Broken ones are among them, with `broken` saying why. If cancelled, nothing has changed.
+        Broken ones are among them, with `broken` saying why.
+
+        Args:
+            status: Only those in it, or in one of several; "broken" is told like one.
+            sandbox: Only those of the sandbox with this id.
+            annotations: Only those that have all of these with that value (None: with any).
+                Each config.json that is read for it costs as much as the rest: give what else you
+                know.
+
+        Raises SpecInvalid for a status that there isn't. If cancelled, nothing has changed.
         """
-        return await run_blocking(list_views, self._context.root)
+        wanted = Filter.of(status, sandbox, annotations)
+        return await run_blocking(list_views, self._context.root, wanted)
 
     async def run(
         self,

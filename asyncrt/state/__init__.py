@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from asyncrt.state.exit_record import ExitResult, read_any_exit, read_exit
+from asyncrt.state.filter import BROKEN, Filter
 from asyncrt.state.listing import find, list_ids, list_views, view_now
 from asyncrt.state.reality import Observed, look, observe, settle
 from asyncrt.state.record import Deletion, HookProgress, Identity, Record, read_record
@@ -11,8 +12,10 @@ from asyncrt.state.state_file import StateFile
 from asyncrt.state.view import View, view_of
 
 __all__ = [
+    "BROKEN",
     "Deletion",
     "ExitResult",
+    "Filter",
     "HookProgress",
     "Identity",
     "Observed",

@@ -11,6 +11,7 @@ from asyncrt import _paths, _procid
 from asyncrt.errors import ContainerNotFound, SchemaTooNew, StateCorrupted, StorageFailed
 from asyncrt.ids import ContainerId, is_id, match_prefix
 from asyncrt.state.exit_record import unreadable
+from asyncrt.state.filter import Filter
 from asyncrt.state.reality import look, settle
 from asyncrt.state.record import decode, exists, record_path
 from asyncrt.state.view import View, view_of
@@ -54,8 +55,8 @@ def view_now(root: str, container_id: str) -> View:
     return view_of(*look(root, container_id))
 
 
-def list_views(root: str) -> list[View]:
-    """Views of all containers under the root, sorted by id; takes no lock.
+def list_views(root: str, wanted: Filter | None = None) -> list[View]:
+    """Views of all containers under the root, or of those that are wanted, sorted by id; takes no lock.
 
     A broken one becomes a view that says so and hides no other. One that is destroyed meanwhile is
     left out. Raises StorageFailed when the root can't be read.
@@ -66,7 +67,7 @@ def list_views(root: str) -> list[View]:
         namespace = _procid.pid_namespace()
         views = []
         for container_id in sorted(with_state + only_lock):
-            view = _view(root, directory, container_id, namespace)
+            view = _view(root, directory, container_id, namespace, wanted)
             if view is not None:
                 views.append(view)
         return views
@@ -74,18 +75,23 @@ def list_views(root: str) -> list[View]:
         os.close(directory)
 
 
-def _view(root: str, directory: int, container_id: ContainerId, namespace: int) -> View | None:
+def _view(
+    root: str, directory: int, container_id: ContainerId, namespace: int, wanted: Filter | None
+) -> View | None:
     try:
         data = _read(directory, container_id + _paths.STATE)
         record = decode(data, root, container_id)
-        return view_of(*settle(root, record, namespace))
+        if wanted is not None and not wanted.may_fit(record):
+            return None
+        view = view_of(*settle(root, record, namespace))
     except FileNotFoundError:  # ContainerNotFound is one
         return None
     except (StateCorrupted, SchemaTooNew, StorageFailed) as error:
-        return View(id=container_id, broken=str(error))
+        view = View(id=container_id, broken=str(error))
     except OSError as error:
         path = record_path(root, container_id)
-        return View(id=container_id, broken=str(unreadable(path, error)))
+        view = View(id=container_id, broken=str(unreadable(path, error)))
+    return view if wanted is None or wanted.fits(root, view) else None
 
 
 def _read(directory: int, name: str) -> bytes:

@@ -244,6 +244,11 @@ async def same_for_the_next(bench: Bench, container: asyncrt.Container, outcome:
     assert outcome.cancelled or outcome.value == result
 
 
+async def first_of_several(bench: Bench, container: asyncrt.Container, outcome: Outcome) -> None:
+    result = await container.wait()
+    assert outcome.cancelled or outcome.value == (container, result)
+
+
 async def exec_or_nothing(bench: Bench, container: asyncrt.Container, outcome: Outcome) -> None:
     if outcome.cancelled:
         await until(
@@ -345,6 +350,30 @@ scenario(
     "Container.destroy", lambda b, c: c.destroy(), prepare=Bench.running, check=gone_or_repeated
 )
 scenario("Container.delete", lambda b, c: c.delete(), prepare=Bench.stopped, check=gone_or_repeated)
+
+scenario(
+    "Engine.kill_many",
+    lambda b, c: b.engine.kill_many(["nobody", c, "we"], "KILL"),
+    prepare=Bench.running,
+)
+scenario(
+    "Engine.stop_many",
+    lambda b, c: b.engine.stop_many(["nobody", c]),
+    prepare=Bench.running,
+    check=ended_or_not,
+)
+scenario(
+    "Engine.destroy_many",
+    lambda b, c: b.engine.destroy_many(["nobody", c]),
+    prepare=Bench.running,
+    check=gone_or_repeated,
+)
+scenario(
+    "Engine.wait_any",
+    lambda b, c: b.engine.wait_any([c, "we"]),
+    prepare=until_ended,
+    check=first_of_several,
+)
 
 
 # Process

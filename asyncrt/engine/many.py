@@ -1,0 +1,167 @@
+"""What an engine does to several containers at once: one that fails stops none of the others."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, TypeVar
+
+from asyncrt._threads import finish
+from asyncrt.container import Container
+from asyncrt.container.kill import check_grace, signal_number
+from asyncrt.errors import SpecInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+    from asyncrt.container.kill import SignalLike
+    from asyncrt.state import ExitResult
+
+Which = str | Container
+T = TypeVar("T")
+
+AT_ONCE = 64  # each holds a few descriptors, and a usual limit is 1024
+
+
+class Many:
+    """The batch verbs of Engine.
+
+    Each takes ids, abbreviated as for load, or containers; one that is given twice counts once. The
+    dict that comes back has, by the id as it was given, what went wrong with it, or None. Nobody's
+    failure stops the others; what can be wrong with all (a signal, a grace) is raised before
+    anything is done. `at_once` bounds how many are under way.
+    """
+
+    async def load(self, id: str) -> Container:
+        """See Engine.load. If cancelled, nothing has changed."""
+        raise NotImplementedError
+
+    async def delete(self, id: str, *, force: bool = False, timeout: float | None = None) -> None:
+        """See Engine.delete. If cancelled, deleting again finishes it."""
+        raise NotImplementedError
+
+    async def kill_many(
+        self,
+        ids: Iterable[Which],
+        signal: SignalLike = "TERM",
+        *,
+        all: bool = False,
+        timeout: float | None = None,
+        at_once: int = AT_ONCE,
+    ) -> dict[str, Exception | None]:
+        """Signal each as Container.kill does: by id, None or the error.
+
+        Raises SpecInvalid for a signal that there isn't. If cancelled, some may have been signalled
+        and the rest aren't.
+        """
+        number = signal_number(signal)
+
+        async def kill(each: Which) -> None:
+            await (await self._loaded(each)).kill(number, all=all, timeout=timeout)
+
+        return await for_all(ids, kill, at_once=at_once)
+
+    async def stop_many(
+        self,
+        ids: Iterable[Which],
+        grace_seconds: float = 10,
+        *,
+        timeout: float | None = None,
+        at_once: int = AT_ONCE,
+    ) -> dict[str, Exception | None]:
+        """Stop each as Container.stop does, side by side: by id, None or the error.
+
+        Raises SpecInvalid for a grace below 0. If cancelled, some may have stopped, those under way
+        may have got their TERM, and the rest is as it was.
+        """
+        check_grace(grace_seconds)
+
+        async def stop(each: Which) -> None:
+            await (await self._loaded(each)).stop(grace_seconds, timeout=timeout)
+
+        return await for_all(ids, stop, at_once=at_once)
+
+    async def destroy_many(
+        self,
+        ids: Iterable[Which],
+        *,
+        timeout: float | None = None,
+        at_once: int = AT_ONCE,
+    ) -> dict[str, Exception | None]:
+        """Destroy each, in whatever status: by id, None or the error.
+
+        An id must be whole, as for delete with force, and one that there isn't is fine; a container
+        given as such is destroyed in this instance only. If cancelled, those under way are finished
+        by destroying them again and the rest is as it was.
+        """
+
+        async def destroy(each: Which) -> None:
+            if isinstance(each, Container):
+                await each.destroy(timeout=timeout)
+            else:
+                await self.delete(each, force=True, timeout=timeout)
+
+        return await for_all(ids, destroy, at_once=at_once)
+
+    async def wait_any(
+        self, containers: Iterable[Which], *, timeout: float | None = None
+    ) -> tuple[Container, ExitResult]:
+        """The first that ends, and how; of several that have ended the one given first.
+
+        Costs what waiting for each of them does. Raises SpecInvalid without any, TimeoutError after
+        `timeout` seconds (None: no limit), and what the first raises whose end can't be told any
+        more (ContainerNotFound: destroyed meanwhile). If cancelled, nothing changes.
+        """
+        given = list(containers)
+        if not given:
+            raise SpecInvalid(json_path="", why="wait_any needs at least one container")
+
+        async def ended(each: Which) -> tuple[Container, ExitResult]:
+            container = await self._loaded(each)
+            return container, await container.wait()
+
+        async with asyncio.timeout(timeout):
+            tasks = [asyncio.ensure_future(ended(each)) for each in given]
+            try:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                return next(task for task in tasks if task.done()).result()
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await finish(_settle(tasks))
+
+    async def _loaded(self, each: Which) -> Container:
+        return each if isinstance(each, Container) else await self.load(each)
+
+
+async def _settle(tasks: Sequence[asyncio.Future[T]]) -> None:
+    await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # looked at: the first that was done is the answer
+
+
+async def for_all(
+    given: Iterable[Which], act: Callable[[Which], Awaitable[None]], *, at_once: int
+) -> dict[str, Exception | None]:
+    """Do it to each, a few at a time; by id None, or what it raised.
+
+    If cancelled, so is what is under way, and the rest isn't begun.
+    """
+    if at_once < 1:
+        raise SpecInvalid(json_path="", why=f"at_once is {at_once}, must be 1 or more")
+    by_id = {each if isinstance(each, str) else each.id: each for each in given}
+    found: dict[str, Exception | None] = {}
+    left = iter(by_id.items())
+
+    async def work() -> None:
+        for name, each in left:
+            try:
+                await act(each)
+                found[name] = None
+            except Exception as error:  # noqa: BLE001 - told to the caller, whatever it is
+                found[name] = error
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(min(at_once, len(by_id))):
+            group.create_task(work())
+    return {name: found[name] for name in by_id}

@@ -1,0 +1,83 @@
+"""Which containers a list is about: each test costs more than the one before it, and comes after it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from asyncrt import _durable, _paths
+from asyncrt.errors import SpecInvalid
+from asyncrt.status import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from asyncrt.state.record import Record
+    from asyncrt.state.view import View
+
+BROKEN = "broken"  # what a record that can't be read has instead of a status
+_STATUSES = {*map(str, Status), BROKEN}
+
+
+class _Annotated(msgspec.Struct, gc=False):
+    annotations: dict[str, str] | None = None
+
+
+_decoder = msgspec.json.Decoder(_Annotated)
+
+
+class Filter(msgspec.Struct, frozen=True):
+    """What a container must be to be listed; what isn't said doesn't matter.
+
+    `statuses` may have "broken" among them. `annotations` are to be there with that value, or with
+    any if it is None.
+    """
+
+    statuses: frozenset[str] | None = None
+    sandbox: str | None = None
+    annotations: tuple[tuple[str, str | None], ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        status: str | Iterable[str] | None,
+        sandbox: str | None,
+        annotations: Mapping[str, str | None] | None,
+    ) -> Filter | None:
+        """As a list is asked for it; None when everything is. Raises SpecInvalid."""
+        wanted = None
+        if status is not None:
+            wanted = frozenset(map(str, (status,) if isinstance(status, str) else status))
+            if unknown := sorted(wanted - _STATUSES):
+                raise SpecInvalid(
+                    json_path="",
+                    why=f"there is no status {unknown[0]!r}; choose of {', '.join(sorted(_STATUSES))}",
+                )
+        if wanted is None and sandbox is None and not annotations:
+            return None
+        return cls(wanted, sandbox, tuple((annotations or {}).items()))
+
+    def may_fit(self, record: Record) -> bool:
+        """Whether it could be listed, before anybody looks at its processes."""
+        return self.sandbox is None or record.sandbox == self.sandbox
+
+    def fits(self, root: str, view: View) -> bool:
+        """Whether it is listed. Reads its config.json only if all but the annotations fit."""
+        status = BROKEN if view.status is None else view.status.value
+        if self.statuses is not None and status not in self.statuses:
+            return False
+        if self.sandbox is not None and view.sandbox != self.sandbox:
+            return False
+        return not self.annotations or self._annotated(root, view.id)
+
+    def _annotated(self, root: str, container_id: str) -> bool:
+        path = f"{root}/{container_id}{_paths.DIRECTORY}/{_paths.CONFIG}"
+        try:
+            found = _decoder.decode(_durable.read(path)).annotations or {}
+        except (OSError, msgspec.DecodeError, ValueError, RecursionError):
+            return False
+        return all(
+            name in found and (value is None or found[name] == value)
+            for name, value in self.annotations
+        )
