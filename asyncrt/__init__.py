@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         Stream,
         StreamTarget,
     )
-    from asyncrt.engine import Engine, RunResult
+    from asyncrt.engine import Engine, Pool, RunResult
     from asyncrt.errors import (
         AmbiguousId,
         AsyncrtError,
@@ -55,7 +55,7 @@ _WHERE = {
     "asyncrt.container": (
         "DEVNULL INHERIT PIPE Container Lease Process ProcessInfo Stream StreamTarget"
     ),
-    "asyncrt.engine": "Engine RunResult",
+    "asyncrt.engine": "Engine Pool RunResult",
     "asyncrt.errors": (
         "AmbiguousId AsyncrtError ContainerBusy ContainerExists ContainerNotFound DestroyFailed "
         "HookFailed InvalidId InvalidTransition LockTimeout ProcessNotFound RootUnusable "
@@ -93,6 +93,7 @@ __all__ = [
     "InvalidTransition",
     "Lease",
     "LockTimeout",
+    "Pool",
     "Process",
     "ProcessInfo",
     "ProcessNotFound",

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from asyncrt import _fskind
 from benchmarks import (
     burst_heartbeat,
+    exec_beside_subprocess,
     life_beside_runc,
     life_beside_subprocess,
     life_from_big_engine,
@@ -25,6 +26,7 @@ from benchmarks import (
     lock_readers_writer,
     lock_uncontended,
     lock_waiters_memory,
+    start_pooled,
     state_cycle,
     state_save,
     state_scale,
@@ -49,6 +51,8 @@ QUESTIONS = {
         life_beside_subprocess,
         life_beside_runc,
         life_from_big_engine,
+        start_pooled,
+        exec_beside_subprocess,
         burst_heartbeat,
         supervisor_memory,
         list_stopped,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from asyncrt.engine.engine import Engine
+from asyncrt.engine.pool import Pool
 from asyncrt.engine.run import RunResult
 
-__all__ = ["Engine", "RunResult"]
+__all__ = ["Engine", "Pool", "RunResult"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import uuid
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
@@ -24,6 +25,7 @@ from asyncrt.container import (
 from asyncrt.container.users import user_name
 from asyncrt.engine.delete import delete_forced
 from asyncrt.engine.many import Many
+from asyncrt.engine.pool import Pool
 from asyncrt.engine.run import RunResult, attend
 from asyncrt.errors import SpecInvalid
 from asyncrt.ids import check_id
@@ -320,6 +322,42 @@ class Engine(Many):
             yield container
         finally:
             await finish(container.destroy(timeout=timeout))
+
+    def pool(
+        self,
+        *,
+        size: int,
+        spec: Spec | None = None,
+        bundle: PathLike | None = None,
+        prefix: str = "pool",
+        stdin: StreamTarget = DEVNULL,
+        stdout: StreamTarget = INHERIT,
+        stderr: StreamTarget = INHERIT,
+        deadline_seconds: float | None = None,
+        lease: Lease | None = None,
+    ) -> Pool:
+        """A context that keeps `size` created containers in stock; see Pool.
+
+        Their ids are `prefix`, a dash, and a random number. `lease` is theirs, None being one with a
+        grace of 0: they are always attached to this engine. Other arguments are create's. Raises
+        SpecInvalid for a size below 1, InvalidId for a prefix that makes no ids.
+        """
+        check_id(f"{prefix}-{uuid.uuid4().hex}")
+        attached = Lease(0) if lease is None else lease
+
+        async def make() -> Container:
+            return await self.create(
+                f"{prefix}-{uuid.uuid4().hex}",
+                spec=spec,
+                bundle=bundle,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                deadline_seconds=deadline_seconds,
+                lease=attached,
+            )
+
+        return Pool(make, size)
 
     async def delete(self, id: str, *, force: bool = False, timeout: float | None = None) -> None:
         """Remove a stopped container; `id` may be abbreviated as for load.

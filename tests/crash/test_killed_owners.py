@@ -40,12 +40,22 @@ async def live(engines, chance, name):
         if chance.random() < 0.7:
             await container.destroy()
 
+async def draw(engine, chance):
+    spec = asyncrt.Spec.command(["/bin/sleep", "1000"], env=reality.marking("pool"))
+    async with engine.pool(spec=spec, size=4, lease=asyncrt.Lease(0.1), **NULL) as pool:
+        while True:
+            taken = await pool.take()
+            if chance.random() < 0.7:
+                await taken.destroy()
+
 async def main():
     chance = random.Random(sys.argv[2])
     async with asyncrt.Engine(sys.argv[1]) as one, asyncrt.Engine(sys.argv[1]) as two:
         async with asyncio.TaskGroup() as group:
-            for task in range(8):
+            for task in range(6):
                 group.create_task(live([one, two], chance, f"w{task}"))
+            for engine in (one, two):
+                group.create_task(draw(engine, chance))
 
 asyncio.run(main())
 """
