@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncrt.container.callables import HookCalls
 from asyncrt.container.container import Container
 from asyncrt.container.context import Context
 from asyncrt.container.create import Creation, Supervision
@@ -25,6 +26,7 @@ __all__ = [
     "Container",
     "Context",
     "Creation",
+    "HookCalls",
     "Lease",
     "Process",
     "ProcessInfo",

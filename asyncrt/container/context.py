@@ -18,9 +18,10 @@ from asyncrt.state import look
 from asyncrt.state.exit_record import ExitResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any, TypeVarTuple
 
+    from asyncrt.container.callables import HookCall
     from asyncrt.state import Observed, Record
 
     Args = TypeVarTuple("Args")
@@ -43,7 +44,14 @@ class Context:
     """One engine's side of things. Belongs to one event loop."""
 
     def __init__(
-        self, root: str, *, owner: str, platform: str, lock_timeout: float, durable: bool
+        self,
+        root: str,
+        *,
+        owner: str,
+        platform: str,
+        lock_timeout: float,
+        durable: bool,
+        hooks: Mapping[str, tuple[HookCall, ...]] | None = None,
     ) -> None:
         self.root = root
         self.loop = asyncio.get_running_loop()
@@ -51,6 +59,7 @@ class Context:
         self.lock_timeout = lock_timeout
         self.durable = durable
         self.owner = owner
+        self.hooks = hooks or {}  # the engine's own, by kind
         self.launcher = Launcher()
         self.watches = Watches()
         self._inline = _fskind.kind_of(root) == "memory"

@@ -232,7 +232,7 @@ class Creation:
         """Run the hooks of creation, for as long as init waits: a forced delete ends it."""
         record, channel = self.record, self._channel
         assert channel is not None  # noqa: S101 - it was launched
-        if not set(HOOK_KINDS[:3]).isdisjoint(record.hooks):
+        if hooks.has_hooks(self._context, record, *HOOK_KINDS[:3]):
             running = asyncio.ensure_future(
                 hooks.run_hooks(self._context, self._spec, record, Status.CREATING, *HOOK_KINDS[:3])
             )

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from asyncrt import _durable, _paths
+from asyncrt.container import callables
 from asyncrt.errors import HookFailed, SpecInvalid
 from asyncrt.oci import Spec, hook_plans, state_report
 from asyncrt.state import Deletion
@@ -46,35 +47,58 @@ def report(record: Record, spec: Spec | None, status: Status, pid: int | None) -
 
 
 async def run_hooks(
-    context: Context, spec: Spec, record: Record, status: Status, *kinds: HookKind
+    context: Context, spec: Spec | None, record: Record, status: Status, *kinds: HookKind
 ) -> None:
     """Run the hooks of these kinds in order; each hears `status` in its state.
 
-    Raises HookFailed at the first that fails. If cancelled, the one that runs is killed.
+    In each kind the spec's come first, then the engine's. Raises HookFailed at the first that
+    fails. If cancelled, the one that runs is killed, see also `callables.call`.
     """
     for kind in kinds:
-        plans = hook_plans(spec.config, kind)
-        if not plans:
+        plans = hook_plans(spec.config, kind) if spec is not None else []
+        calls = context.hooks.get(kind, ())
+        if not plans and not calls:
             continue
         pid = record.init.pid if record.init is not None else None
-        state = json.dumps(report(record, spec, status, pid))
+        told = report(record, spec, status, pid)
         for plan in plans:
             _log.debug("container %s: %s hook %s", record.id, kind, plan["path"])
-            why = await context.launcher.run_hook(plan, state)
+            why = await context.launcher.run_hook(plan, json.dumps(told))
             if why:
                 raise HookFailed(container_id=record.id, kind=kind, path=plan["path"], why=why)
+        for each in calls:
+            _log.debug("container %s: %s hook %s", record.id, kind, callables.name_of(each))
+            await callables.call(record.id, kind, each, {**told})
+
+
+def has_hooks(context: Context, record: Record, *kinds: HookKind) -> bool:
+    """Whether there are any of these kinds, the spec's or the engine's."""
+    return any(kind in record.hooks or kind in context.hooks for kind in kinds)
 
 
 async def run_poststop(held: Change, status: Status) -> None:
     """Run the poststop hooks, each step saved, so that a killed deleter leaves none out.
 
-    A hook that is done isn't run again; one that had begun is. A failing one is logged and the
-    others still run. If cancelled, the one that runs is killed and stays begun.
+    A hook that is done isn't run again; one that had begun is, and so are the engine's own. A
+    failing one is logged and the others still run. If cancelled, the one that runs is killed and
+    stays begun.
     """
     context, record = held.context, held.record
-    if "poststop" not in record.hooks:
+    if not has_hooks(context, record, "poststop"):
         return
     spec = await read_spec(context, record.id)
+    if "poststop" in record.hooks:
+        await _run_specs_poststop(held, spec, status)
+    for each in context.hooks.get("poststop", ()):
+        try:
+            told = report(record, spec, status, None)
+            await callables.call(record.id, "poststop", each, told)
+        except HookFailed as error:
+            _log.warning("%s", error, exc_info=error.__cause__)
+
+
+async def _run_specs_poststop(held: Change, spec: Spec | None, status: Status) -> None:
+    context, record = held.context, held.record
     plans = hook_plans(spec.config, "poststop") if spec is not None else []
     if not plans:
         return

@@ -81,11 +81,9 @@ async def _until_ended(held: Change) -> None:
 
 
 async def _poststart(held: Change) -> None:
-    if "poststart" not in held.record.hooks:
+    if not hooks.has_hooks(held.context, held.record, "poststart"):
         return
     spec = await hooks.read_spec(held.context, held.record.id)
-    if spec is None:
-        return
     try:
         await hooks.run_hooks(held.context, spec, held.record, Status.RUNNING, "poststart")
     except HookFailed as error:

@@ -17,11 +17,13 @@ from asyncrt.container import (
     Container,
     Context,
     Creation,
+    HookCalls,
     Lease,
     StreamTarget,
     Supervision,
     open_streams,
 )
+from asyncrt.container.callables import by_kind
 from asyncrt.container.users import user_name
 from asyncrt.engine.delete import delete_forced
 from asyncrt.engine.many import Many
@@ -54,6 +56,7 @@ class Engine(Many):
         lock_timeout: float = 30.0,
         *,
         durable: bool = True,
+        hooks: HookCalls = (),
     ) -> None:
         """Bind to `root` (None: the default one); it is made when the engine is entered.
 
@@ -63,8 +66,13 @@ class Engine(Many):
             lock_timeout: Seconds a verb waits for a container's lock unless told otherwise.
             durable: Sync records to disk so that they survive a power loss. Without it they survive
                 any kill, but not that.
+            hooks: Python callables, sync or async, by kind ("prestart", "createRuntime",
+                "createContainer", "poststart", "poststop"): a mapping to one or several, or pairs.
+                Each is called with the OCI state, after the spec's hooks of its kind, by the verbs
+                of this engine only and under the container's lock, and fails as those do. Sync ones
+                run in a thread.
 
-        Raises SpecInvalid for a platform that doesn't exist.
+        Raises SpecInvalid for a platform or a kind of hooks that doesn't exist.
         """
         if platform not in PLATFORM_NAMES:
             names = ", ".join(PLATFORM_NAMES)
@@ -75,6 +83,7 @@ class Engine(Many):
         self._platform = platform
         self._lock_timeout = lock_timeout
         self._durable = durable
+        self._hooks = by_kind(hooks)
         self._context_: Context | None = None
 
     @property
@@ -108,6 +117,7 @@ class Engine(Many):
             platform=self._platform,
             lock_timeout=self._lock_timeout,
             durable=self._durable,
+            hooks=self._hooks,
         )
         return self
 

@@ -183,6 +183,32 @@ scenario(
     lambda b, _: b.created(lease=asyncrt.Lease(0)),
     check=returned_or_nothing,
 )
+
+
+async def hooked(bench: Bench) -> asyncrt.Engine:
+    """Another engine, with hooks of both sorts."""
+
+    async def ahook(_: dict[str, object]) -> None:
+        await asyncio.sleep(0)
+
+    def hook(_: dict[str, object]) -> None:
+        pass
+
+    engine = asyncrt.Engine(
+        bench.root, hooks={kind: [ahook, hook] for kind in ("prestart", "poststart", "poststop")}
+    )
+    await engine.__aenter__()
+    bench.undo.push_async_callback(engine.close)
+    await engine.run("web", spec=bench.spec(["/bin/true"]), **NULL)
+    return engine
+
+
+scenario(
+    "Engine.run hooked",
+    lambda b, e: e.run("web", spec=b.spec(["/bin/true"]), **NULL),
+    prepare=hooked,
+    check=always_nothing,
+)
 scenario("Engine.load", lambda b, _: b.engine.load("we"), prepare=Bench.created)
 scenario("Engine.list", lambda b, _: b.engine.list(), prepare=Bench.created)
 scenario("Engine.run", shout, check=always_nothing)
