@@ -26,6 +26,26 @@ MEMBERS = "members"
 GATE_COMM = "asyncrt:gate"
 
 
+def default_root() -> str:
+    """The root directory when none is given; nothing is made or checked.
+
+    $ASYNCRT_ROOT, else /run/asyncrt for uid 0, else $XDG_RUNTIME_DIR/asyncrt, else asyncrt-UID in
+    the system's temporary directory.
+    """
+    given = os.environ.get("ASYNCRT_ROOT")
+    if given:
+        return os.path.abspath(given)
+    uid = os.geteuid()
+    if uid == 0:
+        return "/run/asyncrt"
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if os.path.isabs(runtime):  # a relative one is invalid (XDG base directory specification)
+        return os.path.join(runtime, "asyncrt")
+    import tempfile  # not for the supervisors, who import this module and need no default
+
+    return os.path.join(tempfile.gettempdir(), f"asyncrt-{uid}")
+
+
 def temporary(name: str) -> str:
     """A fresh name for a file that will be renamed to `name` in the same directory."""
     return f".{name}.{os.urandom(6).hex()}~"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 import asyncrt
-from asyncrt.cli import control, ending, execute, lifecycle, options, output, run, show
+from asyncrt.cli import complete, control, ending, execute, lifecycle, options, output, run, show
 from asyncrt.cli.parameters import ToldHelp
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> N
 @click.option(
     "--root",
     metavar="DIR",
+    shell_complete=complete.directories,
     help="Where containers are kept. Default: $ASYNCRT_ROOT, else /run/asyncrt for root, else "
     "$XDG_RUNTIME_DIR/asyncrt, else asyncrt-UID in the temporary directory.",
 )
@@ -71,7 +72,12 @@ def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> N
     show_default=True,
     help="How containers are made: host is a plain process without isolation.",
 )
-@click.option("--log", metavar="FILE", help="Append log records to this file.")
+@click.option(
+    "--log",
+    metavar="FILE",
+    shell_complete=complete.files,
+    help="Append log records to this file.",
+)
 @click.option(
     "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncrt.cli import options, session
+from asyncrt.cli import complete, options, session
 from asyncrt.cli import parameters as p
 from asyncrt.cli.errors import CommandFailedError
 
@@ -30,9 +30,19 @@ _PID = click.IntRange(min=1)
         "asyncrt kill --pid 4711 web 9",
     ],
 )
-@click.argument("words", metavar="ID... [SIGNAL]", nargs=-1, required=True)
+@click.argument(
+    "words",
+    metavar="ID... [SIGNAL]",
+    nargs=-1,
+    required=True,
+    shell_complete=complete.ids_or_signals,
+)
 @click.option(
-    "-s", "--signal", metavar="SIGNAL", help="The signal; all that isn't an option is an id then."
+    "-s",
+    "--signal",
+    metavar="SIGNAL",
+    shell_complete=complete.signals,
+    help="The signal; all that isn't an option is an id then.",
 )
 @click.option("-a", "--all", is_flag=True, help="Signal every process of the container.")
 @click.option("--pid", type=_PID, metavar="N", help="Signal this process of the container only.")

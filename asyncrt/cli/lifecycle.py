@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         "asyncrt create web -e PORT=8080 -- python3 server.py",
     ],
 )
-@p.ID
+@p.NEW_ID
 @p.BUNDLE
 @p.ENV
 @p.CWD

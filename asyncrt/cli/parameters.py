@@ -6,13 +6,15 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from asyncrt.cli import errors
+from asyncrt.cli import complete, errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 PROGRAM = "program"
+_BEGAN = "asyncrt.program-began"
 
 
 class ToldHelp(click.Command):
@@ -61,9 +63,17 @@ class ProgramCommand(Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Take the program off the end; the rest is for click."""
         before, program = split_program(self.params, args)
+        began = len(before) < len(args)
         rest = super().parse_args(ctx, before)
         ctx.params[PROGRAM] = program
+        ctx.meta[_BEGAN] = began
         return rest
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Files for the program and its arguments, which are the shell's to know; else options."""
+        if ctx.meta.get(_BEGAN):
+            return [CompletionItem(incomplete, type="file")]
+        return super().shell_complete(ctx, incomplete)
 
 
 class NeedsProgramCommand(ProgramCommand):
@@ -74,7 +84,7 @@ class NeedsProgramCommand(ProgramCommand):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As its parent; a usage error without a program."""
         rest = super().parse_args(ctx, args)
-        if not ctx.params[PROGRAM]:
+        if not ctx.params[PROGRAM] and not ctx.resilient_parsing:  # that is a shell's completion
             raise click.UsageError("missing program: write -- CMD [ARGS]... at the end", ctx=ctx)
         return rest
 
@@ -147,8 +157,9 @@ class _Variable(click.ParamType[tuple[str, str]]):
         return name, rest
 
 
-ID = click.argument("id", metavar="ID")
-IDS = click.argument("ids", metavar="ID...", nargs=-1, required=True)
+NEW_ID = click.argument("id", metavar="ID")
+ID = click.argument("id", metavar="ID", shell_complete=complete.ids)
+IDS = click.argument("ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete.ids)
 ENV = click.option(
     "-e",
     "--env",
@@ -156,13 +167,19 @@ ENV = click.option(
     multiple=True,
     help="A variable of the program's environment; may be repeated. Nothing is inherited.",
 )
-CWD = click.option("--cwd", metavar="DIR", help="The program's working directory.")
+CWD = click.option(
+    "--cwd",
+    metavar="DIR",
+    shell_complete=complete.directories,
+    help="The program's working directory.",
+)
 USER = click.option(
     "-u", "--user", metavar="USER", help="Who runs the program: UID, NAME, UID:GID or NAME:GROUP."
 )
 PID_FILE = click.option(
     "--pid-file",
     metavar="FILE",
+    shell_complete=complete.files,
     help="Write the process's pid here, last of all and whole (in place if it is a FIFO).",
 )
 DEADLINE = click.option(
@@ -179,7 +196,11 @@ GRACE = click.option(
     help="How long TERM has to work before KILL.",
 )
 BUNDLE = click.option(
-    "-b", "--bundle", metavar="DIR", help="An OCI bundle: a directory with config.json."
+    "-b",
+    "--bundle",
+    metavar="DIR",
+    shell_complete=complete.directories,
+    help="An OCI bundle: a directory with config.json.",
 )
 DETACH = click.option("-d", "--detach", is_flag=True, help="Return once the program runs.")
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         "asyncrt run job --deadline 60 -e LANG=C.UTF-8 --cwd /srv -- ./report --all",
     ],
 )
-@p.ID
+@p.NEW_ID
 @p.BUNDLE
 @p.DETACH
 @click.option("--keep", is_flag=True, help="Don't delete the container when it has ended.")

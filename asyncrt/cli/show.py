@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncrt.cli import output, session
+from asyncrt.cli import complete, output, session
 from asyncrt.cli import parameters as p
 
 if TYPE_CHECKING:
@@ -57,7 +57,9 @@ _PS_COLUMNS = (
     multiple=True,
     help="Only those in this status; several: in one of them.",
 )
-@click.option("--sandbox", metavar="ID", help="Only those of this sandbox.")
+@click.option(
+    "--sandbox", metavar="ID", shell_complete=complete.ids, help="Only those of this sandbox."
+)
 @click.option(
     "--annotation",
     "annotations",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from asyncrt._paths import default_root
 from asyncrt.state.exit_record import ExitResult, read_any_exit, read_exit
 from asyncrt.state.filter import BROKEN, Filter
 from asyncrt.state.listing import find, list_ids, list_views, view_now
 from asyncrt.state.reality import Observed, look, observe, settle
 from asyncrt.state.record import Deletion, HookProgress, Identity, Record, read_record
-from asyncrt.state.root import default_root, open_root
+from asyncrt.state.root import open_root
 from asyncrt.state.state_file import StateFile
 from asyncrt.state.view import View, view_of
 

@@ -6,27 +6,9 @@ import contextlib
 import errno
 import os
 import stat
-import tempfile
 
+from asyncrt._paths import default_root
 from asyncrt.errors import RootUnusable
-
-
-def default_root() -> str:
-    """The root directory when none is given; nothing is made or checked.
-
-    $ASYNCRT_ROOT, else /run/asyncrt for uid 0, else $XDG_RUNTIME_DIR/asyncrt, else asyncrt-UID in
-    the system's temporary directory.
-    """
-    given = os.environ.get("ASYNCRT_ROOT")
-    if given:
-        return os.path.abspath(given)
-    uid = os.geteuid()
-    if uid == 0:
-        return "/run/asyncrt"
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    if os.path.isabs(runtime):  # a relative one is invalid (XDG base directory specification)
-        return os.path.join(runtime, "asyncrt")
-    return os.path.join(tempfile.gettempdir(), f"asyncrt-{uid}")
 
 
 def open_root(path: str | os.PathLike[str] | None = None) -> str:
