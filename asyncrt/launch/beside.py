@@ -24,6 +24,10 @@ def spawn(plan: ProcessPlan, streams: Sequence[int], umask: int) -> tuple[int, i
     dies with this process: nobody else would bound it in time, or find it to end it.
     """
     parent = os.getpid()
+    try:
+        program = process.program(plan)
+    except Exception:  # noqa: BLE001 - no plan: the child says so
+        program = None
     report, theirs = os.pipe()
     try:
         pid = os.fork()
@@ -37,10 +41,11 @@ def spawn(plan: ProcessPlan, streams: Sequence[int], umask: int) -> tuple[int, i
                 os.setsid()
                 process.fresh_signals()
                 process.take_streams(streams)
-                process.close_all_but((theirs,))
+                os.closerange(3, theirs)
+                os.closerange(theirs + 1, 1 << 30)
                 process.prepare(plan, umask)
                 _libc.die_with_parent(parent)  # after the change of user, which would undo it
-                process.execute(plan)
+                process.execute(plan, program)
             except Failure as failure:
                 os.write(theirs, json.dumps(failure.report()).encode())
             except Exception as error:  # noqa: BLE001 - no plan: silence would mean that it runs

@@ -101,6 +101,13 @@ class Waiting:
 
     def _admit(self, client: _socket.socket) -> None:
         client.setblocking(False)
+        with contextlib.suppress(OSError):
+            # A starter says it right after connecting: no need to be woken up once more for it.
+            if client.recv(16) == GO:
+                self._go = client
+            else:
+                client.close()
+            return
         self._clients[client.fileno()] = client
         self._poller.register(client, select.POLLIN)
         if len(self._clients) > _CLIENTS:

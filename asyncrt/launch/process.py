@@ -19,6 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    Program = tuple[list[str], dict[str, str]]
+
     from asyncrt.launch.plan import ProcessPlan
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -83,7 +85,8 @@ def prepare(plan: ProcessPlan, umask: int) -> None:
                 os.write(fd, str(score).encode())
             finally:
                 os.close(fd)
-    _raise_limits(plan)
+    if plan["rlimits"]:
+        _raise_limits(plan)
     os.umask(umask if plan["umask"] is None else plan["umask"])
     entered = _enter(plan["cwd"], may_be_denied=plan["uid"] is not None)
     _become(plan)
@@ -204,19 +207,29 @@ def rehearse() -> None:
     dict(pair.split("=", 1) for pair in idle["env"])
 
 
-def execute(plan: ProcessPlan) -> None:
+def program(plan: ProcessPlan) -> Program:
+    """Where the program may be, and its environment: the plan's and nothing else."""
+    return _candidates(plan), dict(pair.split("=", 1) for pair in plan["env"])
+
+
+def execute(plan: ProcessPlan, found: Program | None = None) -> None:
     """Execute the program. Returns never; raises Failure saying why no candidate could be.
+
+    `found` is what `program` says, for who asked before a fork: what a fresh child doesn't do
+    touches none of its pages.
 
     As execvp(3) does, a candidate that is missing or forbidden lets the next one be tried.
     """
-    # os.environ isn't used: the environment is the plan's and nothing else.
-    env = dict(pair.split("=", 1) for pair in plan["env"])
-    worst = Failure("program", plan["args"][0], errno.ENOENT)
-    candidates = _candidates(plan)
-    _limit(plan)
+    worst: Failure | None = None
+    args = plan["args"]
+    if found is None:
+        found = program(plan)
+    candidates, env = found
+    if plan["rlimits"]:
+        _limit(plan)
     for path in candidates:
         try:
-            os.execve(path, plan["args"], env)
+            os.execve(path, args, env)
         except OSError as error:
             failure = _diagnose(path, error.errno or errno.EIO)
             if failure.errno == errno.ENOENT and failure.what == "program":
@@ -225,9 +238,9 @@ def execute(plan: ProcessPlan) -> None:
             if error.errno not in (*_MISSING, errno.EACCES):
                 break
         except ValueError as error:
-            raise Failure("program", plan["args"][0], errno.EINVAL) from error
-    if worst.what == "program" and worst.errno == errno.ENOENT:
-        worst.path = plan["args"][0]
+            raise Failure("program", args[0], errno.EINVAL) from error
+    if worst is None:
+        worst = Failure("program", args[0], errno.ENOENT)
     raise worst
 
 

@@ -265,6 +265,7 @@ VERBS: dict[str, Callable[[asyncrt.Container], Awaitable[Any]]] = {
     "wait": lambda c: c.wait(),
     "destroy": lambda c: c.destroy(),
     "delete": lambda c: c.delete(),
+    "renew": lambda c: c.renew(asyncrt.Lease(0)),
 }
 # What waits for something else than itself: creating ends when the test lets it, wait with the exit.
 WAITS = {"wait"}
