@@ -156,8 +156,12 @@ async def test_something_that_ends_all_of_them_is_no_endless_loop(
 
         async def make_dead() -> asyncrt.Container:
             container = await make()
-            await container.kill("KILL")
-            await container.wait()
+            try:
+                await container.kill("KILL")
+                await container.wait()
+            except BaseException:  # a make that is cancelled leaves nothing
+                await container.destroy()
+                raise
             return container
 
         monkeypatch.setattr(pool, "_make", make_dead)
