@@ -122,7 +122,7 @@ def _launch(role: bytes, peer: _socket.socket, parent: Parent, umask: int) -> No
                 return False
             # From here on what the creator says is the supervisor's to hear.
             events = select.EPOLLIN | select.EPOLLONESHOT
-            if message["lease"] is not None:
+            if message.get("lease") is not None:
                 events |= select.EPOLLRDHUP  # its end is to be heard as well
             parent.alarm.modify(peer, events)
             return True
@@ -178,7 +178,7 @@ def _prepare(
         [dir_fd, *(each.fileno() for each in handed)],
         durable=message["durable"],
         deadline=message["deadline"],
-        lease=message["lease"],
+        lease=message.get("lease"),
         instance=message["instance"],
     )
     if control is not None:

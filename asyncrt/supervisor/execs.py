@@ -22,6 +22,7 @@ class Exec:
 
     __slots__ = (
         "client",
+        "failed",
         "lease",
         "pid",
         "process",
@@ -42,6 +43,7 @@ class Exec:
         self.request = request
         self.lease = lease  # seconds that it may outlive its client; None: any number
         self.running = False
+        self.failed = b""  # why its program couldn't be executed, told once it has ended
         self.reason = ""
         self.started_at = clock.stamp()
 
@@ -72,8 +74,7 @@ class Execs:
         os.close(each.report)
         each.report = -1
         if said:
-            why = failure.reported(said)
-            each.client.send({"re": each.request, "failed": why.report()})
+            each.failed = said
             return
         each.running = True
         each.client.send({"re": each.request, "ok": {"process": each.process}})
@@ -123,6 +124,9 @@ class Execs:
         if each.report >= 0:
             # It ended before its report was read: what it said comes first.
             self._reported(each, None)
+        if each.failed:
+            why = failure.reported(each.failed)
+            each.client.send({"re": each.request, "failed": why.report()})
         if each.running:
             ended = exit_record(status, each.reason, each.started_at)
             each.client.send({"event": "exec-exit", "req": each.request, "exit": ended})
