@@ -20,10 +20,11 @@ if TYPE_CHECKING:
         Lease,
         Process,
         ProcessInfo,
+        Stats,
         Stream,
         StreamTarget,
     )
-    from asyncrt.engine import Engine, Pool, RunResult
+    from asyncrt.engine import Engine, Pool, RunResult, Watch
     from asyncrt.errors import (
         AmbiguousId,
         AsyncrtError,
@@ -31,8 +32,10 @@ if TYPE_CHECKING:
         ContainerExists,
         ContainerNotFound,
         DestroyFailed,
+        EventsLost,
         HookFailed,
         InvalidId,
+        InvalidPosition,
         InvalidTransition,
         LockTimeout,
         ProcessNotFound,
@@ -48,24 +51,24 @@ if TYPE_CHECKING:
     from asyncrt.ids import ContainerId
     from asyncrt.locking import FileLock
     from asyncrt.oci import Hook, Spec
-    from asyncrt.state import ExitResult, StateFile, View
+    from asyncrt.state import Event, ExitResult, StateFile, View
     from asyncrt.status import Status
 
 _WHERE = {
     "asyncrt.container": (
-        "DEVNULL INHERIT PIPE Container Lease Process ProcessInfo Stream StreamTarget"
+        "DEVNULL INHERIT PIPE Container Lease Process ProcessInfo Stats Stream StreamTarget"
     ),
-    "asyncrt.engine": "Engine Pool RunResult",
+    "asyncrt.engine": "Engine Pool RunResult Watch",
     "asyncrt.errors": (
         "AmbiguousId AsyncrtError ContainerBusy ContainerExists ContainerNotFound DestroyFailed "
-        "HookFailed InvalidId InvalidTransition LockTimeout ProcessNotFound RootUnusable "
-        "SandboxUnresponsive SchemaTooNew SpecInvalid SpecUnsupported StartFailed StateCorrupted "
-        "StorageFailed"
+        "EventsLost HookFailed InvalidId InvalidPosition InvalidTransition LockTimeout "
+        "ProcessNotFound RootUnusable SandboxUnresponsive SchemaTooNew SpecInvalid SpecUnsupported "
+        "StartFailed StateCorrupted StorageFailed"
     ),
     "asyncrt.ids": "ContainerId",
     "asyncrt.locking": "FileLock",
     "asyncrt.oci": "Hook Spec",
-    "asyncrt.state": "ExitResult StateFile View",
+    "asyncrt.state": "Event ExitResult StateFile View",
     "asyncrt.status": "Status",
 }
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names.split()}
@@ -85,11 +88,14 @@ __all__ = [
     "ContainerNotFound",
     "DestroyFailed",
     "Engine",
+    "Event",
+    "EventsLost",
     "ExitResult",
     "FileLock",
     "Hook",
     "HookFailed",
     "InvalidId",
+    "InvalidPosition",
     "InvalidTransition",
     "Lease",
     "LockTimeout",
@@ -107,11 +113,13 @@ __all__ = [
     "StartFailed",
     "StateCorrupted",
     "StateFile",
+    "Stats",
     "Status",
     "StorageFailed",
     "Stream",
     "StreamTarget",
     "View",
+    "Watch",
 ]
 
 

@@ -14,6 +14,7 @@ from asyncrt import _csignal
 _libc = ctypes.PyDLL(None, use_errno=True)
 _libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
 _libc.ioctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p]
+_libc.inotify_add_watch.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32]
 
 # linux/prctl.h
 _PR_SET_PDEATHSIG = 1
@@ -26,11 +27,22 @@ _PIDFD_GET_INFO = (3 << 30) | (_PIDFD_INFO_SIZE << 16) | (0xFF << 8) | 11
 _PIDFD_INFO_EXIT = 1 << 3
 _EXIT_CODE_OFFSET = 60  # __s32 exit_code, behind mask, cgroupid and eleven 32-bit ids
 
+# sys/inotify.h
+_IN_MODIFY = 0x2
+_IN_ATTRIB = 0x4
+_IN_MOVE_SELF = 0x800
+_CHANGES = _IN_MODIFY | _IN_ATTRIB | _IN_MOVE_SELF
 
-def _prctl(option: int, value: int) -> None:
-    if _libc.prctl(option, value, 0, 0, 0) != 0:
+
+def _checked(result: int) -> int:
+    if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+    return result
+
+
+def _prctl(option: int, value: int) -> None:
+    _checked(_libc.prctl(option, value, 0, 0, 0))
 
 
 def become_subreaper() -> None:
@@ -67,3 +79,22 @@ def exit_status(pidfd: int) -> int | None:
     if not int.from_bytes(info[0:8], "little") & _PIDFD_INFO_EXIT:
         return None
     return int.from_bytes(info[_EXIT_CODE_OFFSET : _EXIT_CODE_OFFSET + 4], "little", signed=True)
+
+
+def inotify() -> int:
+    """A new inotify instance, non-blocking and close-on-exec (inotify_init1(2))."""
+    return _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+
+
+def watch_changes(instance: int, fd: int) -> int:
+    """Have the instance tell of writes to an open file, and of its names' coming and going.
+
+    The file itself is watched, whatever it is called by now; the watch's number is returned.
+    """
+    path = f"/proc/self/fd/{fd}".encode()
+    return _checked(_libc.inotify_add_watch(instance, path, _CHANGES))
+
+
+def forget_watch(instance: int, watch: int) -> None:
+    """End a watch; one that ended by itself, with its file, is fine."""
+    _libc.inotify_rm_watch(instance, watch)

@@ -13,6 +13,11 @@ QUEUE = ".queue"  # the lock's fairness gate
 STATE = ".state"
 DIRECTORY = ".d"
 
+# Of the whole root
+EVENTS = "~events"
+EVENTS_OLD = "~events.1"  # the generation before
+EVENTS_LOCK = "~events.lock"
+
 # Inside ID.d
 CONFIG = "config.json"
 EXIT = "exit.json"

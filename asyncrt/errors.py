@@ -315,3 +315,31 @@ class ProcessNotFound(AsyncrtError, ProcessLookupError):
             container_id=container_id,
             pid=pid,
         )
+
+
+class InvalidPosition(AsyncrtError, ValueError):
+    """A text that is no place in the root's log of events."""
+
+    def __init__(self, *, position: str, why: str) -> None:
+        shown = position if len(position) <= 60 else position[:57] + "..."
+        self.position = position
+        self.why = why
+        self._set(
+            f"invalid position {shown!r}: {why}; take one that an event carries, or 'oldest'",
+            position=position,
+            why=why,
+        )
+
+
+class EventsLost(AsyncrtError, LookupError):
+    """What followed a position isn't in the log of events any more; `oldest` is where it begins."""
+
+    def __init__(self, *, position: str, oldest: str) -> None:
+        self.position = position
+        self.oldest = oldest
+        self._set(
+            f"the events that followed position {position} are gone, the oldest that are kept follow "
+            f"{oldest}; go on from there, after a look at what there is now",
+            position=position,
+            oldest=oldest,
+        )

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING
 import click
 
 import asyncrt
-from asyncrt.cli import complete, control, ending, execute, lifecycle, options, output, run, show
+from asyncrt.cli import (
+    complete,
+    control,
+    ending,
+    execute,
+    follow,
+    lifecycle,
+    options,
+    output,
+    run,
+    show,
+)
 from asyncrt.cli.parameters import ToldHelp
 
 if TYPE_CHECKING:
@@ -25,6 +36,8 @@ _ORDER: Sequence[click.Command] = (
     show.list_,
     show.state,
     show.ps,
+    follow.events,
+    follow.watch,
     ending.wait,
     ending.delete,
 )

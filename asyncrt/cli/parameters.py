@@ -182,9 +182,10 @@ PID_FILE = click.option(
     shell_complete=complete.files,
     help="Write the process's pid here, last of all and whole (in place if it is a FIFO).",
 )
+SECONDS = _Seconds(zero=False)
 DEADLINE = click.option(
     "--deadline",
-    type=_Seconds(zero=False),
+    type=SECONDS,
     help="Kill it, with all it started, when it has run for that long.",
 )
 GRACE = click.option(

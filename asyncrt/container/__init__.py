@@ -9,6 +9,7 @@ from asyncrt.container.create import Creation, Supervision
 from asyncrt.container.exec import Process
 from asyncrt.container.lease import Lease
 from asyncrt.container.processes import ProcessInfo
+from asyncrt.container.stats import Stats
 from asyncrt.container.streams import (
     DEVNULL,
     INHERIT,
@@ -30,6 +31,7 @@ __all__ = [
     "Lease",
     "Process",
     "ProcessInfo",
+    "Stats",
     "Stream",
     "StreamTarget",
     "Streams",

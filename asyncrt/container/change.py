@@ -100,6 +100,7 @@ async def change(
     a record raises; nothing is held then. If cancelled, the lock is released.
     """
     state = StateFile(context.root, container_id, durable=context.durable)
+    state.operation = operation
     await lock_in_time(context, state, operation, timeout)
     try:
         record = await state.load_locked()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from asyncrt import status as statuses
@@ -11,6 +12,7 @@ from asyncrt.container import exec as executing
 from asyncrt.container import hooks, pause, start
 from asyncrt.container import kill as killing
 from asyncrt.container import lease as leasing
+from asyncrt.container import stats as measuring
 from asyncrt.container import wait as waiting
 from asyncrt.container.context import refuse_foreign
 from asyncrt.container.processes import list_processes
@@ -20,13 +22,14 @@ from asyncrt.state import view_of
 if TYPE_CHECKING:
     import os
     from asyncio import StreamReader, StreamWriter
-    from collections.abc import Iterable, Mapping
+    from collections.abc import AsyncGenerator, Iterable, Mapping
 
     from asyncrt.container.context import Context
     from asyncrt.container.exec import Process
     from asyncrt.container.kill import SignalLike
     from asyncrt.container.lease import Lease
     from asyncrt.container.processes import ProcessInfo
+    from asyncrt.container.stats import Stats
     from asyncrt.container.streams import Streams, StreamTarget
     from asyncrt.ids import ContainerId
     from asyncrt.state import ExitResult, View
@@ -200,6 +203,25 @@ class Container:
         statuses.require(self.id, "ps", observed.status)
         refuse_foreign(record, "ps")
         return await run_blocking(list_processes, record)
+
+    async def stats(self) -> Stats:
+        """What its processes use now: cpu, memory, storage. Raises InvalidTransition when stopped.
+
+        If cancelled, nothing has changed.
+        """
+        return await measuring.stats(self._context, self.id, self.instance)
+
+    async def events(self, interval: float = 5.0) -> AsyncGenerator[Stats]:
+        """Its stats at once and then every `interval` seconds, until it has ended.
+
+        The end is noticed at once, in the middle of an interval too. Raises InvalidTransition when
+        it is stopped already. (Engine.watch has the events of its lifecycle.) If cancelled, nothing
+        is left open.
+        """
+        following = measuring.events(self._context, self.id, self.instance, interval)
+        async with contextlib.aclosing(following) as found:
+            async for each in found:
+                yield each
 
     async def delete(self, *, timeout: float | None = None) -> None:
         """Remove it if it is stopped; InvalidTransition otherwise, ContainerNotFound when gone.

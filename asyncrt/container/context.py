@@ -62,6 +62,7 @@ class Context:
         self.hooks = hooks or {}  # the engine's own, by kind
         self.launcher = Launcher()
         self.watches = Watches()
+        self.watchers: set[Callable[[], None]] = set()  # each ends a watch of the root's events
         self._inline = _fskind.kind_of(root) == "memory"
 
     def directory(self, container_id: str) -> str:
@@ -133,6 +134,8 @@ class Context:
     async def close(self) -> None:
         """Let go of everything; containers live on. If cancelled, descriptors are closed anyway."""
         self.watches.close()
+        for end in list(self.watchers):
+            end()
         await self.launcher.close()
 
 

@@ -99,6 +99,7 @@ class Creation:
         platform = choose(context.platform, spec)
         self._plan: ProcessPlan = platform.plan(spec)
         self._state = StateFile(context.root, container_id, durable=context.durable)
+        self._state.operation = "create"
         self._channel: Channel | None = None
         self.record = Record(
             id=container_id,

@@ -5,5 +5,6 @@ from __future__ import annotations
 from asyncrt.engine.engine import Engine
 from asyncrt.engine.pool import Pool
 from asyncrt.engine.run import RunResult
+from asyncrt.engine.watch import Watch
 
-__all__ = ["Engine", "Pool", "RunResult"]
+__all__ = ["Engine", "Pool", "RunResult", "Watch"]

@@ -55,6 +55,7 @@ async def _remove_unreadable(
 ) -> None:
     """Its record tells no processes; its supervisor, found by its socket, knows them."""
     state = StateFile(context.root, container_id, durable=context.durable)
+    state.operation = "delete"
     try:
         await lock_in_time(context, state, "delete", timeout)
     except ContainerNotFound:

@@ -29,6 +29,7 @@ from asyncrt.engine.delete import delete_forced
 from asyncrt.engine.many import Many
 from asyncrt.engine.pool import Pool
 from asyncrt.engine.run import RunResult, attend
+from asyncrt.engine.watch import Watch
 from asyncrt.errors import SpecInvalid
 from asyncrt.ids import check_id
 from asyncrt.oci import Spec, home_of, is_known
@@ -235,6 +236,26 @@ class Engine(Many):
         """
         wanted = Filter.of(status, sandbox, annotations)
         return await run_blocking(list_views, self._context.root, wanted)
+
+    def watch(
+        self,
+        after: str | None = None,
+        *,
+        ids: str | Iterable[str] = (),
+        statuses: str | Iterable[str] = (),
+    ) -> Watch:
+        """The lifecycle events of every process on this root, to be iterated over.
+
+        Args:
+            after: The position of the event to go on after; "oldest": all that are kept; None: what
+                happens from now on (see Watch).
+            ids: Of these containers only, there or yet to come.
+            statuses: Only what leads to one of these: a Status, or "destroyed".
+
+        Raises InvalidId, SpecInvalid; iterating raises InvalidPosition, EventsLost when what followed
+        `after` isn't kept any more, StorageFailed. If cancelled, nothing is left open.
+        """
+        return Watch(self._context, after, ids, statuses)
 
     async def run(
         self,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from asyncrt._paths import default_root
+from asyncrt.state.event import DESTROYED, Event, Told
+from asyncrt.state.event_log import EventLog, Position
+from asyncrt.state.event_mending import Missing, append_missing, missing_events
 from asyncrt.state.exit_record import ExitResult, read_any_exit, read_exit
 from asyncrt.state.filter import BROKEN, Filter
 from asyncrt.state.listing import find, list_ids, list_views, view_now
@@ -14,20 +17,28 @@ from asyncrt.state.view import View, view_of
 
 __all__ = [
     "BROKEN",
+    "DESTROYED",
     "Deletion",
+    "Event",
+    "EventLog",
     "ExitResult",
     "Filter",
     "HookProgress",
     "Identity",
+    "Missing",
     "Observed",
+    "Position",
     "Record",
     "StateFile",
+    "Told",
     "View",
+    "append_missing",
     "default_root",
     "find",
     "list_ids",
     "list_views",
     "look",
+    "missing_events",
     "observe",
     "open_root",
     "read_any_exit",

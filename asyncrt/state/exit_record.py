@@ -97,13 +97,14 @@ def read_any_exit(root: str, container_id: str) -> tuple[str, ExitResult] | None
         signal=found.signal,
         oom_killed=found.oom_killed,
         reason=found.reason,
-        started_at=_utc(found.started_at),
-        finished_at=_utc(found.finished_at),
+        started_at=found.started_at and utc(found.started_at),
+        finished_at=found.finished_at and utc(found.finished_at),
     )
 
 
-def _utc(moment: datetime | None) -> datetime | None:
-    return moment if moment is None or moment.tzinfo is UTC else moment.astimezone(UTC)
+def utc(moment: datetime) -> datetime:
+    """The same moment, in UTC."""
+    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
 
 
 def unreadable(path: str, error: OSError) -> StateCorrupted | StorageFailed:

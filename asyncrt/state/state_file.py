@@ -13,10 +13,11 @@ a record that it has is read inline with the lock.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
-from typing import TYPE_CHECKING, TypeVar, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, TypeVarTuple, Unpack
 
-from asyncrt import _durable, _fskind, _paths
+from asyncrt import _durable, _events, _fskind, _paths
 from asyncrt._threads import finish, run_blocking
 from asyncrt.errors import (
     AsyncrtError,
@@ -28,7 +29,8 @@ from asyncrt.errors import (
 )
 from asyncrt.ids import ContainerId, check_id
 from asyncrt.locking import FileLock
-from asyncrt.state import listing
+from asyncrt.state import event_log, listing
+from asyncrt.state.event import DESTROYED, encode_event
 from asyncrt.state.record import (
     Original,
     Record,
@@ -40,15 +42,29 @@ from asyncrt.state.record import (
     read_record,
 )
 from asyncrt.state.removal import remove_container, remove_lock_files, remove_record, remove_tree
+from asyncrt.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from asyncrt.state.exit_record import ExitResult
+
+_log = logging.getLogger("asyncrt.state")
 
 _Ts = TypeVarTuple("_Ts")
 _T = TypeVar("_T")
 
 _MODE = 0o640
 _SWEEP_SECONDS = 0.1
+
+
+class _Saved(NamedTuple):
+    """What was on disk last, as far as events tell of it."""
+
+    instance: str
+    sandbox: str
+    revision: int
+    status: str
 
 
 class StateFile:
@@ -58,12 +74,16 @@ class StateFile:
     open for the next `lock`, until `close`. One task at a time holds the lock; the object isn't shared
     between tasks that lock. Without `durable` saves aren't synced: whole after any kill, but not
     after a power loss.
+
+    Each save that changes the status, and each removal, is told to whoever watches the root's
+    events, with `operation` as the verb it belongs to.
     """
 
     def __init__(self, root: str, id: ContainerId, *, durable: bool = True) -> None:
         """Touch no file of the container. Raises InvalidId, StorageFailed without a root."""
         self.root = root
         self.id = check_id(id)
+        self.operation = "save"
         self._durable = durable
         try:
             kind = _fskind.kind_of(root)
@@ -79,6 +99,7 @@ class StateFile:
         self._data: bytes | None = None  # read by `lock`, not decoded yet
         self._original: Original | None = None
         self._expected: tuple[str, int] | None = None  # instance and revision that are on disk
+        self._saved: _Saved | None = None
 
     @property
     def locked(self) -> bool:
@@ -265,7 +286,7 @@ class StateFile:
 
     def _forget(self) -> None:
         self._new = self._destroyed = False
-        self._data = self._original = self._expected = None
+        self._data = self._original = self._expected = self._saved = None
 
     def _require_free(self) -> None:
         if self._lock is not None or self._locking:
@@ -328,6 +349,7 @@ class StateFile:
         record = decode(data, self.root, self.id)
         self._original = Original.of(data, record)
         self._expected = record.instance, record.revision
+        self._saved = _saved(record)
         return record
 
     def _save(self, record: Record) -> None:
@@ -350,6 +372,8 @@ class StateFile:
                     durable=self._durable,
                     temporary=_paths.being_saved(self.id),
                 )
+                before, self._saved = self._saved, _saved(record)
+                self._tell(directory, before, record.status, record.exit)
             finally:
                 os.close(directory)
         except BaseException as error:
@@ -366,14 +390,70 @@ class StateFile:
     def _clear(self) -> None:
         self._data = self._original = self._expected = None
         remove_tree(self.root, self.id + _paths.DIRECTORY)
+        self._tell_destroyed()
         remove_record(self.root, self.id)
+        self._saved = None
         self._new = True
 
     def _destroy(self) -> None:
         self._data = self._original = self._expected = None
-        remove_container(self.root, self.id)
+        remove_tree(self.root, self.id + _paths.DIRECTORY)
+        if self._saved is not None or exists(self.root, self.id):
+            self._tell_destroyed()
+        remove_record(self.root, self.id)
+        remove_lock_files(self.root, self.id)
+        self._saved = None
         self._destroyed = True
         self._new = False
+
+    def _tell_destroyed(self) -> None:
+        """Right before the record goes, so that no removal is missed by who has its creation."""
+        try:
+            directory = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise _storage_failed(self.root, error) from error
+        try:
+            self._tell(directory, self._saved, DESTROYED)
+        finally:
+            os.close(directory)
+
+    def _tell(
+        self,
+        directory: int,
+        before: _Saved | None,
+        status: str,
+        exit: ExitResult | None = None,
+    ) -> None:
+        """Append to the root's events what has just become of the container, if it is news.
+
+        The record is what counts, and it is saved: that its event can't be written fails nothing.
+        Whoever compares the two, as gc does, adds what is missing.
+        """
+        previous = None if before is None else before.status
+        if previous == status:
+            return
+        if status == DESTROYED and previous not in {None, Status.CREATING}:
+            previous = Status.STOPPED.value  # all of it was stopped, which nobody needed to save
+        now = self._saved or _Saved("", "", 0, "")
+        line = encode_event(
+            id=self.id,
+            instance=now.instance,
+            sandbox=now.sandbox,
+            revision=now.revision,
+            operation=self.operation,
+            previous=previous,
+            status=status,
+            exit=exit,
+        )
+        try:
+            if _events.append(directory, line) > event_log.ROTATE_BYTES:
+                event_log.rotate(self.root)
+        except (OSError, SchemaTooNew) as error:
+            _log.warning("container %s: its event %r isn't written: %s", self.id, status, error)
+
+
+def _saved(record: Record) -> _Saved:
+    return _Saved(record.instance, record.sandbox, record.revision, record.status.value)
 
 
 def _storage_failed(path: str, error: OSError) -> StorageFailed:

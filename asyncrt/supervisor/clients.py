@@ -107,7 +107,7 @@ class Clients:
         self.connections: set[Connection] = set()
         self.lease = Lease(supervisor)
         self._execs = Execs(supervisor)
-        self._paused = False
+        self.paused = False
         self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
     def accept(self) -> None:
@@ -193,7 +193,7 @@ class Clients:
             client.send({"re": request, "ended": True})
             return
         elif operation == "exec":
-            if self._paused and not message.get("ignore_paused"):
+            if self.paused and not message.get("ignore_paused"):
                 client.send({"re": request, "paused": True})
                 return
             if len(fds) != 3:
@@ -203,9 +203,9 @@ class Clients:
         elif operation == "pause":
             self.supervisor.let_init_hear()
             tree.pause(os.getpid())
-            self._paused = True
+            self.paused = True
         elif operation == "resume":
-            self._paused = False
+            self.paused = False
             tree.resume(os.getpid())
         elif operation == "lease":
             if self.lease.ended:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from asyncrt import clock
+from asyncrt import _events, _paths, clock
 
 
 def exit_json(
@@ -25,6 +25,22 @@ def exit_json(
 
 def _number(value: int | None) -> str:
     return "null" if value is None else str(value)
+
+
+def tell(dir_fd: int, instance: str, previous: str, record: bytes) -> None:
+    """Append the end of the container whose directory that is to the root's events.
+
+    `previous` is the status it ended in, `record` its exit record. What can't be written isn't
+    retried: the record is what counts, and whoever compares it with the log adds what is missing.
+    """
+    name = os.path.basename(os.readlink(f"/proc/self/fd/{dir_fd}"))
+    container_id = name.removesuffix(_paths.DIRECTORY)
+    line = (
+        f'{{"schema":{_events.SCHEMA},"time":"{clock.stamp()}","id":"{container_id}",'
+        f'"instance":"{instance}","sandbox":"{container_id}","operation":"exit",'
+        f'"previous":"{previous}","status":"stopped","exit":'
+    )
+    _events.append(dir_fd, line.encode() + record + b"}\n", below="../")
 
 
 def ending(status: int) -> tuple[int | None, int | None, str]:

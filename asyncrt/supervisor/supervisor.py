@@ -21,7 +21,7 @@ import time
 from asyncrt import _csignal, _durable, _paths, clock
 from asyncrt.launch import frames, handover, tree
 from asyncrt.supervisor.clients import Clients
-from asyncrt.supervisor.exits import ending, exit_json
+from asyncrt.supervisor.exits import ending, exit_json, tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -307,8 +307,19 @@ class Supervisor:
                     self.after(_UNWRITABLE_SECONDS, self._answer)
                 self.after(_RETRY_SECONDS, self._write_record)
                 return
+        else:
+            with contextlib.suppress(OSError):
+                tell(self._dir_fd, self._instance, self._ended_in(), self._record)
         self._recorded = True
         self._answer()
+
+    def _ended_in(self) -> str:
+        """The status that the container was in when it ended."""
+        if not self._acknowledged:
+            return "creating"
+        if self._clients is not None and self._clients.paused:
+            return "paused"
+        return "created" if self._started_at is None else "running"
 
     def _answer(self) -> None:
         if self.goodbye:

@@ -1,0 +1,184 @@
+"""stats and events: what a container's processes use, once and by interval. psutil has the facts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from asyncrt import _procid
+from asyncrt import status as statuses
+from asyncrt._threads import finish, run_blocking
+from asyncrt.container import tree
+from asyncrt.container.context import refuse_foreign
+from asyncrt.container.wait import wait
+from asyncrt.errors import ContainerNotFound, SpecInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    import psutil
+
+    from asyncrt.container.context import Context
+    from asyncrt.ids import ContainerId
+    from asyncrt.state import ExitResult, Record
+
+_LOOKS = 3
+
+
+class Stats(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What all processes of a container use, at one moment.
+
+    The cpu seconds and the bytes read from and written to storage count since the container began,
+    those of ended processes included, as far as their parents waited for them. `rss_bytes` is memory
+    held, in which what processes share counts for each. The bytes are None where the kernel doesn't
+    tell this user. `time` is aware and in UTC.
+    """
+
+    time: datetime
+    pids: int
+    threads: int
+    user_seconds: float
+    system_seconds: float
+    rss_bytes: int
+    read_bytes: int | None
+    write_bytes: int | None
+
+    @property
+    def cpu_seconds(self) -> float:
+        """User and system time together."""
+        return self.user_seconds + self.system_seconds
+
+
+async def stats(context: Context, container_id: ContainerId, instance: str) -> Stats:
+    """What its processes use now. Raises InvalidTransition when stopped.
+
+    If cancelled, nothing has changed.
+    """
+    return await run_blocking(measure, await _living(context, container_id, instance, "stats"))
+
+
+async def events(
+    context: Context, container_id: ContainerId, instance: str, interval: float
+) -> AsyncGenerator[Stats]:
+    """What its processes use, at once and then each `interval` seconds, until it has ended.
+
+    Raises InvalidTransition when stopped already. If cancelled, nothing is left open.
+    """
+    if not 0 < interval < float("inf"):
+        raise SpecInvalid(
+            json_path="", why=f"interval is {interval:g} seconds, must be more than 0"
+        )
+    record = await _living(context, container_id, instance, "events")
+    loop = asyncio.get_running_loop()
+    ended = loop.create_task(wait(context, container_id, instance, None))
+    try:
+        due = loop.time()
+        while not ended.done():
+            found = await run_blocking(measure, record)
+            if found.pids:  # else it ended while we looked
+                yield found
+            # One that is late delays those that follow, and isn't made up for by a burst.
+            due = max(due + interval, loop.time())
+            await asyncio.wait((ended,), timeout=due - loop.time())
+        with contextlib.suppress(ContainerNotFound):  # destroyed is ended
+            ended.result()
+    finally:
+        ended.cancel()
+        await finish(_over(ended))
+
+
+async def _over(task: asyncio.Task[ExitResult]) -> None:
+    await asyncio.wait((task,))
+    if not task.cancelled():
+        task.exception()  # looked at, in case that nobody is left to raise it to
+
+
+async def _living(
+    context: Context, container_id: ContainerId, instance: str, operation: str
+) -> Record:
+    record, observed = await context.look(container_id, instance)
+    statuses.require(container_id, operation, observed.status)
+    refuse_foreign(record, operation)
+    return record
+
+
+def measure(record: Record) -> Stats:
+    """Add up what the container's processes use; blocks for reads of /proc.
+
+    A process that ends is counted by its parent from then on. So that it isn't missed in between, all
+    are looked at again when one was gone by the time it was its turn.
+    """
+    for _ in range(_LOOKS - 1):
+        found, complete = _measure(record)
+        if complete:
+            return found
+    return _measure(record)[0]
+
+
+class _Sum:
+    """A sum over processes, with what they waited for."""
+
+    def __init__(self) -> None:
+        self.pids = self.threads = self.rss = 0
+        self.user = self.system = 0.0
+        self.read: int | None = 0
+        self.write: int | None = 0
+
+    def add(self, process: psutil.Process, *, above: bool) -> None:
+        """Add one; of the one `above` them all, what it waited for only."""
+        import psutil
+
+        with process.oneshot():
+            times = process.cpu_times()
+            self.user += times.children_user
+            self.system += times.children_system
+            if not above:
+                self.pids += 1
+                self.threads += process.num_threads()
+                self.user += times.user
+                self.system += times.system
+                self.rss += process.memory_info().rss
+        try:
+            # Of its own a supervisor reads and writes next to nothing.
+            io = process.io_counters()
+        except psutil.ZombieProcess:
+            return
+        except psutil.AccessDenied:
+            self.read = self.write = None
+        else:
+            if self.read is not None and self.write is not None:
+                self.read += io.read_bytes
+                self.write += io.write_bytes
+
+
+def _measure(record: Record) -> tuple[Stats, bool]:
+    import psutil
+
+    total = _Sum()
+    complete = True
+    supervisor = record.supervisor
+    pids = tree.members(record)
+    if supervisor is not None and _procid.alive(supervisor):
+        pids.insert(0, supervisor.pid)
+    for pid in pids:
+        try:
+            total.add(psutil.Process(pid), above=supervisor is not None and pid == supervisor.pid)
+        except psutil.NoSuchProcess:
+            complete = False
+    return (
+        Stats(
+            time=datetime.now(UTC),
+            pids=total.pids,
+            threads=total.threads,
+            user_seconds=total.user,
+            system_seconds=total.system,
+            rss_bytes=total.rss,
+            read_bytes=total.read,
+            write_bytes=total.write,
+        ),
+        complete,
+    )

@@ -1,0 +1,317 @@
+"""A root's log of events: reading on from a position, and rotating it when it has grown.
+
+A position is a generation and an offset in that generation's file, always the beginning of a line.
+Two generations are kept: ~events, and the one before as ~events.1. Nothing here stays open, and the
+whole state of a reader is its position: it opens what it needs by name, and recognises it by the
+header. Readers take no lock.
+
+Rotating never leaves the log's name without a file, so that no writer sees a gap: the old file gets
+its second name first, and then the new one is renamed over the first. What an appender wrote to the
+old file after that it writes again (see asyncrt._events): a reader that has seen the new file has
+all of the old one when it has come to its end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from asyncrt import _events, _paths
+from asyncrt.errors import EventsLost, InvalidPosition, SchemaTooNew, StorageFailed
+from asyncrt.locking import attempt
+from asyncrt.state.event import decode_event
+from asyncrt.state.exit_record import Moment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from asyncrt.state.event import Event
+
+_log = logging.getLogger("asyncrt.state")
+
+ROTATE_BYTES = 8 << 20  # about 30,000 events; on /run this is memory, and there are two files
+PAGE_BYTES = 64 << 10
+
+OLDEST = "oldest"
+
+_HEADER_BYTES = 512
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_NEXT = f".{_paths.EVENTS}~"  # written by who holds the lock
+_KEPT = f".{_paths.EVENTS_OLD}~"
+_POSITION = re.compile(r"([0-9a-f]{12}):(0|[1-9][0-9]{0,18})", re.ASCII)
+
+
+class _Header(msgspec.Struct, kw_only=True, gc=False):
+    schema: int
+    generation: str
+    previous: str
+    time: Moment
+
+
+_header_decoder = msgspec.json.Decoder(_Header)
+
+
+class Position(NamedTuple):
+    """A place between two lines of a generation."""
+
+    generation: str
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.generation}:{self.offset}"
+
+
+def parse_position(text: str) -> Position:
+    """The position that a text is. Raises InvalidPosition."""
+    found = _POSITION.fullmatch(text)
+    if found is None:
+        raise InvalidPosition(position=text, why="it isn't GENERATION:OFFSET")
+    return Position(found[1], int(found[2]))
+
+
+class _File(NamedTuple):
+    """One generation, open."""
+
+    fd: int
+    generation: str
+    previous: str
+    begun_at: float  # by the wall clock
+    begin: int  # where its lines begin
+
+    @property
+    def first(self) -> Position:
+        return Position(self.generation, self.begin)
+
+
+class Page(NamedTuple):
+    """Some events, where it goes on after them, and whether more may be there already."""
+
+    events: list[Event]
+    position: Position
+    more: bool
+
+
+class EventLog:
+    """The events of one root, for one reader. Blocks for reads of files; holds nothing open."""
+
+    def __init__(self, root: str, on_change: Callable[[int], None] | None = None) -> None:
+        """`on_change` gets the open file whose changes are what to wait for, whenever it is another."""
+        self._root = root
+        self._path = f"{root}/{_paths.EVENTS}"
+        self._on_change = on_change
+        self._awaited = ""  # the generation that on_change was given
+
+    def begin(self, after: str | None) -> Position | None:
+        """Where to begin: at the end (None), at what is kept (OLDEST), or after a position.
+
+        None when the log is being made anew just now, and changes are to be waited for. Raises
+        InvalidPosition, EventsLost or StorageFailed.
+        """
+        wanted = None if after is None or after == OLDEST else parse_position(after)
+        with self._open() as (current, old):
+            if current is None:
+                return None
+            if wanted is None:
+                if after is None:
+                    return _end_of(current)
+                return (old or current).first
+            for file in (current, old):
+                if file is not None and file.generation == wanted.generation:
+                    _check(file, wanted)
+                    return wanted
+            raise self._lost(wanted, current, old)
+
+    def read(self, at: Position) -> Page:
+        """The next events after a position. Raises EventsLost, SchemaTooNew, StorageFailed."""
+        with self._open() as (current, old):
+            if current is None:
+                return Page([], at, more=False)
+            if at.generation == current.generation:
+                return self._page(current, at, current, old)
+            if old is None or at.generation != old.generation:
+                raise self._lost(at, current, old)
+            page = self._page(old, at, current, old)
+            if page.position != at:
+                return page._replace(more=True)
+            if current.previous != old.generation:
+                raise self._lost(at, current, old)
+            return self._page(current, current.first, current, old)
+
+    def everything(self) -> tuple[float, list[bytes]]:
+        """Since when lines are kept, by the wall clock, and all of them. Raises as read does."""
+        with self._open() as (current, old):
+            files = [each for each in (old, current) if each is not None]
+            since = min((each.begun_at for each in files), default=math.inf)
+            return since, [line for each in files for line in _lines_of(each)]
+
+    def _page(self, file: _File, at: Position, current: _File, old: _File | None) -> Page:
+        data = os.pread(file.fd, PAGE_BYTES, at.offset)
+        if not data and at.offset > os.fstat(file.fd).st_size:
+            raise self._lost(at, current, old)  # somebody truncated it
+        more = len(data) == PAGE_BYTES
+        *lines, rest = data.split(b"\n")
+        if not lines and more:
+            _log.warning("%s: no line ends in %d bytes after %s", self._path, PAGE_BYTES, at)
+            return Page([], Position(file.generation, at.offset + len(rest)), more=True)
+        events = []
+        offset = at.offset
+        for line in lines:
+            begins, offset = offset, offset + len(line) + 1
+            if begins < file.begin:
+                continue  # the header
+            position = Position(file.generation, offset)
+            event = decode_event(line, path=self._path, position=str(position))
+            if event is None:
+                _log.warning("%s: no event in the line that ends at %s", self._path, position)
+            else:
+                events.append(event)
+        return Page(events, Position(file.generation, offset), more=more)
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[tuple[_File | None, _File | None]]:
+        """The log, made if missing, and the generation before, if there is one.
+
+        The log is None when it isn't one, and somebody else is replacing it just now.
+        """
+        with contextlib.ExitStack() as stack, _translated(self._path):
+            directory = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, directory)
+            while True:
+                fd = _open(directory, _paths.EVENTS)
+                if fd < 0:
+                    _events.begin(directory)
+                    continue
+                with contextlib.ExitStack() as opened:
+                    opened.callback(os.close, fd)
+                    current = self._file(fd)
+                    generation = current.generation if current else ""
+                    if self._on_change is not None and self._awaited != (generation or "-"):
+                        self._on_change(fd)
+                        self._awaited = generation or "-"
+                        if not _events.is_at(fd, _paths.EVENTS, directory):
+                            continue  # the change that tells of that came before we listened
+                    if current is None and rotate(self._root, anyway=True):
+                        continue
+                    stack.push(opened.pop_all())
+                    break
+            yield current, self._old(directory, stack)
+
+    def _old(self, directory: int, stack: contextlib.ExitStack) -> _File | None:
+        fd = _open(directory, _paths.EVENTS_OLD)
+        if fd < 0:
+            return None
+        stack.callback(os.close, fd)
+        return self._file(fd)
+
+    def _file(self, fd: int) -> _File | None:
+        line, newline, _ = os.pread(fd, _HEADER_BYTES, 0).partition(b"\n")
+        try:
+            header = _header_decoder.decode(line)
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            return None
+        if header.schema > _events.SCHEMA:
+            raise SchemaTooNew(path=self._path, schema=header.schema, supported=_events.SCHEMA)
+        if not newline:
+            return None
+        begun_at = header.time.timestamp()
+        return _File(fd, header.generation, header.previous, begun_at, len(line) + 1)
+
+    def _lost(self, at: Position, current: _File, old: _File | None) -> EventsLost:
+        return EventsLost(position=str(at), oldest=str((old or current).first))
+
+
+def _open(directory: int, name: str) -> int:
+    try:
+        return os.open(name, _READ, dir_fd=directory)
+    except FileNotFoundError:
+        return -1
+
+
+def _lines_of(file: _File) -> Iterator[bytes]:
+    with open(file.fd, "rb", closefd=False) as lines:
+        lines.seek(file.begin)
+        yield from lines
+
+
+def _check(file: _File, wanted: Position) -> None:
+    size = os.fstat(file.fd).st_size
+    if wanted.offset > size:
+        why = f"its generation ends at {size}"
+    elif wanted.offset and os.pread(file.fd, 1, wanted.offset - 1) != b"\n":
+        why = "it is in the middle of a line"
+    else:
+        return
+    raise InvalidPosition(position=str(wanted), why=why)
+
+
+def _end_of(file: _File) -> Position:
+    """Behind the last whole line: the rest of another one may be on its way."""
+    end = os.fstat(file.fd).st_size
+    while end > file.begin:
+        start = max(file.begin, end - PAGE_BYTES)
+        newline = os.pread(file.fd, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            return Position(file.generation, start + newline + 1)
+        end = start
+    return file.first
+
+
+def rotate(root: str, *, anyway: bool = False) -> bool:
+    """Begin a new generation if the log has grown beyond ROTATE_BYTES; whether one was begun.
+
+    `anyway`: also if it is small, but has no header that can be read. Nothing happens while
+    somebody else does it. Raises OSError; the log is whole then. Blocks for a few short calls.
+    """
+    with attempt(f"{root}/{_paths.EVENTS_LOCK}") as alone:
+        if not alone:
+            return False
+        directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return _rotate(root, directory, anyway=anyway)
+        finally:
+            os.close(directory)
+
+
+def _rotate(root: str, directory: int, *, anyway: bool) -> bool:
+    fd = _open(directory, _paths.EVENTS)
+    if fd < 0:
+        return False
+    try:
+        current = EventLog(root)._file(fd)  # noqa: SLF001 - of this very module
+        if os.fstat(fd).st_size <= ROTATE_BYTES and not (anyway and current is None):
+            return False
+    finally:
+        os.close(fd)
+    for name in (_NEXT, _KEPT):
+        _discard(directory, name)  # of a killed one
+    _events.write_new(directory, _NEXT, previous=current.generation if current else "")
+    try:
+        os.link(_paths.EVENTS, _KEPT, src_dir_fd=directory, dst_dir_fd=directory)
+        os.rename(_KEPT, _paths.EVENTS_OLD, src_dir_fd=directory, dst_dir_fd=directory)
+        os.rename(_NEXT, _paths.EVENTS, src_dir_fd=directory, dst_dir_fd=directory)
+    finally:
+        # The first does nothing where both names lead to one file already: a killed one came that far.
+        for name in (_NEXT, _KEPT):
+            _discard(directory, name)
+    return True
+
+
+def _discard(directory: int, name: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=directory)
+
+
+@contextlib.contextmanager
+def _translated(path: str) -> Iterator[None]:
+    try:
+        yield
+    except StorageFailed:
+        raise
+    except OSError as error:
+        raise StorageFailed(path=path, errno=error.errno or 0) from error
