@@ -78,10 +78,11 @@ def watch(
     statuses: tuple[str, ...],
     format_: str,
 ) -> int:
-    """Show what happens to containers, of every process on the root, until interrupted.
+    """Show what happens to containers, as it happens.
 
-    With whole IDs of these only, there or yet to come. With --format json each event is a line, and
-    its position is where another watch can go on after it.
+    Whichever process does it, until interrupted. With whole IDs of these only, there or yet to come.
+    With --format json each event is a line, and its position is where another watch can go on after
+    it.
     """
 
     async def work(engine: Engine) -> int:
@@ -133,7 +134,7 @@ def _event_row(event: Event) -> Sequence[str]:
 @p.formats("table", "json")
 @click.pass_context
 def events(context: click.Context, id: str, once: bool, interval: float, format_: str) -> int:
-    """Show what a container's processes use, again and again until it ends.
+    """Show what a container's processes use, until it ends.
 
     CPU is in percent of one processor since the line before; MEMORY counts what processes share for
     each; READ and WRITTEN are from and to storage, since the container began.

@@ -9,20 +9,29 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from typing import TYPE_CHECKING
 
 from asyncrt import _paths
 from asyncrt.errors import StorageFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ATTEMPTS = 8  # to remove a directory that was emptied
 
 
-def remove_container(root: str, container_id: str) -> None:
+def remove_container(
+    root: str, container_id: str, *, tell: Callable[[], None] | None = None
+) -> None:
     """Remove all files of a container whose lock the caller holds; the lock file goes last.
 
-    Idempotent. Raises StorageFailed with everything later in the order still there.
+    `tell` is called right before the record goes. Idempotent. Raises StorageFailed with everything
+    later in the order still there.
     """
     remove_tree(root, container_id + _paths.DIRECTORY)
+    if tell is not None:
+        tell()
     remove_record(root, container_id)
     remove_lock_files(root, container_id)
 

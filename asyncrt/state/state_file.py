@@ -397,11 +397,8 @@ class StateFile:
 
     def _destroy(self) -> None:
         self._data = self._original = self._expected = None
-        remove_tree(self.root, self.id + _paths.DIRECTORY)
-        if self._saved is not None or exists(self.root, self.id):
-            self._tell_destroyed()
-        remove_record(self.root, self.id)
-        remove_lock_files(self.root, self.id)
+        there = self._saved is not None or exists(self.root, self.id)
+        remove_container(self.root, self.id, tell=self._tell_destroyed if there else None)
         self._saved = None
         self._destroyed = True
         self._new = False
@@ -453,7 +450,7 @@ class StateFile:
 
 
 def _saved(record: Record) -> _Saved:
-    return _Saved(record.instance, record.sandbox, record.revision, record.status.value)
+    return _Saved(record.instance, record.sandbox, record.revision, str(record.status))
 
 
 def _storage_failed(path: str, error: OSError) -> StorageFailed:

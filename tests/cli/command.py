@@ -18,6 +18,7 @@ import pytest
 
 from asyncrt.cli import main
 from tests.helpers.processes import REPOSITORY
+from tests.helpers.records import names
 
 # An init that tells of its start and of signals, and ends by TERM with status 7. It waits for a
 # background job because a shell runs traps at once in `wait` only.
@@ -172,8 +173,8 @@ class Asyncrt:
         self.do("run", "--detach", *options, id, "--", *program)
 
     def left(self) -> list[str]:
-        """The names on disk."""
-        return os.listdir(self.root)
+        """The names on disk that belong to containers."""
+        return names(self.root)
 
 
 def at_once(asyncrt: Asyncrt, calls: Sequence[tuple[int, Sequence[object]]]) -> list[str]:

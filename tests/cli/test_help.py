@@ -18,6 +18,7 @@ from tests.cli.command import Asyncrt
 COMMANDS = [
     "create",
     "delete",
+    "events",
     "exec",
     "kill",
     "list",
@@ -29,6 +30,7 @@ COMMANDS = [
     "state",
     "stop",
     "wait",
+    "watch",
 ]
 
 

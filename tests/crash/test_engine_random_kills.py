@@ -17,6 +17,7 @@ import asyncrt
 from tests.helpers import reality, truth
 from tests.helpers.processes import Interpreter, wait_until
 from tests.helpers.reality import Seen
+from tests.helpers.records import names
 
 WORKER = "from tests.helpers import chaos; chaos.main()"
 TASKS = 20
@@ -104,7 +105,7 @@ async def _truth_then_nothing(engine: asyncrt.Engine, where: str) -> None:
     wrong = reality.settles(partial(truth.lies, root))
     assert wrong is None, f"{where}: {wrong}"
     # Also of ids that had no record yet, or have none any more.
-    for name in {each.lstrip(".").partition(".")[0] for each in os.listdir(root)}:
+    for name in {each.lstrip(".").partition(".")[0] for each in names(root)}:
         await engine.delete(name, force=True, timeout=10)
     assert reality.files(root) == set(), where
     strays = reality.settles(reality.strays)

@@ -7,10 +7,11 @@ import os
 import asyncrt
 from asyncrt import _paths
 from tests.helpers.containers import sleeper, started
+from tests.helpers.records import names
 
 
-def leave(root: str, *names: str) -> None:
-    for name in names:
+def leave(root: str, *left: str) -> None:
+    for name in left:
         path = f"{root}/{name}"
         if name.endswith(_paths.DIRECTORY):
             os.mkdir(path, 0o700)
@@ -23,11 +24,11 @@ async def test_files_without_a_record_go_with_a_forced_delete(
     engine: asyncrt.Engine, root: str
 ) -> None:
     # In the order in which create makes them; a delete takes them away the other way round.
-    names = ["web.lock", "web.queue", "web.d", ".web.state~"]
-    for count in range(len(names) + 1):
-        leave(root, *names[:count])
+    left = ["web.lock", "web.queue", "web.d", ".web.state~"]
+    for count in range(len(left) + 1):
+        leave(root, *left[:count])
         await engine.delete("web", force=True)
-        assert os.listdir(root) == []
+        assert names(root) == []
 
 
 async def test_a_forced_delete_of_one_that_is_missing_spares_its_longer_namesakes(

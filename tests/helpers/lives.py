@@ -10,6 +10,7 @@ import os
 import sys
 
 import asyncrt
+from tests.helpers.records import names
 
 
 async def whole_life(root: str) -> None:
@@ -56,7 +57,7 @@ async def whole_life(root: str) -> None:
         assert isinstance(absent, asyncrt.StartFailed)
         assert absent.path == "/no/such/program"
         assert await engine.list() == []
-    assert os.listdir(root) == []
+    assert names(root) == []
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ from itertools import cycle
 from typing import Any, NamedTuple
 
 from tests.helpers import reality
+from tests.helpers.records import names
 
 _NOTED = 'printf "%s\\n" "$1" >>"$2"; shift 2; exec "$@"'
 _TREE = 'trap "" TERM; sleep 1000 & sleep 1000'
@@ -81,7 +82,7 @@ class Work:
 
     def check(self, root: str) -> None:
         """Every end is right and told once, every output whole, nothing ran twice, nothing is left."""
-        _same("left on disk", os.listdir(root), [])
+        _same("left on disk", names(root), [])
         _same("left running", reality.settles(lambda: reality.marked([self.mark])), None)
         with open(self.results_path) as file:
             told = [json.loads(line) for line in file]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tests.helpers import reaping
 from tests.helpers.processes import wait_until
+from tests.helpers.records import names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -138,9 +139,9 @@ def locked_files(root: str) -> list[str]:
 
 
 def files(root: str) -> set[str]:
-    """Every name below the root, with those inside of directories as DIRECTORY/NAME."""
+    """Every name below the root that belongs to a container; inside of directories DIRECTORY/NAME."""
     found = set()
-    for name in os.listdir(root):
+    for name in names(root):
         found.add(name)
         with contextlib.suppress(NotADirectoryError, FileNotFoundError):
             found |= {f"{name}/{each}" for each in os.listdir(os.path.join(root, name))}

@@ -16,6 +16,7 @@ from asyncrt.state import Identity, Record
 from asyncrt.status import Status
 
 MOMENT = datetime(2026, 1, 31, 12, 0, 0, 1, tzinfo=UTC)
+ROOT_WIDE = frozenset({_paths.EVENTS, _paths.EVENTS_OLD, _paths.EVENTS_LOCK})  # no container's
 INSTANCE = "0123456789abcdef0123456789abcdef"
 
 
@@ -73,8 +74,13 @@ def raw_record(root: str, id: str = "web") -> Any:
 
 
 def names(root: str) -> list[str]:
-    """The names below a root, sorted."""
-    return sorted(os.listdir(root))
+    """The names below a root that belong to containers, sorted.
+
+    What somebody killed while making the log of events left is the next gc's, and isn't among them.
+    """
+    return sorted(
+        name for name in os.listdir(root) if not name.lstrip(".").startswith(_paths.EVENTS)
+    )
 
 
 def own_identity() -> Identity:

@@ -14,6 +14,7 @@ import asyncrt
 from asyncrt import Engine, Spec
 from asyncrt.state import StateFile
 from tests.helpers.containers import gone, supervisor_of
+from tests.helpers.records import names
 
 
 async def test_an_end_that_nobody_saw_still_has_its_known_start(engine: Engine) -> None:
@@ -88,7 +89,7 @@ async def test_a_bad_descriptor_is_refused_by_name(engine: Engine, bad: int) -> 
 async def test_a_bad_timeout_is_refused(engine: Engine, bad: float) -> None:
     with pytest.raises(asyncrt.SpecInvalid, match="timeout"):
         await engine.create("bad", spec=Spec.command(["true"]), timeout=bad)
-    assert os.listdir(engine.root) == []
+    assert names(engine.root) == []
 
 
 _CLOSED = """

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -262,6 +263,8 @@ VERBS: dict[str, Callable[[asyncrt.Container], Awaitable[Any]]] = {
     "exec": lambda c: c.exec(["/bin/true"]),
     "exec paused": lambda c: c.exec(["/bin/true"], ignore_paused=True),
     "ps": lambda c: c.processes(),
+    "stats": lambda c: c.stats(),
+    "events": lambda c: _first(c.events(60)),
     "wait": lambda c: c.wait(),
     "destroy": lambda c: c.destroy(),
     "delete": lambda c: c.delete(),
@@ -355,6 +358,11 @@ async def test_verb_in_status(
         if creating is not None:
             await creating
         await container.destroy()
+
+
+async def _first(found: AsyncGenerator[asyncrt.Stats]) -> asyncrt.Stats:
+    async with contextlib.aclosing(found):
+        return await anext(found)
 
 
 async def _status_now(container: asyncrt.Container) -> Status | None:

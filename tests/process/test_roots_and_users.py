@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import tempfile
 
 import pytest
@@ -52,7 +53,8 @@ async def test_a_relative_root_stays_where_it_was_when_the_directory_changes(
         monkeypatch.chdir("/")
         assert (await container.view()).status is Status.RUNNING
         await container.destroy()
-    os.rmdir(f"{root}/here")
+    assert names(f"{root}/here") == []
+    shutil.rmtree(f"{root}/here")
 
 
 @pytest.mark.needs_root

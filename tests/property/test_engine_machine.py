@@ -12,6 +12,7 @@ import contextlib
 import gc
 import os
 import random
+import shutil
 import signal
 import tempfile
 import uuid
@@ -30,7 +31,7 @@ from hypothesis.stateful import (
 
 import asyncrt
 from asyncrt import errors
-from asyncrt.state import read_record
+from asyncrt.state import look, missing_events, read_record
 from tests.helpers import reality, reaping
 from tests.helpers.model import Exec, Model, Modelled
 
@@ -106,7 +107,7 @@ class Machine(RuleBasedStateMachine):
         self.runner.close()
         self.handles.clear()
         left = reality.files(self.root)
-        os.rmdir(self.root) if not left else None
+        shutil.rmtree(self.root) if not left else None
         strays = reality.settles(reality.below)
         assert (left, strays) == (set(), None)
 
@@ -450,6 +451,15 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def every_file_is_explained_by_a_record(self) -> None:
         assert self.model.wrong_files(reality.files(self.root)) == ""
+
+    @invariant()
+    def the_log_of_events_lacks_only_ends_that_nobody_wrote_down(self) -> None:
+        """A container whose supervisor was killed, or that has none, ends unheard."""
+        seen = [look(self.root, id) for id in self.model.containers]
+        missing = missing_events(self.root, seen)
+        unheard = {r.id for r, o in seen if o.exit is not None and not o.exit.finished_at}
+        wrong = [each for each in missing if (each.status, each.id in unheard) != ("stopped", True)]
+        assert wrong == []
 
     @invariant()
     def no_lock_is_held(self) -> None:

@@ -21,6 +21,7 @@ import asyncrt
 from asyncrt.state import read_record
 from tests.helpers import reality, reaping, surface
 from tests.helpers.cancel import HOWS, Outcome, cancel_at_every_tick
+from tests.helpers.events import append_line
 from tests.helpers.leaks import _descriptors
 from tests.helpers.processes import until
 from tests.helpers.records import make_record, own_identity
@@ -481,6 +482,50 @@ scenario(
 )
 
 
+# Watch, and what its processes use
+
+
+async def began(bench: Bench) -> asyncrt.Watch:
+    watch = bench.engine.watch()
+    await watch.__aenter__()
+    bench.undo.push_async_exit(watch)
+    return watch
+
+
+async def unbegun(bench: Bench) -> asyncrt.Watch:
+    watch = bench.engine.watch()
+    bench.undo.callback(watch._end)  # of an entering that wasn't cancelled
+    return watch
+
+
+async def nothing_open(bench: Bench, watch: asyncrt.Watch, outcome: Outcome) -> None:
+    if outcome.cancelled:
+        assert watch._changes is None
+        assert bench.engine._context.watchers == set()
+
+
+async def something_to_come(bench: Bench) -> None:
+    asyncio.get_running_loop().call_later(0.003, append_line, bench.root, "later")
+
+
+async def first_event(bench: Bench, _: None) -> str:
+    async with contextlib.aclosing(bench.engine.watch(ids="later").__aiter__()) as events:
+        return (await anext(events)).id
+
+
+async def first_stats(bench: Bench, container: asyncrt.Container) -> int:
+    async with contextlib.aclosing(container.events(0.001)) as found:
+        await anext(found)
+        return (await anext(found)).pids
+
+
+scenario("Watch.__aenter__", lambda b, w: w.__aenter__(), prepare=unbegun, check=nothing_open)
+scenario("Watch.__aenter__ and events", first_event, prepare=something_to_come)
+scenario("Watch.__aexit__", lambda b, w: w.__aexit__(None, None, None), prepare=began)
+scenario("Container.stats", lambda b, c: c.stats(), prepare=Bench.running)
+scenario("Container.events", first_stats, prepare=Bench.running)
+
+
 # FileLock
 
 
@@ -671,6 +716,8 @@ ON_DISK = [
     "Container.pause",
     "Container.destroy",
     "Pool.take",
+    "Watch.__aenter__",
+    "Watch.__aenter__ and events",
     *(name for name in SCENARIOS if name.startswith("StateFile.")),
 ]
 

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -28,6 +29,7 @@ from benchmarks.figures import Figure, Series, jain, middle, quantile, ratio
 from benchmarks.machine import describe
 from benchmarks.question import Answer, Bench, Question, Skipped, at_least, at_most, shown
 from benchmarks.report import Entry, Report, print_entries
+from tests.helpers.records import names
 
 
 def _series(*values: float) -> Series:
@@ -254,8 +256,8 @@ async def test_lives_beside_subprocesses_leave_nothing(root: str, tmp_path: Path
         assert helpers
         assert not set(helpers) & set(supervisors)
         own_root = engine.root
-    assert os.listdir(own_root) == []
-    os.rmdir(own_root)
+    assert names(own_root) == []
+    shutil.rmtree(own_root)
 
 
 async def test_plain_reading_and_list_find_the_same_stopped_containers(root: str) -> None:
@@ -276,7 +278,8 @@ async def test_a_helper_is_as_big_as_it_was_asked_to_be(root: str, tmp_path: Pat
         assert await life_from_big_engine.one_life(process) > 0
     assert process.returncode == 0
     for each in os.listdir(root):
-        os.rmdir(os.path.join(root, each))
+        assert names(os.path.join(root, each)) == []
+        shutil.rmtree(os.path.join(root, each))
 
 
 def test_cpu_that_a_process_uses_is_counted_finely() -> None:

@@ -20,6 +20,8 @@ ALLOWED = {
     "exec": {CREATED, RUNNING},
     "exec paused": {CREATED, RUNNING, PAUSED},
     "ps": {CREATED, RUNNING, PAUSED},
+    "stats": {CREATED, RUNNING, PAUSED},
+    "events": {CREATED, RUNNING, PAUSED},
     "wait": set(Status),
     "destroy": set(Status),
     "delete": {STOPPED},

@@ -164,6 +164,7 @@ print(*sorted(sys.modules))
     assert {each.split(".")[1] for each in ours if "." in each} <= {
         "_csignal",
         "_durable",
+        "_events",
         "_libc",
         "_paths",
         "_procid",
