@@ -137,11 +137,14 @@ class EventLog:
             if old is None or at.generation != old.generation:
                 raise self._lost(at, current, old)
             page = self._page(old, at, current, old)
-            if page.position != at:
-                return page._replace(more=True)
-            if current.previous != old.generation:
-                raise self._lost(at, current, old)
-            return self._page(current, current.first, current, old)
+            if page.more:
+                return page
+            # That was all of it, since it was renamed before it was read.
+            if current.previous == old.generation:
+                return page._replace(position=current.first, more=True)
+            if page.events:
+                return page
+            raise self._lost(at, current, old)
 
     def everything(self) -> tuple[float, list[bytes]]:
         """Since when lines are kept, by the wall clock, and all of them. Raises as read does."""

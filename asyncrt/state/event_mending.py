@@ -42,6 +42,9 @@ class _Last(NamedTuple):
     status: str
 
 
+# File systems stamp with the time of the last tick. To tell once too often is harmless.
+_CLOCK_SECONDS = 1.0
+
 _FINAL = {Status.STOPPED.value: 1, DESTROYED: 2}
 
 
@@ -122,6 +125,7 @@ def _missing(
 
 
 def _saved_since(root: str, record: Record, observed: Observed, since: float) -> bool:
+    since -= _CLOCK_SECONDS
     ended = observed.exit.finished_at if observed.exit is not None else None
     if ended is not None and ended.timestamp() >= since:
         return True

@@ -446,7 +446,7 @@ class StateFile:
             if _events.append(directory, line) > event_log.ROTATE_BYTES:
                 event_log.rotate(self.root)
         except (OSError, SchemaTooNew) as error:
-            _log.warning("container %s: its event %r isn't written: %s", self.id, status, error)
+            _log.warning("container %s: its event %s isn't written: %s", self.id, status, error)
 
 
 def _saved(record: Record) -> _Saved:

@@ -34,6 +34,8 @@ def tell(dir_fd: int, instance: str, previous: str, record: bytes) -> None:
     retried: the record is what counts, and whoever compares it with the log adds what is missing.
     """
     name = os.path.basename(os.readlink(f"/proc/self/fd/{dir_fd}"))
+    if not name.endswith(_paths.DIRECTORY):
+        return  # it says "(deleted)": nobody wants to hear of its end any more
     container_id = name.removesuffix(_paths.DIRECTORY)
     line = (
         f'{{"schema":{_events.SCHEMA},"time":"{clock.stamp()}","id":"{container_id}",'

@@ -40,7 +40,9 @@ class Reader:
         self.log = EventLog(root)
         self.at = at
         self.told = Told()
-        self.expected = expected  # in the order they must come in; those of late writers at any time
+        self.expected = (
+            expected  # in the order they must come in; those of late writers at any time
+        )
         self.seen: list[str] = []
         self.lost = False
 
@@ -183,7 +185,5 @@ def test_every_line_is_told_once_whatever_is_appended_torn_rotated_and_read(
     monkeypatch.setattr(event_log, "PAGE_BYTES", PAGE)
     run_state_machine_as_test(
         Machine,
-        settings=settings(
-            max_examples=1500 if full else 60, stateful_step_count=60, deadline=None
-        ),
+        settings=settings(max_examples=1500 if full else 60, stateful_step_count=60, deadline=None),
     )
