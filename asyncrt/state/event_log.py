@@ -82,7 +82,12 @@ class _File(NamedTuple):
     generation: str
     previous: str
     begun_at: float  # by the wall clock
-    begin: int  # where its lines begin
+    header: bytes
+
+    @property
+    def begin(self) -> int:
+        """Where its lines begin."""
+        return len(self.header)
 
     @property
     def first(self) -> Position:
@@ -105,7 +110,7 @@ class EventLog:
         self._root = root
         self._path = f"{root}/{_paths.EVENTS}"
         self._on_change = on_change
-        self._awaited = ""  # the generation that on_change was given
+        self._awaited = b""  # the beginning of the file that on_change was given
 
     def begin(self, after: str | None) -> Position | None:
         """Where to begin: at the end (None), at what is kept (OLDEST), or after a position.
@@ -129,6 +134,9 @@ class EventLog:
 
     def read(self, at: Position) -> Page:
         """The next events after a position. Raises EventsLost, SchemaTooNew, StorageFailed."""
+        page = self._read_on(at)
+        if page is not None:
+            return page
         with self._open() as (current, old):
             if current is None:
                 return Page([], at, more=False)
@@ -146,6 +154,23 @@ class EventLog:
                 return page
             raise self._lost(at, current, old)
 
+    def _read_on(self, at: Position) -> Page | None:
+        """The usual case, and what a follower's delay hangs on: more in the same file as before."""
+        if at.generation.encode() not in self._awaited:
+            return None
+        try:
+            fd = os.open(self._path, _READ)
+            try:
+                if os.pread(fd, len(self._awaited), 0) == self._awaited:
+                    data = os.pread(fd, PAGE_BYTES, at.offset)
+                    if data:
+                        return self._parse(data, at, len(self._awaited))
+            finally:
+                os.close(fd)
+        except OSError:
+            pass  # it is told by whoever looks closer
+        return None
+
     def everything(self) -> tuple[float, list[bytes]]:
         """Since when lines are kept, by the wall clock, and all of them. Raises as read does."""
         with self._open() as (current, old):
@@ -157,24 +182,28 @@ class EventLog:
         data = os.pread(file.fd, PAGE_BYTES, at.offset)
         if not data and at.offset > os.fstat(file.fd).st_size:
             raise self._lost(at, current, old)  # somebody truncated it
+        return self._parse(data, at, file.begin)
+
+    def _parse(self, data: bytes, at: Position, begin: int) -> Page:
+        generation = at.generation
         more = len(data) == PAGE_BYTES
         *lines, rest = data.split(b"\n")
         if not lines and more:
             _log.warning("%s: no line ends in %d bytes after %s", self._path, PAGE_BYTES, at)
-            return Page([], Position(file.generation, at.offset + len(rest)), more=True)
+            return Page([], Position(generation, at.offset + len(rest)), more=True)
         events = []
         offset = at.offset
         for line in lines:
             begins, offset = offset, offset + len(line) + 1
-            if begins < file.begin:
+            if begins < begin:
                 continue  # the header
-            position = Position(file.generation, offset)
+            position = Position(generation, offset)
             event = decode_event(line, path=self._path, position=str(position))
             if event is None:
                 _log.warning("%s: no event in the line that ends at %s", self._path, position)
             else:
                 events.append(event)
-        return Page(events, Position(file.generation, offset), more=more)
+        return Page(events, Position(generation, offset), more=more)
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[tuple[_File | None, _File | None]]:
@@ -193,10 +222,10 @@ class EventLog:
                 with contextlib.ExitStack() as opened:
                     opened.callback(os.close, fd)
                     current = self._file(fd)
-                    generation = current.generation if current else ""
-                    if self._on_change is not None and self._awaited != (generation or "-"):
+                    header = current.header if current else b"-"
+                    if self._on_change is not None and self._awaited != header:
                         self._on_change(fd)
-                        self._awaited = generation or "-"
+                        self._awaited = header
                         if not _events.is_at(fd, _paths.EVENTS, directory):
                             continue  # the change that tells of that came before we listened
                     if current is None and rotate(self._root, anyway=True):
@@ -223,7 +252,7 @@ class EventLog:
         if not newline:
             return None
         begun_at = header.time.timestamp()
-        return _File(fd, header.generation, header.previous, begun_at, len(line) + 1)
+        return _File(fd, header.generation, header.previous, begun_at, line + b"\n")
 
     def _lost(self, at: Position, current: _File, old: _File | None) -> EventsLost:
         return EventsLost(position=str(at), oldest=str((old or current).first))

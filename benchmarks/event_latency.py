@@ -1,0 +1,159 @@
+"""How soon does a watcher in another process hear of a transition?
+
+A container is paused and resumed, and a watch in another process notes when that came out of it:
+timed from the transition, which is the record's rename, so that the writing of the event counts.
+Against another process that does nothing but block on a bare inotify of one file, timed from right
+before a write to it. Reported apart: the same bare inotify in an asyncio loop. All stamp with the
+monotonic clock, which processes share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import asyncrt
+from asyncrt import _events
+from benchmarks import programs
+from benchmarks.contenders import scratch_engine, start_one
+from benchmarks.figures import Ratio, Series, ratio
+from benchmarks.question import Answer, Bench, Question
+
+_WATCH = """
+import asyncio, sys, time
+import asyncrt
+async def main():
+    async with asyncrt.Engine(sys.argv[1]) as engine, engine.watch() as watch:
+        print("ready", flush=True)
+        async for event in watch:
+            if event.operation in ("pause", "resume"):
+                print(time.monotonic_ns(), flush=True)
+asyncio.run(main())
+"""
+
+_LOOP = """
+import asyncio, os, sys, time
+from asyncrt import _libc
+changes = _libc.inotify()
+_libc.watch_changes(changes, os.open(sys.argv[1], os.O_RDONLY))
+def seen():
+    os.read(changes, 4096)
+    print(time.monotonic_ns(), flush=True)
+async def main():
+    asyncio.get_running_loop().add_reader(changes, seen)
+    print("ready", flush=True)
+    await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+_BARE = """
+import os, select, sys, time
+from asyncrt import _libc
+fd = os.open(sys.argv[1], os.O_RDONLY)
+changes = _libc.inotify()
+_libc.watch_changes(changes, fd)
+poller = select.poll()
+poller.register(changes, select.POLLIN)
+print("ready", flush=True)
+while poller.poll():
+    os.read(changes, 4096)
+    print(time.monotonic_ns(), flush=True)
+"""
+
+
+async def measure(bench: Bench) -> Answer:
+    sleeper = asyncrt.Spec.command(programs.sleeper(bench.directory))
+    paths = [os.path.join(bench.directory, name) for name in ("file", "another")]
+    files = [os.open(each, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600) for each in paths]
+    async with (
+        scratch_engine(bench.directory) as engine,
+        _listener(_WATCH, engine.root) as watch,
+        _listener(_BARE, paths[0]) as bare,
+        _listener(_LOOP, paths[1]) as loop,
+    ):
+        container = await start_one(engine, sleeper)
+        line = b"x" * 190 + b"\n"
+        paused = False
+
+        async def watched() -> float:
+            nonlocal paused
+            written: list[int] = []
+            with _noting(written):
+                await (container.resume() if paused else container.pause())
+            paused = not paused
+            return (await _stamp(watch) - written[0]) / 1e9
+
+        async def barely(listener: asyncio.StreamReader, fd: int) -> float:
+            written = time.monotonic_ns()
+            os.write(fd, line)
+            return (await _stamp(listener) - written) / 1e9
+
+        found = await bench.interleave(
+            {
+                "watch": watched,
+                "bare inotify": lambda: barely(bare, files[0]),
+                "bare inotify in asyncio": lambda: barely(loop, files[1]),
+            },
+            bench.size(quick=300, full=3000),
+        )
+    for each in files:
+        os.close(each)
+    ours, theirs, others = (
+        Series(name=name, unit="us", values=[each * 1e6 for each in values])
+        for name, values in found.items()
+    )
+    of_all = ratio(ours, theirs)
+    return Answer(
+        value=of_all.p99,
+        ratio=Ratio(value=of_all.p99, low=of_all.low, high=of_all.high, p99=of_all.p99),
+        series=(ours, theirs, others),
+        notes=(
+            f"the ratio is that of the 99th percentiles; of the medians it is {of_all.value:.2f}",
+        ),
+    )
+
+
+@contextlib.contextmanager
+def _noting(written: list[int]) -> Iterator[None]:
+    """Have the time noted at which a record is saved and its line is to be written."""
+    append = _events.append
+
+    def noted(directory: int, line: bytes) -> int:
+        written.append(time.monotonic_ns())
+        return append(directory, line)
+
+    _events.append = noted
+    try:
+        yield
+    finally:
+        _events.append = append
+
+
+@contextlib.asynccontextmanager
+async def _listener(code: str, argument: str) -> AsyncIterator[asyncio.StreamReader]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, argument, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        await process.stdout.readline()
+        yield process.stdout
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def _stamp(listener: asyncio.StreamReader) -> int:
+    return int(await listener.readline())
+
+
+QUESTION = Question(
+    name="event-latency",
+    what="event seen by a watcher in another process / a bare inotify on a file, p99 of both",
+    goal=2.0,
+    measure=measure,
+)
