@@ -1,10 +1,10 @@
 """How soon does a watcher in another process hear of a transition?
 
-A container is paused and resumed, and a watch in another process notes when that came out of it:
-timed from the transition, which is the record's rename, so that the writing of the event counts.
-Against another process that does nothing but block on a bare inotify of one file, timed from right
-before a write to it. Reported apart: the same bare inotify in an asyncio loop. All stamp with the
-monotonic clock, which processes share.
+A record's status is saved, and a watch in another process notes when that came out of it: timed from
+right after the record's rename, so that the writing of the event counts. Against another process
+that does nothing but block on a bare inotify of one file, timed from right before a write to it.
+Reported apart: the same bare inotify in an asyncio loop. All stamp with the monotonic clock, which
+processes share. No supervisor takes part: what it does meanwhile would be measured too.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 
 import asyncrt
-from asyncrt import _events
-from benchmarks import programs
-from benchmarks.contenders import scratch_engine, start_one
+from asyncrt import Status, _events
+from asyncrt.state import Record
 from benchmarks.figures import Ratio, Series, ratio
 from benchmarks.question import Answer, Bench, Question
 
@@ -30,8 +30,7 @@ async def main():
     async with asyncrt.Engine(sys.argv[1]) as engine, engine.watch() as watch:
         print("ready", flush=True)
         async for event in watch:
-            if event.operation in ("pause", "resume"):
-                print(time.monotonic_ns(), flush=True)
+            print(time.monotonic_ns(), flush=True)
 asyncio.run(main())
 """
 
@@ -66,25 +65,26 @@ while poller.poll():
 
 
 async def measure(bench: Bench) -> Answer:
-    sleeper = asyncrt.Spec.command(programs.sleeper(bench.directory))
+    root = os.path.join(bench.directory, "root")
+    os.mkdir(root, 0o700)
     paths = [os.path.join(bench.directory, name) for name in ("file", "another")]
     files = [os.open(each, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600) for each in paths]
+    line = b"x" * 190 + b"\n"
+    state = asyncrt.StateFile(root, asyncrt.ContainerId("event"))
+    record = _record()
+    await state.lock_for_new()
+    await state.save_locked(record)
     async with (
-        scratch_engine(bench.directory) as engine,
-        _listener(_WATCH, engine.root) as watch,
+        _listener(_WATCH, root) as watch,
         _listener(_BARE, paths[0]) as bare,
         _listener(_LOOP, paths[1]) as loop,
     ):
-        container = await start_one(engine, sleeper)
-        line = b"x" * 190 + b"\n"
-        paused = False
 
         async def watched() -> float:
-            nonlocal paused
+            record.status = Status.PAUSED if record.status is Status.RUNNING else Status.RUNNING
             written: list[int] = []
             with _noting(written):
-                await (container.resume() if paused else container.pause())
-            paused = not paused
+                await state.save_locked(record)
             return (await _stamp(watch) - written[0]) / 1e9
 
         async def barely(listener: asyncio.StreamReader, fd: int) -> float:
@@ -100,6 +100,8 @@ async def measure(bench: Bench) -> Answer:
             },
             bench.size(quick=300, full=3000),
         )
+    await state.destroy()
+    state.close()
     for each in files:
         os.close(each)
     ours, theirs, others = (
@@ -117,14 +119,28 @@ async def measure(bench: Bench) -> Answer:
     )
 
 
+def _record() -> Record:
+    return Record(
+        id="event",
+        instance="0" * 32,
+        sandbox="event",
+        status=Status.RUNNING,
+        created_at=datetime.now(UTC),
+        owner="nobody",
+        uid=0,
+        bundle=None,
+        platform="host",
+    )
+
+
 @contextlib.contextmanager
 def _noting(written: list[int]) -> Iterator[None]:
     """Have the time noted at which a record is saved and its line is to be written."""
     append = _events.append
 
-    def noted(directory: int, line: bytes) -> int:
+    def noted(directory: int, line: bytes, *, below: str = "") -> int:
         written.append(time.monotonic_ns())
-        return append(directory, line)
+        return append(directory, line, below=below)
 
     _events.append = noted
     try:
