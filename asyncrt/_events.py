@@ -43,15 +43,19 @@ def append(directory: int, line: bytes, *, below: str = "") -> int:
                 # No second try for the rest: somebody else's line may stand in between. Readers
                 # know how to leave out a torn one, whatever follows it.
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            if is_at(fd, name, directory):
-                return os.fstat(fd).st_size
+            mine = os.fstat(fd)
+            if _is(mine, name, directory):
+                return mine.st_size
         finally:
             os.close(fd)
 
 
 def is_at(fd: int, name: str, directory: int) -> bool:
     """Whether a name in a directory leads to that open file."""
-    mine = os.fstat(fd)
+    return _is(os.fstat(fd), name, directory)
+
+
+def _is(mine: os.stat_result, name: str, directory: int) -> bool:
     try:
         there = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
