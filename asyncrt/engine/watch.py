@@ -88,7 +88,12 @@ class Watch:
                     self._position = event.position
                     if self._told.is_news(event) and self._is_wanted(event):
                         yield event
-                page = await self._context.run(self._log.read, self._at)
+                try:
+                    page = await self._context.run(self._log.read, self._at)
+                except StorageFailed:
+                    if self._has_ended():
+                        return  # its engine was closed meanwhile, and what it waits with
+                    raise
                 self._page.extend(page.events)
                 self._at = page.position
                 if not page.events and not page.more:
@@ -97,6 +102,9 @@ class Watch:
         finally:
             if begun_here:
                 self._end()
+
+    def _has_ended(self) -> bool:
+        return self._changes is None
 
     def _is_wanted(self, event: Event) -> bool:
         return (not self._ids or event.id in self._ids) and (

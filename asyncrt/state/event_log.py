@@ -110,7 +110,8 @@ class EventLog:
         self._root = root
         self._path = f"{root}/{_paths.EVENTS}"
         self._on_change = on_change
-        self._awaited = b""  # the beginning of the file that on_change was given
+        self._awaited = ""  # the generation that on_change was given
+        self._header = b""  # of that one
 
     def begin(self, after: str | None) -> Position | None:
         """Where to begin: at the end (None), at what is kept (OLDEST), or after a position.
@@ -156,15 +157,15 @@ class EventLog:
 
     def _read_on(self, at: Position) -> Page | None:
         """The usual case, and what a follower's delay hangs on: more in the same file as before."""
-        if at.generation.encode() not in self._awaited:
+        if at.generation != self._awaited:
             return None
         try:
             fd = os.open(self._path, _READ)
             try:
-                if os.pread(fd, len(self._awaited), 0) == self._awaited:
+                if os.pread(fd, len(self._header), 0) == self._header:
                     data = os.pread(fd, PAGE_BYTES, at.offset)
                     if data:
-                        return self._parse(data, at, len(self._awaited))
+                        return self._parse(data, at, len(self._header))
             finally:
                 os.close(fd)
         except OSError:
@@ -222,10 +223,11 @@ class EventLog:
                 with contextlib.ExitStack() as opened:
                     opened.callback(os.close, fd)
                     current = self._file(fd)
-                    header = current.header if current else b"-"
-                    if self._on_change is not None and self._awaited != header:
+                    generation = current.generation if current else "none"
+                    if self._on_change is not None and self._awaited != generation:
                         self._on_change(fd)
-                        self._awaited = header
+                        self._awaited = generation
+                        self._header = current.header if current else b""
                         if not _events.is_at(fd, _paths.EVENTS, directory):
                             continue  # the change that tells of that came before we listened
                     if current is None and rotate(self._root, anyway=True):

@@ -54,6 +54,14 @@ def read_on(log: EventLog, at: Position) -> tuple[list[asyncrt.Event], Position]
             return found, at
 
 
+async def take_life(watch: asyncrt.Watch) -> list[asyncrt.Event]:
+    """The next events of a watch that has begun, up to a container's removal."""
+    found = await take(watch, 1)
+    while found[-1].status != "destroyed":
+        found += await take(watch, 1)
+    return found
+
+
 async def take(watch: asyncrt.Watch, count: int) -> list[asyncrt.Event]:
     """The next events of a watch that has begun."""
     found: list[asyncrt.Event] = []

@@ -16,7 +16,7 @@ import asyncrt
 from asyncrt import _events, _libc
 from asyncrt.state import Event, event_log, look, missing_events
 from tests.helpers.containers import gone, init_of, shell_hook, sleeper, started, supervisor_of
-from tests.helpers.events import append_line, take
+from tests.helpers.events import append_line, take, take_life
 from tests.helpers.processes import Interpreter
 
 TRUE = asyncrt.Spec.command(["/bin/true"])
@@ -279,19 +279,14 @@ async def test_what_engines_save_is_told_while_they_rotate(
 ) -> None:
     monkeypatch.setattr(event_log, "ROTATE_BYTES", 1500)  # more than one life
     async with engine.watch() as watch:
-        generations = set()
+        generations: set[str] = set()
         for number in range(8):
             await engine.run(f"c{number}", spec=TRUE)
-            async with contextlib.aclosing(watch.__aiter__()) as events:
-                statuses = []
-                async for event in events:
-                    generations.add(event.position[:12])
-                    assert event.id == f"c{number}"
-                    statuses.append(event.status)
-                    if event.status == "destroyed":
-                        break
+            events = await take_life(watch)
+            generations |= {each.position[:12] for each in events}
+            assert {each.id for each in events} == {f"c{number}"}
             # The end of so short a program may be told before its start, which is left out then.
-            assert [each for each in statuses if each != "running"] == [
+            assert [each.status for each in events if each.status != "running"] == [
                 "creating",
                 "created",
                 "stopped",
@@ -341,8 +336,8 @@ async def test_every_way_a_life_may_end_is_told_as_what_it_was(engine: asyncrt.E
         ]
         # A deadline.
         await engine.run("slow", spec=sleeper(), deadline_seconds=0.01)
-        events = [each for each in await take(watch, 5) if each.exit is not None]
-        assert [each.exit and each.exit.reason for each in events] == ["deadline"]
+        events = await take_life(watch)
+        assert [each.exit.reason for each in events if each.exit is not None] == ["deadline"]
 
 
 async def test_an_end_that_no_supervisor_told_is_told_by_the_verb_that_finds_it(

@@ -37,7 +37,7 @@ class Reader:
     """One that follows: its position, and what it was told."""
 
     def __init__(self, root: str, at: Position, expected: list[str]) -> None:
-        self.log = EventLog(root)
+        self.log = EventLog(root, lambda fd: None)  # as one that waits for changes
         self.at = at
         self.told = Told()
         self.expected = (

@@ -144,6 +144,18 @@ def test_the_generation_before_is_kept_and_the_one_before_that_is_lost(root: str
     assert sorted(os.listdir(root)) == ["~events", "~events.1", "~events.lock"]
 
 
+def test_a_follower_that_is_pages_behind_reads_on_in_the_old_generation_first(root: str) -> None:
+    log = EventLog(root, lambda fd: None)
+    at = log.begin(None)
+    assert at is not None
+    for number in range(1400):
+        append_line(root, f"c{number}")
+        if number == 699:
+            assert rotate(root)
+    events, _ = read_on(log, at)
+    assert [each.id for each in events] == [f"c{number}" for number in range(1400)]
+
+
 def test_a_torn_end_of_the_generation_before_holds_nobody_up(root: str) -> None:
     at = begin(root)
     append_line(root, "a")
