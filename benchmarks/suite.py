@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from asyncrt import _fskind
 from benchmarks import (
     burst_heartbeat,
+    event_latency,
     exec_beside_subprocess,
     life_beside_runc,
     life_beside_subprocess,
@@ -58,6 +59,7 @@ QUESTIONS = {
         list_stopped,
         list_live,
         waiting_cpu,
+        event_latency,
     )
 }
 _MEMORY = "/dev/shm"
