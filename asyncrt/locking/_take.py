@@ -40,7 +40,7 @@ class Wish(NamedTuple):
 _NO_GATE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT})
 
 
-def _open_lock(place: Place, mode: int | None) -> tuple[Hold, bool]:
+def open_lock(place: Place, mode: int | None) -> tuple[Hold, bool]:
     """The lock file, open, and whether it was made here; `mode` None makes none."""
     system = place.system
     while True:
@@ -125,7 +125,7 @@ def try_take(place: Place, wish: Wish) -> Hold | None:
     """
     system = place.system
     while True:
-        hold, made = _open_lock(place, wish.mode)
+        hold, made = open_lock(place, wish.mode)
         fd = hold.fd
         try:
             if not system.try_lock(fd, shared=wish.shared):
@@ -208,7 +208,7 @@ class Attempt:
         system = place.system
         hold, made = self._hold, False
         if hold is None:
-            hold, made = _open_lock(place, wish.mode)
+            hold, made = open_lock(place, wish.mode)
             self._hold = hold
         opened = _add_gate(place, wish.mode, hold) if made else _open_gate(place, wish.mode)
         gate = self._gate = -1 if opened is None else opened

@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from asyncrt.locking._flock import Flock
+from asyncrt.locking._take import Place, drop, open_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,9 +19,10 @@ def attempt(path: str) -> Iterator[bool]:
     Never waits; may be nested inside of a FileLock's time. Raises OSError when the file can't be
     opened.
     """
-    system = Flock()
-    fd = system.open(path, 0o600)
+    place = Place(Flock(), path, gate="")  # nobody waits, so there is no order to keep
+    hold, _ = open_lock(place, 0o600)
     try:
-        yield system.try_lock(fd, shared=False) and system.inode_if_at(fd, path) is not None
+        system = place.system
+        yield system.try_lock(hold.fd, shared=False) and system.is_at(hold.inode, path)
     finally:
-        system.drop(fd)
+        drop(place.system, hold.fd)
