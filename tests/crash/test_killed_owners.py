@@ -13,6 +13,7 @@ import pytest
 import asyncrt
 from tests.helpers import reality, truth
 from tests.helpers.processes import Interpreter, wait_until
+from tests.helpers.records import names
 
 # Tasks that create, start, exec, take over and destroy; everything has a lease, but in two engines.
 WORKER = """
@@ -83,7 +84,7 @@ async def test_nothing_of_a_killed_owner_runs_on(
         assert reasons <= {"lease", "creation interrupted", "signal"}, reasons
         seen |= reasons
         # Also of ids that had no record yet, or have none any more.
-        for name in {each.lstrip(".").partition(".")[0] for each in os.listdir(root)}:
+        for name in {each.lstrip(".").partition(".")[0] for each in names(root)}:
             await engine.delete(name, force=True)
         assert reality.files(root) == set(), f"round {round}"
     assert "lease" in seen

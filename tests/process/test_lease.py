@@ -25,6 +25,7 @@ from tests.helpers.containers import (
     supervisor_of,
 )
 from tests.helpers.processes import Interpreter
+from tests.helpers.records import names
 
 NULL: Any = {"stdout": asyncrt.DEVNULL, "stderr": asyncrt.DEVNULL}
 
@@ -193,7 +194,7 @@ async def test_a_renewal_while_it_is_being_ended_is_refused(engine: Engine, root
 async def test_nobody_keeps_a_lease_for_a_callers_supervision(engine: Engine) -> None:
     with pytest.raises(asyncrt.SpecInvalid, match="lease needs supervision"):
         await engine.create("web", spec=sleeper(), supervision="caller", lease=Lease(0))
-    assert os.listdir(engine.root) == []
+    assert names(engine.root) == []
 
 
 @pytest.mark.parametrize("grace", [-1, -0.001, float("nan"), float("inf")])
@@ -287,7 +288,7 @@ async def test_run_and_running_leave_nothing_with_a_lease(engine: Engine) -> Non
     assert done.exit.exit_code == 0
     async with engine.running("svc", spec=sleeper(), lease=Lease(0), **NULL) as container:
         assert (await container.view()).status is Status.RUNNING
-    assert os.listdir(engine.root) == []
+    assert names(engine.root) == []
 
 
 async def test_an_owner_who_is_stopped_for_a_while_still_owns(engine: Engine) -> None:

@@ -13,6 +13,7 @@ from asyncrt import Engine, Status, _durable
 from asyncrt.engine.many import for_all
 from asyncrt.state import read_record
 from tests.helpers.containers import Fifo, shell, sleeper, started
+from tests.helpers.records import names
 
 NULL: Any = {"stdout": asyncrt.DEVNULL, "stderr": asyncrt.DEVNULL}
 
@@ -45,7 +46,7 @@ async def test_one_that_is_missing_stops_none_of_the_others(engine: Engine) -> N
     found = await engine.destroy_many(["missing", "alpha", b, "gamma", "bad id", a])
     assert {id for id, error in found.items() if error is not None} == {"bad id"}
     assert isinstance(found["bad id"], asyncrt.InvalidId)
-    assert os.listdir(engine.root) == []
+    assert names(engine.root) == []
     assert await engine.destroy_many([]) == {}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from tests.helpers.containers import (
     supervisor_of,
 )
 from tests.helpers.processes import Interpreter, until
+from tests.helpers.records import names
 
 NULL: Any = {"stdout": asyncrt.DEVNULL, "stderr": asyncrt.DEVNULL}
 
@@ -280,7 +280,7 @@ async def test_a_killed_owners_stock_is_gone_within_the_grace(engine: Engine, gr
         assert time.monotonic() - began < grace + 1
     reasons = {view.exit.reason for view in await engine.list() if view.exit is not None}
     assert reasons <= {"lease", "creation interrupted"}
-    for name in {each.lstrip(".").partition(".")[0] for each in os.listdir(engine.root)}:
+    for name in {each.lstrip(".").partition(".")[0] for each in names(engine.root)}:
         await engine.delete(name, force=True)
 
 

@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import functools
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -220,7 +219,7 @@ async def test_only_the_process_that_runs_the_verb_has_them(root: str, engine: E
     await other.start()
     await other.destroy()
     assert called.states == []
-    assert os.listdir(root) == []
+    assert names(root) == []
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import tempfile
@@ -43,10 +44,11 @@ async def spare_pair(engine: Engine) -> tuple[int, int]:
 
     def is_ready() -> bool:
         for above in psutil.Process(engine._context.launcher.server.pid).children():
-            for below in above.children():
-                if below.name() == "asyncrt:spare":
-                    found.append((above.pid, below.pid))
-                    return True
+            with contextlib.suppress(psutil.NoSuchProcess):  # the first one's end meanwhile
+                for below in above.children():
+                    if below.name() == "asyncrt:spare":
+                        found.append((above.pid, below.pid))
+                        return True
         return False
 
     await until(is_ready, "a spare pair")
