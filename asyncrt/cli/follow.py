@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncrt.cli import output, session
+from asyncrt.cli import complete, output, session
 from asyncrt.cli import parameters as p
 from asyncrt.cli.text import printable
 
@@ -56,7 +56,7 @@ class _Table:
         "asyncrt watch --format json --after oldest",
     ],
 )
-@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.argument("ids", metavar="[ID]...", nargs=-1, shell_complete=complete.ids)
 @click.option(
     "--after",
     metavar="POSITION",
@@ -86,7 +86,7 @@ def watch(
     """
 
     async def work(engine: Engine) -> int:
-        async with engine.watch(after, ids=ids, statuses=statuses) as events:
+        async with engine.watch(after, ids=ids, status=statuses) as events:
             table = _Table(_WATCH) if format_ == "table" else None
             async for event in events:
                 if table is None:

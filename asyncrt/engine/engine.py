@@ -241,8 +241,8 @@ class Engine(Many):
         self,
         after: str | None = None,
         *,
-        ids: str | Iterable[str] = (),
-        statuses: str | Iterable[str] = (),
+        ids: str | Iterable[str] | None = None,
+        status: str | Iterable[str] | None = None,
     ) -> Watch:
         """The lifecycle events of every process on this root, to be iterated over.
 
@@ -250,12 +250,12 @@ class Engine(Many):
             after: The position of the event to go on after; "oldest": all that are kept; None: what
                 happens from now on (see Watch).
             ids: Of these containers only, there or yet to come.
-            statuses: Only what leads to one of these: a Status, or "destroyed".
+            status: Only what leads to it, or to one of several; "destroyed" is told like one.
 
         Raises InvalidId, SpecInvalid; iterating raises InvalidPosition, EventsLost when what followed
         `after` isn't kept any more, StorageFailed. If cancelled, nothing is left open.
         """
-        return Watch(self._context, after, ids, statuses)
+        return Watch(self._context, after, ids, status)
 
     async def run(
         self,

@@ -37,13 +37,13 @@ class Watch:
         self,
         context: Context,
         after: str | None,
-        ids: str | Iterable[str],
-        statuses: str | Iterable[str],
+        ids: str | Iterable[str] | None,
+        status: str | Iterable[str] | None,
     ) -> None:
         self._context = context
         self._after = after
         self._ids = frozenset(check_id(each) for each in _several(ids))
-        self._statuses = frozenset(_check_status(each) for each in _several(statuses))
+        self._statuses = frozenset(_check_status(each) for each in _several(status))
         self._told = Told()
         self._changes: Changes | None = None
         self._log: EventLog | None = None
@@ -135,7 +135,9 @@ class Watch:
             changes.wake()  # whoever still waits, of a closed engine
 
 
-def _several(names: str | Iterable[str]) -> Iterable[str]:
+def _several(names: str | Iterable[str] | None) -> Iterable[str]:
+    if names is None:
+        return ()
     return (names,) if isinstance(names, str) else names
 
 

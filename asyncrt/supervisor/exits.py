@@ -33,7 +33,7 @@ def tell(dir_fd: int, instance: str, previous: str, record: bytes) -> None:
     `previous` is the status it ended in, `record` its exit record. What can't be written isn't
     retried: the record is what counts, and whoever compares it with the log adds what is missing.
     """
-    name = os.path.basename(os.readlink(f"/proc/self/fd/{dir_fd}"))
+    _, _, name = os.readlink(f"/proc/self/fd/{dir_fd}").rpartition("/")
     if not name.endswith(_paths.DIRECTORY):
         return  # it says "(deleted)": nobody wants to hear of its end any more
     container_id = name.removesuffix(_paths.DIRECTORY)

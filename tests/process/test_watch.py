@@ -118,11 +118,11 @@ async def test_only_what_was_asked_for(engine: asyncrt.Engine) -> None:
     ends = ("end",)
     assert await found(ids=("a", *ends)) == [("a", "created"), ("a", "running"), ("a", "destroyed")]
     assert await found(ids="end") == []
-    assert await found(ids=["b", "end"], statuses=["destroyed", "running"]) == [
+    assert await found(ids=["b", "end"], status=["destroyed", "running"]) == [
         ("b", "running"),
         ("b", "destroyed"),
     ]
-    assert await found(statuses=asyncrt.Status.RUNNING) == [
+    assert await found(status=asyncrt.Status.RUNNING) == [
         ("a", "running"),
         ("ab", "running"),
         ("b", "running"),
@@ -133,7 +133,7 @@ async def test_what_makes_no_sense_is_refused(engine: asyncrt.Engine) -> None:
     with pytest.raises(asyncrt.InvalidId):
         engine.watch(ids=["a/b"])
     with pytest.raises(asyncrt.SpecInvalid, match="flying"):
-        engine.watch(statuses="flying")
+        engine.watch(status="flying")
     for after in ("", "garbage", "-1", "0123456789ab:-5"):
         with pytest.raises(asyncrt.InvalidPosition):
             await _first(engine.watch(after))
