@@ -15,9 +15,14 @@ if TYPE_CHECKING:
     from asyncrt.container import (
         DEVNULL,
         INHERIT,
+        LOG,
         PIPE,
+        Attachment,
+        ConsoleSocket,
         Container,
         Lease,
+        Log,
+        LogLine,
         Process,
         ProcessInfo,
         Stats,
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
         InvalidPosition,
         InvalidTransition,
         LockTimeout,
+        NoOutput,
         ProcessNotFound,
         RootUnusable,
         SandboxUnresponsive,
@@ -56,12 +62,13 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "asyncrt.container": (
-        "DEVNULL INHERIT PIPE Container Lease Process ProcessInfo Stats Stream StreamTarget"
+        "DEVNULL INHERIT LOG PIPE Attachment ConsoleSocket Container Lease Log LogLine Process "
+        "ProcessInfo Stats Stream StreamTarget"
     ),
     "asyncrt.engine": "Engine Pool RunResult Watch",
     "asyncrt.errors": (
         "AmbiguousId AsyncrtError ContainerBusy ContainerExists ContainerNotFound DestroyFailed "
-        "EventsLost HookFailed InvalidId InvalidPosition InvalidTransition LockTimeout "
+        "EventsLost HookFailed InvalidId InvalidPosition InvalidTransition LockTimeout NoOutput "
         "ProcessNotFound RootUnusable SandboxUnresponsive SchemaTooNew SpecInvalid SpecUnsupported "
         "StartFailed StateCorrupted StorageFailed"
     ),
@@ -78,9 +85,12 @@ __version__ = "0.1.0"
 __all__ = [
     "DEVNULL",
     "INHERIT",
+    "LOG",
     "PIPE",
     "AmbiguousId",
     "AsyncrtError",
+    "Attachment",
+    "ConsoleSocket",
     "Container",
     "ContainerBusy",
     "ContainerExists",
@@ -99,6 +109,9 @@ __all__ = [
     "InvalidTransition",
     "Lease",
     "LockTimeout",
+    "Log",
+    "LogLine",
+    "NoOutput",
     "Pool",
     "Process",
     "ProcessInfo",

@@ -1,4 +1,4 @@
-"""To hear of changes of one file, by one descriptor, without a thread and without polling.
+"""To hear of changes of a file or of directories, by one descriptor, without a thread and without polling.
 
 What inotify says is not looked at: the file is. So nothing hangs on how the kernel merges, orders or
 drops notifications, and a binding that decodes each of them would only cost time. What is needed of
@@ -10,8 +10,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import struct
+from typing import TYPE_CHECKING
 
 from asyncrt import _libc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_OVERFLOW = 0x4000
+_EVENT = struct.Struct("iIII")  # watch, mask, cookie, length of the name that follows (inotify(7))
 
 
 class Changes:
@@ -58,3 +66,74 @@ class Changes:
         with contextlib.suppress(BlockingIOError):
             os.read(self._fd, 4096)  # what is left has this called again
         self._happened.set()
+
+
+class Directories:
+    """Any number of watches of directories by one descriptor, open while somebody watches.
+
+    A user may have 128 instances, so everybody on one event loop shares one.
+    """
+
+    def __init__(self) -> None:
+        self._fd = -1
+        self._callbacks: dict[int, list[Callable[[], None]]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def watch(self, directory: str, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` after changes in the directory until what is returned is called.
+
+        Raises OSError: no such directory, or no watch left (fs.inotify.max_user_watches).
+        """
+        if self._fd < 0:
+            self._fd = _libc.inotify()
+            self._loop = asyncio.get_running_loop()
+            self._loop.add_reader(self._fd, self._readable)
+        try:
+            number = _libc.watch_directory(self._fd, directory)
+        except OSError:
+            self._close_if_unused()
+            raise
+        self._callbacks.setdefault(number, []).append(callback)
+        stopped = False
+
+        def stop() -> None:
+            nonlocal stopped
+            if not stopped:
+                stopped = True
+                self._forget(number, callback)
+
+        return stop
+
+    def _forget(self, number: int, callback: Callable[[], None]) -> None:
+        callbacks = self._callbacks.get(number, [])
+        with contextlib.suppress(ValueError):
+            callbacks.remove(callback)
+        if not callbacks and self._callbacks.pop(number, None) is not None:
+            _libc.forget_watch(self._fd, number)
+        self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        if self._fd >= 0 and not self._callbacks:
+            assert self._loop is not None  # noqa: S101 - set with the descriptor
+            self._loop.remove_reader(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+
+    def _readable(self) -> None:
+        try:
+            data = os.read(self._fd, 65536)
+        except BlockingIOError:
+            return
+        numbers: set[int] = set()
+        offset = 0
+        while offset < len(data):
+            number, mask, _, length = _EVENT.unpack_from(data, offset)
+            offset += _EVENT.size + length
+            if mask & _OVERFLOW:
+                numbers.update(self._callbacks)
+            else:
+                numbers.add(number)
+        for number in numbers:
+            # The directory itself may have gone (IN_IGNORED): that is news to them as well.
+            for callback in list(self._callbacks.get(number, ())):
+                callback()

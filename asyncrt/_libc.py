@@ -21,6 +21,8 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 
+_TIOCSCTTY = 0x540E  # asm-generic/ioctls.h
+
 # linux/pidfd.h: _IOWR(0xFF, 11, struct pidfd_info), with the size of its first version.
 _PIDFD_INFO_SIZE = 64
 _PIDFD_GET_INFO = (3 << 30) | (_PIDFD_INFO_SIZE << 16) | (0xFF << 8) | 11
@@ -32,6 +34,11 @@ _IN_MODIFY = 0x2
 _IN_ATTRIB = 0x4
 _IN_MOVE_SELF = 0x800
 _CHANGES = _IN_MODIFY | _IN_ATTRIB | _IN_MOVE_SELF
+_IN_MOVED = 0x40 | 0x80
+_IN_CREATE = 0x100
+_IN_DELETE = 0x200
+_IN_ONLYDIR = 0x01000000
+_ANY_CHANGE = _IN_MODIFY | _IN_MOVED | _IN_CREATE | _IN_DELETE | _IN_ONLYDIR
 
 
 def _checked(result: int) -> int:
@@ -43,6 +50,11 @@ def _checked(result: int) -> int:
 
 def _prctl(option: int, value: int) -> None:
     _checked(_libc.prctl(option, value, 0, 0, 0))
+
+
+def set_controlling_terminal(fd: int) -> None:
+    """Make a terminal the calling session leader's own (ioctl_tty(2), TIOCSCTTY)."""
+    _checked(_libc.ioctl(fd, _TIOCSCTTY, None))
 
 
 def become_subreaper() -> None:
@@ -93,6 +105,14 @@ def watch_changes(instance: int, fd: int) -> int:
     """
     path = f"/proc/self/fd/{fd}".encode()
     return _checked(_libc.inotify_add_watch(instance, path, _CHANGES))
+
+
+def watch_directory(instance: int, path: str) -> int:
+    """Have the instance tell of whatever changes in a directory; the watch's number.
+
+    Two watches of one directory are one to the kernel.
+    """
+    return _checked(_libc.inotify_add_watch(instance, os.fsencode(path), _ANY_CHANGE))
 
 
 def forget_watch(instance: int, watch: int) -> None:

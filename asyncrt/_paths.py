@@ -26,6 +26,8 @@ CONTROL = "control.sock"
 GATE = "gate.sock"
 CRASH = "supervisor.err"
 MEMBERS = "members"
+LOGS = "logs"  # a directory: what the workload wrote, and how that is kept
+LOG_OPTIONS = "options.json"  # inside it
 
 # What a process of ours waiting at its gate calls itself; an exec replaces the name (proc(5), comm).
 GATE_COMM = "asyncrt:gate"
@@ -49,6 +51,11 @@ def default_root() -> str:
     import tempfile  # not for the supervisors, who import this module and need no default
 
     return os.path.join(tempfile.gettempdir(), f"asyncrt-{uid}")
+
+
+def fifo(stream: str) -> str:
+    """Inside ID.d: what a workload's output goes through on its way to a log."""
+    return f"{stream}.fifo"
 
 
 def temporary(name: str) -> str:

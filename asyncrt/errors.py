@@ -256,6 +256,21 @@ class SandboxUnresponsive(AsyncrtError, TimeoutError):
         )
 
 
+class NoOutput(AsyncrtError):
+    """There is nothing to read or attach to: no log, no terminal, or it was given to somebody."""
+
+    def __init__(self, *, container_id: str, operation: str, why: str) -> None:
+        self.container_id = container_id
+        self.operation = operation
+        self.why = why
+        self._set(
+            f"can't {operation} container {container_id!r}: {why}",
+            container_id=container_id,
+            operation=operation,
+            why=why,
+        )
+
+
 class StartFailed(AsyncrtError):
     """A program couldn't be started: which step (`what`), on which `path`, with which `errno`."""
 

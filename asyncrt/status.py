@@ -53,6 +53,7 @@ TABLE: dict[str, Rule] = {
     "ps": Rule(_LIVE, _NONE, locked=False),
     "stats": Rule(_LIVE, _NONE, locked=False),
     "events": Rule(_LIVE, _NONE, locked=False),
+    "attach": Rule(_LIVE, _NONE, locked=False),
     "wait": Rule(_ANY, _NONE, locked=False),
     "destroy": Rule(_ANY, _NONE, locked=True),
     "delete": Rule(_only(Status.STOPPED), _NONE, locked=True),

@@ -27,6 +27,7 @@ from benchmarks import (
     lock_readers_writer,
     lock_uncontended,
     lock_waiters_memory,
+    log_throughput,
     start_pooled,
     state_cycle,
     state_save,
@@ -60,6 +61,7 @@ QUESTIONS = {
         list_live,
         waiting_cpu,
         event_latency,
+        log_throughput,
     )
 }
 _MEMORY = "/dev/shm"

@@ -8,6 +8,7 @@ import click
 
 import asyncrt
 from asyncrt.cli import (
+    attach,
     complete,
     control,
     ending,
@@ -18,6 +19,7 @@ from asyncrt.cli import (
     output,
     run,
     show,
+    show_logs,
 )
 from asyncrt.cli.parameters import ToldHelp
 
@@ -38,6 +40,8 @@ _ORDER: Sequence[click.Command] = (
     show.ps,
     follow.events,
     follow.watch,
+    show_logs.logs,
+    attach.attach,
     ending.wait,
     ending.delete,
 )

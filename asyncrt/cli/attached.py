@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from asyncrt import DEVNULL, INHERIT, Lease, _threads
-from asyncrt.cli import errors, pid_file
+from asyncrt import DEVNULL, INHERIT, InvalidTransition, Lease, _threads
+from asyncrt.cli import errors, pid_file, show_logs, tty
 from asyncrt.cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
     from asyncrt.cli.signals import Signals
     from asyncrt.cli.workload import Workload
-    from asyncrt.container import Container
+    from asyncrt.container import Container, Log, Stream
     from asyncrt.engine import Engine
     from asyncrt.state import ExitResult
+
+T = TypeVar("T")
 
 _log = logging.getLogger("asyncrt.cli")
 
@@ -30,6 +32,10 @@ class Wanted(NamedTuple):
     workload: Workload
     deadline: float | None
     pid_file: str | None
+    output: Stream | Log
+    terminal: bool
+    console_socket: str | None
+    detach_keys: bytes
 
 
 async def run_detached(engine: Engine, wanted: Wanted) -> int:
@@ -56,17 +62,39 @@ async def run_attached(engine: Engine, signals: Signals, wanted: Wanted, *, keep
     # However this process ends, nothing is left running that nobody waits for.
     container = await _create(engine, wanted, stdin=INHERIT, lease=Lease(0))
     writing: asyncio.Task[None] | None = None
-    ended = False
+    showing: asyncio.Task[Any] | None = None
+    lent: tty.Lent | None = None
+    ended = detached = False
     try:
         pid = await _pid(container, wanted)
+        if container.terminal:
+            lent = tty.Lent(await container.attach(), wanted.detach_keys)
+            signals.resize(lent.resize)
+            await lent.resize()  # before the program looks
+            showing = asyncio.create_task(lent.until_end())
+        elif wanted.output is not INHERIT:
+            showing = asyncio.create_task(show_logs.copy(container.logs(follow=True)))
         await container.start()
         signals.forward(container.kill)
         if wanted.pid_file is not None:
             writing = asyncio.create_task(pid_file.write(wanted.pid_file, pid))
-        result = await until_end(container.wait(), writing)
+        if lent is not None and showing is not None:
+            left = not await until_end(_result(showing), writing)
+            if left and await _released(container):
+                detached = True
+                errors.say(f"detached; 'asyncrt attach {wanted.id}' comes back")
+                return 0
+        result = await until_end(container.wait(), writing, showing)
+        if showing is not None:
+            await showing
         ended = True
     finally:
-        if not (keep and ended):
+        if showing is not None:
+            showing.cancel()
+            await asyncio.wait((showing,))
+        if lent is not None:
+            lent.close()
+        if not (detached or (keep and ended)):
             await _threads.finish(container.destroy())
         if writing is not None and not ended:
             writing.cancel()
@@ -77,6 +105,15 @@ async def run_attached(engine: Engine, signals: Signals, wanted: Wanted, *, keep
     return result.status_code
 
 
+async def _released(container: Container) -> bool:
+    """Let it run on without us; False when it has ended meanwhile."""
+    try:
+        await container.renew(None)
+    except InvalidTransition:
+        return False
+    return True
+
+
 async def _create(
     engine: Engine, wanted: Wanted, *, stdin: Any, lease: Lease | None = None
 ) -> Container:
@@ -85,10 +122,12 @@ async def _create(
         spec=await wanted.workload.spec(),
         bundle=wanted.workload.bundle,
         stdin=stdin,
-        stdout=INHERIT,
-        stderr=INHERIT,
+        stdout=wanted.output,
+        stderr=wanted.output,
         deadline_seconds=wanted.deadline,
         lease=lease,
+        terminal=tty.own_size() if wanted.terminal else None,
+        console_socket=wanted.console_socket,
     )
 
 
@@ -97,21 +136,24 @@ async def _pid(container: Container, wanted: Wanted) -> int | None:
     return None if wanted.pid_file is None else (await container.view()).pid
 
 
-async def until_end(
-    waiting: Coroutine[Any, Any, ExitResult], writing: asyncio.Task[None] | None
-) -> ExitResult:
-    """The end of what is waited for; a pid file that can't be written ends the waiting.
+async def _result(task: asyncio.Task[T]) -> T:
+    return await asyncio.shield(task)
 
-    If cancelled, so is the waiting; the writing is the caller's.
+
+async def until_end(waiting: Coroutine[Any, Any, T], *others: asyncio.Task[Any] | None) -> T:
+    """The end of what is waited for; a pid file or output that can't be written ends the waiting.
+
+    If cancelled, so is the waiting; the others are the caller's.
     """
-    if writing is None:
-        return await waiting
     wait = asyncio.create_task(waiting)
+    beside = {each for each in others if each is not None}
     try:
-        await asyncio.wait((wait, writing), return_when=asyncio.FIRST_COMPLETED)
-        if writing.done():
-            writing.result()
-        return await wait
+        while not wait.done():
+            done, _ = await asyncio.wait({wait, *beside}, return_when=asyncio.FIRST_COMPLETED)
+            for each in done & beside:
+                beside.discard(each)
+                each.result()
+        return wait.result()
     finally:
         if not wait.done():
             wait.cancel()

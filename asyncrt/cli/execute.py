@@ -8,12 +8,15 @@ import click
 
 from asyncrt.cli import parameters as p
 from asyncrt.cli import session
+from asyncrt.cli.workload import with_term
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from asyncrt.cli.signals import Signals
     from asyncrt.engine import Engine
+
+_REST_SECONDS = 0.5  # for what a program that has ended wrote to its terminal last
 
 
 @click.command(
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 @p.ENV
 @p.CWD
 @p.USER
+@p.TTY
+@p.CONSOLE_SOCKET
 @p.DEADLINE
 @click.option("--ignore-paused", is_flag=True, help="Run it even if the container is paused.")
 @p.PID_FILE
@@ -41,6 +46,8 @@ def exec_(
     env: Sequence[tuple[str, str]],
     cwd: str | None,
     user: str | None,
+    tty: bool,
+    console_socket: str | None,
     deadline: float | None,
     ignore_paused: bool,
     pid_file: str | None,
@@ -49,9 +56,12 @@ def exec_(
 
     Exits with the program's status: its own, 128 + the signal that killed it, or 255 if that is
     unknown. Signals are passed on to the program, and should this command be killed, so is the
-    program. With --detach the command returns once the
-    program runs; its standard input is /dev/null then.
+    program. With --detach the command returns once the program runs; its standard input is /dev/null
+    then. With --tty it has a terminal of its own, which hangs up when this command ends.
     """
+    if tty and detach and console_socket is None:
+        raise click.UsageError("--tty with --detach needs a --console-socket")
+    env = with_term(env) if tty else env
 
     async def work(engine: Engine, signals: Signals) -> int:
         import asyncio
@@ -59,6 +69,7 @@ def exec_(
         from asyncrt import DEVNULL, INHERIT, Lease
         from asyncrt.cli import attached
         from asyncrt.cli import pid_file as pid_files
+        from asyncrt.cli.tty import Lent, own_size
 
         pid_files.check(pid_file)
         if not detach:
@@ -72,11 +83,14 @@ def exec_(
             stdin=DEVNULL if detach else INHERIT,
             stdout=INHERIT,
             stderr=INHERIT,
+            terminal=own_size() if tty else False,
+            console_socket=console_socket,
             deadline_seconds=deadline,
             lease=None if detach else Lease(0),
             ignore_paused=ignore_paused,
         )
         writing: asyncio.Task[None] | None = None
+        showing: asyncio.Task[object] | None = None
         done = False
         try:
             if pid_file is not None:
@@ -86,12 +100,25 @@ def exec_(
                     await writing
                 done = True
                 return 0
+            if process.terminal is not None:
+                lent = Lent(process.terminal, b"")
+                signals.resize(lent.resize)
+                showing = asyncio.create_task(lent.until_end())
             signals.forward(process.kill)
             result = await attached.until_end(process.wait(), writing)
+            if showing is not None:
+                # What the program left running may have the terminal open for ever: it is hung up.
+                await asyncio.wait((showing,), timeout=_REST_SECONDS)
+                showing.cancel()
+                await asyncio.wait((showing,))
+                process.close()
             done = True
         finally:
             if not done:
                 await process.kill("KILL")
+                if showing is not None:
+                    showing.cancel()
+                    await asyncio.wait((showing,))
                 if writing is not None:
                     writing.cancel()
         if writing is not None:

@@ -8,10 +8,11 @@ import click
 
 from asyncrt.cli import options, session
 from asyncrt.cli import parameters as p
-from asyncrt.cli.workload import Workload
+from asyncrt.cli.workload import Workload, output_target, with_term
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from asyncrt.engine import Engine
 
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 @p.CWD
 @p.USER
 @p.DEADLINE
+@p.TTY
+@p.CONSOLE_SOCKET
+@p.LOG
+@p.LOG_OPT
 @p.PID_FILE
 @click.pass_context
 def create(
@@ -40,31 +45,40 @@ def create(
     cwd: str | None,
     user: str | None,
     deadline: float | None,
+    tty: bool,
+    console_socket: str | None,
+    log: bool | None,
+    log_opt: Sequence[tuple[str, Any]],
     pid_file: str | None,
 ) -> int:
     """Make a container; its process waits until 'asyncrt start'.
 
     The program comes from a bundle (default: the current directory) or stands after `--`. Its
-    standard input is /dev/null, its output goes where this command's goes. A deadline counts from
-    the start on.
+    standard input is /dev/null, its output goes where this command's goes, or with --log is kept for
+    'asyncrt logs'. A terminal of its own waits for 'asyncrt attach'. A deadline counts from the start
+    on.
     """
+    env = with_term(env) if tty and program else env
     workload = Workload(program, bundle=bundle, env=env, cwd=cwd, user=user)
 
     async def work(engine: Engine) -> int:
-        from asyncrt import DEVNULL, INHERIT, _threads
+        from asyncrt import DEVNULL, _threads
         from asyncrt.cli import pid_file as pid_files
         from asyncrt.cli.progress import Progress
 
         pid_files.check(pid_file)
+        output = output_target(log, log_opt, default=False)
         async with Progress(f"creating {id}"):
             container = await engine.create(
                 id,
                 spec=await workload.spec(),
                 bundle=workload.bundle,
                 stdin=DEVNULL,
-                stdout=INHERIT,
-                stderr=INHERIT,
+                stdout=output,
+                stderr=output,
                 deadline_seconds=deadline,
+                terminal=tty or None,
+                console_socket=console_socket,
             )
         if pid_file is not None:
             try:

@@ -157,6 +157,54 @@ class _Variable(click.ParamType[tuple[str, str]]):
         return name, rest
 
 
+class _Keys(click.ParamType[bytes]):
+    name = "KEYS"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> bytes:
+        if isinstance(value, bytes):
+            return value
+        from asyncrt.cli import detach_keys
+
+        try:
+            return detach_keys.parse(str(value))
+        except ValueError as error:
+            return self.fail(str(error), param, ctx)
+
+
+_SIZES = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+class _LogOption(click.ParamType[tuple[str, Any]]):
+    """An option of a log by the name that container engines know, as one of asyncrt.Log."""
+
+    name = "NAME=VALUE"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, Any]:
+        if isinstance(value, tuple):
+            return value[0], value[1]
+        name, _, rest = str(value).partition("=")
+        if name == "max-size":
+            if rest in {"-1", "unlimited"}:
+                return "max_bytes", None
+            digits = rest.rstrip("bkmgBKMG")
+            unit = rest[len(digits) :].lower()
+            if digits.isascii() and digits.isdecimal() and int(digits) and unit in _SIZES:
+                return "max_bytes", int(digits) * _SIZES[unit]
+        elif name == "max-file":
+            if rest.isascii() and rest.isdecimal() and int(rest):
+                return "files", int(rest)
+        elif name == "timestamps":
+            if rest in {"true", "false"}:
+                return "timestamps", rest == "true"
+        else:
+            return self.fail(f"{name!r} is none of max-size, max-file, timestamps", param, ctx)
+        return self.fail(f"{rest!r} is no value for {name}", param, ctx)
+
+
 NEW_ID = click.argument("id", metavar="ID")
 ID = click.argument("id", metavar="ID", shell_complete=complete.ids)
 IDS = click.argument("ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete.ids)
@@ -202,6 +250,37 @@ BUNDLE = click.option(
     metavar="DIR",
     shell_complete=complete.directories,
     help="An OCI bundle: a directory with config.json.",
+)
+LOG = click.option(
+    "--log/--no-log",
+    "log",
+    default=None,
+    help="Keep its output for 'asyncrt logs', or don't.",
+)
+LOG_OPT = click.option(
+    "--log-opt",
+    type=_LogOption(),
+    multiple=True,
+    help="max-size=10m, max-file=5 (so many files are kept of each stream) or timestamps=false.",
+)
+TTY = click.option(
+    "-t",
+    "--tty",
+    is_flag=True,
+    help="Give it a terminal, connected to this one; its size follows.",
+)
+DETACH_KEYS = click.option(
+    "--detach-keys",
+    type=_Keys(),
+    metavar="KEYS",
+    default="ctrl-p,ctrl-q",
+    show_default=True,
+    help="What leaves a terminal and lets the program run on; '' is nothing.",
+)
+CONSOLE_SOCKET = click.option(
+    "--console-socket",
+    metavar="FILE",
+    help="Send its terminal to who listens on this UNIX socket, as OCI runtimes do.",
 )
 DETACH = click.option("-d", "--detach", is_flag=True, help="Return once the program runs.")
 

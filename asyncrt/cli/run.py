@@ -8,10 +8,11 @@ import click
 
 from asyncrt.cli import parameters as p
 from asyncrt.cli import session
-from asyncrt.cli.workload import Workload
+from asyncrt.cli.workload import Workload, output_target, with_term
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from asyncrt.cli.signals import Signals
     from asyncrt.engine import Engine
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
 @p.CWD
 @p.USER
 @p.DEADLINE
+@p.TTY
+@p.DETACH_KEYS
+@p.CONSOLE_SOCKET
+@p.LOG
+@p.LOG_OPT
 @p.PID_FILE
 @click.pass_context
 def run(
@@ -46,6 +52,11 @@ def run(
     cwd: str | None,
     user: str | None,
     deadline: float | None,
+    tty: bool,
+    detach_keys: bytes,
+    console_socket: str | None,
+    log: bool | None,
+    log_opt: Sequence[tuple[str, Any]],
     pid_file: str | None,
 ) -> int:
     """Create a container, start it, and wait for its end.
@@ -57,8 +68,13 @@ def run(
     program; a stopped container is left then.
 
     With --detach the command returns once the program runs, and the container stays until
-    'asyncrt delete'. Its standard input is /dev/null then.
+    'asyncrt delete'. Its standard input is /dev/null then, and its output is kept for 'asyncrt logs',
+    unless --no-log leaves it where this command's goes. Attached with --log it is kept and shown.
+
+    With --tty it has a terminal: keys go there, Ctrl-C too, and the detach keys leave it running
+    ('asyncrt attach' comes back).
     """
+    env = with_term(env) if tty and program else env
     workload = Workload(program, bundle=bundle, env=env, cwd=cwd, user=user)
     if detach and keep:
         raise click.UsageError("--keep is for an attached run; a detached one is always kept")
@@ -68,7 +84,10 @@ def run(
         from asyncrt.cli import pid_file as pid_files
 
         pid_files.check(pid_file)
-        wanted = attached.Wanted(id, workload, deadline, pid_file)
+        output = output_target(log, log_opt, default=detach and console_socket is None)
+        wanted = attached.Wanted(
+            id, workload, deadline, pid_file, output, tty, console_socket, detach_keys
+        )
         if detach:
             return await attached.run_detached(engine, wanted)
         return await attached.run_attached(engine, signals, wanted, keep=keep)

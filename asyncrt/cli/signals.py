@@ -58,6 +58,7 @@ class Signals:
         self._held: list[int] = []
         self._sends: asyncio.Queue[int] | None = None
         self._pump: asyncio.Task[None] | None = None
+        self._resized: Callable[[], Awaitable[object]] | None = None
 
     def __enter__(self) -> Self:
         for number in ENDING:
@@ -80,12 +81,17 @@ class Signals:
         for number in FORWARDED:
             self._catch(number, self._take)
 
-    def forward(self, send: Callable[[int], Awaitable[object]]) -> None:
+    def forward(self, send: Callable[[int], Awaitable[object]] | None) -> None:
         """From now on pass every signal to `send`, those held so far first."""
         self._sends = asyncio.Queue()
         for number in self._held:
             self._sends.put_nowait(number)
         self._pump = self._loop.create_task(self._send_all(self._sends, send))
+
+    def resize(self, resized: Callable[[], Awaitable[object]]) -> None:
+        """From now on a change of our window's size isn't passed on, but told by `resized`."""
+        self._catch(signal.SIGWINCH, self._take)
+        self._resized = resized
 
     def interrupt(self) -> None:
         """From now on a signal to end cancels the command again: the program is gone."""
@@ -113,14 +119,16 @@ class Signals:
         else:
             self._held.append(number)
 
-    @staticmethod
     async def _send_all(
-        numbers: asyncio.Queue[int], send: Callable[[int], Awaitable[object]]
+        self, numbers: asyncio.Queue[int], send: Callable[[int], Awaitable[object]] | None
     ) -> None:
         while True:
             number = await numbers.get()
             try:
-                await send(number)
+                if number == signal.SIGWINCH and self._resized is not None:
+                    await self._resized()
+                elif send is not None:
+                    await send(number)
             except (InvalidTransition, ContainerNotFound, ProcessLookupError):
                 pass  # it ended between the signal's coming and its passing on
             except (AsyncrtError, OSError) as error:

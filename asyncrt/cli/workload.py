@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
+    from asyncrt.container import Log, Stream
     from asyncrt.oci import Spec
+
+
+def with_term(env: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The environment of a program on a terminal: ours is the one that it will be shown on."""
+    return [("TERM", os.environ.get("TERM") or "xterm"), *env]
+
+
+def output_target(
+    wanted: bool | None, options: Sequence[tuple[str, Any]], *, default: bool
+) -> Stream | Log:
+    """Where a program's output goes: to a log, or where ours goes."""
+    from asyncrt.container import INHERIT, Log
+
+    if options and wanted is False:
+        raise click.UsageError("--log-opt is for a log: not together with --no-log")
+    if wanted or options or (wanted is None and default):
+        return Log(**dict(options))
+    return INHERIT
 
 
 class Workload:

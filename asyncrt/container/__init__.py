@@ -8,6 +8,8 @@ from asyncrt.container.context import Context
 from asyncrt.container.create import Creation, Supervision
 from asyncrt.container.exec import Process
 from asyncrt.container.lease import Lease
+from asyncrt.container.log import LOG, Log
+from asyncrt.container.log_reader import LogLine
 from asyncrt.container.processes import ProcessInfo
 from asyncrt.container.stats import Stats
 from asyncrt.container.streams import (
@@ -19,16 +21,22 @@ from asyncrt.container.streams import (
     StreamTarget,
     open_streams,
 )
+from asyncrt.container.terminal import Attachment, ConsoleSocket, TerminalChoice
 
 __all__ = [
     "DEVNULL",
     "INHERIT",
+    "LOG",
     "PIPE",
+    "Attachment",
+    "ConsoleSocket",
     "Container",
     "Context",
     "Creation",
     "HookCalls",
     "Lease",
+    "Log",
+    "LogLine",
     "Process",
     "ProcessInfo",
     "Stats",
@@ -36,5 +44,6 @@ __all__ = [
     "StreamTarget",
     "Streams",
     "Supervision",
+    "TerminalChoice",
     "open_streams",
 ]

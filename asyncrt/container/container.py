@@ -9,10 +9,11 @@ from asyncrt import status as statuses
 from asyncrt._threads import run_blocking
 from asyncrt.container import destroy as destroying
 from asyncrt.container import exec as executing
-from asyncrt.container import hooks, pause, start
+from asyncrt.container import hooks, logs, pause, start
 from asyncrt.container import kill as killing
 from asyncrt.container import lease as leasing
 from asyncrt.container import stats as measuring
+from asyncrt.container import terminal as terminals
 from asyncrt.container import wait as waiting
 from asyncrt.container.context import refuse_foreign
 from asyncrt.container.processes import list_processes
@@ -23,14 +24,17 @@ if TYPE_CHECKING:
     import os
     from asyncio import StreamReader, StreamWriter
     from collections.abc import AsyncGenerator, Iterable, Mapping
+    from datetime import datetime, timedelta
 
     from asyncrt.container.context import Context
     from asyncrt.container.exec import Process
     from asyncrt.container.kill import SignalLike
     from asyncrt.container.lease import Lease
+    from asyncrt.container.log_reader import LogLine, StreamName
     from asyncrt.container.processes import ProcessInfo
     from asyncrt.container.stats import Stats
     from asyncrt.container.streams import Streams, StreamTarget
+    from asyncrt.container.terminal import Attachment, TerminalChoice
     from asyncrt.ids import ContainerId
     from asyncrt.state import ExitResult, View
 
@@ -40,7 +44,8 @@ class Container:
 
     Once that instance is destroyed, every verb raises ContainerNotFound (destroy succeeds), even if
     the id is taken again. Belongs to its engine's event loop. `stdin`, `stdout` and `stderr` are
-    asyncio streams of those that create was asked to make PIPE, else None.
+    asyncio streams of those that create was asked to make PIPE, else None. `terminal` says whether it
+    has a terminal to attach to, `logged` whether it has a log.
 
     All verbs but wait raise ContainerBusy when the container's lock can't be had in `timeout` seconds
     (None: the engine's lock_timeout) and SandboxUnresponsive when its supervisor doesn't answer.
@@ -52,12 +57,17 @@ class Container:
         container_id: ContainerId,
         instance: str,
         streams: Streams | None = None,
+        *,
+        terminal: bool = False,
+        logged: bool = False,
     ) -> None:
         """Made by Engine.create and Engine.load."""
         self._context = context
         self._streams = streams
         self.id = container_id
         self.instance = instance
+        self.terminal = terminal
+        self.logged = logged
         self.stdin: StreamWriter | None = streams.stdin if streams else None
         self.stdout: StreamReader | None = streams.stdout if streams else None
         self.stderr: StreamReader | None = streams.stderr if streams else None
@@ -164,12 +174,17 @@ class Container:
         stdin: StreamTarget = DEVNULL,
         stdout: StreamTarget = INHERIT,
         stderr: StreamTarget = INHERIT,
+        terminal: TerminalChoice = False,
+        console_socket: str | os.PathLike[str] | None = None,
         deadline_seconds: float | None = None,
         lease: Lease | None = None,
         ignore_paused: bool = False,
         timeout: float | None = None,
     ) -> Process:
         """Run a program beside init, in its environment and limits; returns once it runs.
+
+        With `terminal`, True or rows and columns, its streams are a terminal of its own: the process's
+        `terminal`, or sent to a listening `console_socket`. It hangs up when that is closed.
 
         `env` is added to the container's; `cwd` and `user` replace its own. After
         `deadline_seconds` everything that descends from it is killed (a result, reason deadline),
@@ -188,11 +203,57 @@ class Container:
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,
+            terminal=terminal,
+            console_socket=console_socket,
             deadline_seconds=deadline_seconds,
             lease=lease,
             ignore_paused=ignore_paused,
             timeout=timeout,
         )
+
+    async def logs(
+        self,
+        *,
+        follow: bool = False,
+        since: datetime | timedelta | None = None,
+        tail: int | None = None,
+        stream: StreamName | None = None,
+    ) -> AsyncGenerator[LogLine, None]:
+        """The lines of its log, oldest first, both streams in the order of time.
+
+        Args:
+            follow: Go on with what is written, until the container has ended and all is read.
+            since: Only what came at that time or later (an aware datetime), or that long ago.
+            tail: Only so many of the last lines; of each stream, if the log has no timestamps.
+            stream: "stdout" or "stderr" only.
+
+        Raises NoOutput for a container whose output goes elsewhere, SpecInvalid for a `since` in a
+        log without timestamps. Where the log's disk was full, or a part was rotated away before it
+        was read, a warning is logged. If cancelled, nothing stays open; who
+        breaks off earlier closes it (`contextlib.aclosing`), or the interpreter does.
+        """
+        lines = logs.read(
+            self._context,
+            self.id,
+            self.instance,
+            follow=follow,
+            since=since,
+            tail=tail,
+            stream=stream,
+        )
+        async with contextlib.aclosing(lines):
+            async for line in lines:
+                yield line
+
+    async def attach(self, *, timeout: float | None = None) -> Attachment:
+        """A new client of its terminal: sees what is written there from now on, and types.
+
+        Any number at once, from any process: each gets all output, the input of all goes in. The
+        caller closes it; the container goes on. Attach before start to miss nothing. Raises NoOutput
+        for a container without a terminal, InvalidTransition when stopped. If cancelled, it isn't
+        attached.
+        """
+        return await terminals.attach(self._context, self.id, self.instance, timeout)
 
     async def processes(self) -> list[ProcessInfo]:
         """Its processes, init first. Raises InvalidTransition when stopped.

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from asyncrt import _fskind, _paths, _procid
+from asyncrt._inotify import Directories
 from asyncrt._threads import run_blocking
+from asyncrt.container.takeover import Pumps
 from asyncrt.errors import ContainerNotFound, SandboxUnresponsive
 from asyncrt.launch import frames
 from asyncrt.sandbox import Channel, Launcher, PidWatch, unix
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ANSWER_SECONDS = 30.0  # how long a healthy supervisor on a busy machine may take to answer
+_READERS = 8  # of log files at once, each in a thread
 _IDLE_WATCHES = 64  # connections kept for the next call though nobody waits on them
 
 
@@ -63,6 +66,9 @@ class Context:
         self.launcher = Launcher()
         self.watches = Watches()
         self.watchers: set[Callable[[], None]] = set()  # each ends a watch of the root's events
+        self.directories = Directories()
+        self.readers = asyncio.Semaphore(_READERS)
+        self.pumps = Pumps()
         self._inline = _fskind.kind_of(root) == "memory"
 
     def directory(self, container_id: str) -> str:
@@ -118,7 +124,7 @@ class Context:
             try:
                 return Channel(unix.connect(self.directory(record.id), _paths.CONTROL))
             except (FileNotFoundError, ConnectionError):
-                pass
+                self.pumps.take_over_from(record, self.directory(record.id))
             except BlockingIOError:
                 raise SandboxUnresponsive(
                     container_id=record.id,
@@ -131,11 +137,16 @@ class Context:
         pidfd = _procid.open_pidfd(record.init)
         return None if pidfd is None else PidWatch(pidfd)
 
+    def take_over(self, record: Record) -> None:
+        """See to it that the output of a container whose supervisor was killed is pumped on."""
+        self.pumps.take_over(record, self.directory(record.id))
+
     async def close(self) -> None:
         """Let go of everything; containers live on. If cancelled, descriptors are closed anyway."""
         self.watches.close()
         for end in list(self.watchers):
             end()
+        await self.pumps.close()
         await self.launcher.close()
 
 

@@ -20,6 +20,9 @@ from asyncrt.container.change import Change, busy, check_timeout, unresponsive
 from asyncrt.container.context import patience
 from asyncrt.container.destroy import end_processes
 from asyncrt.container.lease import refuse_caller, seconds_of
+from asyncrt.container.log import close_all, make_logs
+from asyncrt.container.streams import NAMES
+from asyncrt.container.terminal import connect_console, planned
 from asyncrt.errors import (
     HookFailed,
     LockTimeout,
@@ -36,10 +39,13 @@ from asyncrt.state import Identity, Record, StateFile
 from asyncrt.status import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import socket
 
     from asyncrt.container.context import Context
     from asyncrt.container.lease import Lease
+    from asyncrt.container.log import Log
+    from asyncrt.container.streams import Streams
+    from asyncrt.container.terminal import TerminalChoice
     from asyncrt.ids import ContainerId
     from asyncrt.launch.failure import FailureReport
     from asyncrt.launch.plan import ProcessPlan
@@ -49,6 +55,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("asyncrt.container")
 
 Supervision = Literal["own", "caller"]
+PathLike = str | os.PathLike[str]
 
 _own: dict[int, Identity] = {}  # our own identity by pid: a forked child has another
 
@@ -76,6 +83,8 @@ class Creation:
         supervision: Supervision,
         deadline_seconds: float | None,
         lease: Lease | None = None,
+        terminal: TerminalChoice | None = None,
+        console_socket: PathLike | None = None,
     ) -> None:
         """Plan only; raises SpecInvalid or SpecUnsupported."""
         if spec.config.process is None:
@@ -98,9 +107,24 @@ class Creation:
         self._deadline = deadline_seconds
         platform = choose(context.platform, spec)
         self._plan: ProcessPlan = platform.plan(spec)
+        if terminal is not None:
+            self._plan["terminal"] = planned(terminal, self._plan.get("terminal"))
+        self._console_path = console_socket
+        self._console: socket.socket | None = None
+        if console_socket is not None and not self.has_terminal:
+            raise SpecInvalid(
+                json_path="", why="console_socket is for a terminal: set terminal=True"
+            )
+        if self.has_terminal and supervision == "caller" and console_socket is None:
+            raise SpecInvalid(
+                json_path="",
+                why='a terminal with supervision="caller" needs a console_socket to be sent to',
+            )
         self._state = StateFile(context.root, container_id, durable=context.durable)
         self._state.operation = "create"
         self._channel: Channel | None = None
+        self._streams: Streams | None = None
+        self._fifos: list[int] = []  # for the workload, in the order of the streams' logs
         self.record = Record(
             id=container_id,
             instance=uuid.uuid4().hex,
@@ -117,8 +141,13 @@ class Creation:
             hooks=tuple(kind for kind in HOOK_KINDS if hook_plans(spec.config, kind)),
         )
 
-    async def run(self, fds: Sequence[int], timeout: float | None) -> None:
-        """Create; `fds` are the three standard streams and stay the caller's.
+    @property
+    def has_terminal(self) -> bool:
+        """Whether the workload's streams are a terminal."""
+        return self._plan.get("terminal") is not None
+
+    async def run(self, streams: Streams, timeout: float | None) -> None:
+        """Create; the three standard streams stay the caller's.
 
         Raises ContainerExists, ContainerBusy, StartFailed, HookFailed, SandboxUnresponsive,
         StorageFailed; nothing is left of it then. If cancelled, it is rolled back under the same
@@ -126,6 +155,17 @@ class Creation:
         """
         context = self._context
         check_timeout(timeout)
+        self._streams = streams
+        if streams.logs and self.record.supervision == "caller":
+            raise SpecInvalid(
+                json_path="", why='LOG needs supervision="own": nobody else writes the log'
+            )
+        self.record.logs = tuple(NAMES[number] for number in sorted(streams.logs))
+        if streams.logs and self._console_path is not None:
+            raise SpecInvalid(
+                json_path="", why="LOG with a console_socket: who gets the terminal has its output"
+            )
+        self.record.terminal = self.has_terminal and self._console_path is None
         limit = context.lock_timeout if timeout is None else timeout
         try:
             unfinished = await self._state.lock_for_new(timeout=limit, allow=_is_being_deleted)
@@ -137,7 +177,7 @@ class Creation:
             try:
                 async with context.launcher.turns:
                     await self._begin()
-                    await self._launch(fds, patience(timeout))
+                    await self._launch(patience(timeout))
                 await self._run_create_hooks()
                 self.record.status = Status.CREATED
                 await self._state.save_locked(self.record)
@@ -168,24 +208,44 @@ class Creation:
             try:
                 data = self._spec.encoded()
                 _durable.replace(fd, _paths.CONFIG, data, mode=0o600, durable=self._context.durable)
+                if self._logs:
+                    self._fifos = make_logs(fd, self._logs, fifos=not self.has_terminal)
             finally:
                 os.close(fd)
         except OSError as error:
             raise StorageFailed(path=path, errno=error.errno or 0) from error
 
-    async def _launch(self, fds: Sequence[int], seconds: float) -> None:
+    @property
+    def _logs(self) -> dict[int, Log]:
+        return {} if self._streams is None else self._streams.logs
+
+    def _fds(self) -> list[int]:
+        """The workload's standard streams."""
+        assert self._streams is not None  # noqa: S101 - there from the beginning of run
+        fds = list(self._streams.fds)
+        if self.has_terminal:
+            # The terminal takes their places; what is logged, its supervisor writes.
+            fds = [fds[0]] * 3
+            return fds if self._console is None else [*fds, self._console.fileno()]
+        for number, fd in zip(self._logs, self._fifos, strict=True):
+            fds[number] = fd
+        return fds
+
+    async def _launch(self, seconds: float) -> None:
         context, record = self._context, self.record
+        if self._console_path is not None:
+            self._console = connect_console(record.id, self._console_path)
         dir_fd = os.open(context.directory(record.id), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             async with asyncio.timeout(seconds):
                 try:
-                    launched = await self._ask(dir_fd, fds)
+                    launched = await self._ask(dir_fd)
                 except ChannelClosed:
                     # Somebody killed the spare that took it, and nothing is left of that one.
                     for name in (_paths.GATE, _paths.CONTROL):
                         with contextlib.suppress(OSError):
                             os.unlink(name, dir_fd=dir_fd)
-                    launched = await self._ask(dir_fd, fds)
+                    launched = await self._ask(dir_fd)
         except TimeoutError:
             raise unresponsive(record.id, "create", seconds) from None
         except LaunchFailed as error:
@@ -202,14 +262,18 @@ class Creation:
             ) from error
         finally:
             os.close(dir_fd)
+            close_all(self._fifos)
+            self._fifos = []
+            if self._console is not None:
+                self._console.close()
         self._channel = launched.channel
         record.init = msgspec.convert(launched.init, Identity)
         if record.supervision == "own":
             record.supervisor = msgspec.convert(launched.launcher, Identity)
 
-    async def _ask(self, dir_fd: int, fds: Sequence[int]) -> Launched:
+    async def _ask(self, dir_fd: int) -> Launched:
         return await self._context.launcher.launch(
-            self.record.supervision, self._message(), (dir_fd, *fds)
+            self.record.supervision, self._message(), (dir_fd, *self._fds())
         )
 
     def _message(self) -> dict[str, object]:
@@ -226,6 +290,7 @@ class Creation:
             "lease": seconds_of(self._lease),
             "plan": self._plan,
             "hooks": start_hooks,
+            "logs": [] if self.has_terminal else sorted(self._logs),
             "state": state,
         }
 
@@ -270,6 +335,8 @@ class Creation:
 
     async def _roll_back(self) -> None:
         """Undo everything, still under the lock; poststop hooks run if a hook's failure led here."""
+        close_all(self._fifos)
+        self._fifos = []
         if self._channel is not None:
             await self._context.launcher.abandon(self._channel)
         if self.record.revision == 0:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 from typing import TYPE_CHECKING, Self
 
 import msgspec
@@ -17,7 +19,22 @@ from asyncrt.container.context import exit_result, patience, refuse_foreign
 from asyncrt.container.create import start_failed
 from asyncrt.container.kill import signal_number
 from asyncrt.container.lease import refuse_caller, seconds_of
-from asyncrt.container.streams import DEVNULL, INHERIT, Streams, StreamTarget, open_streams
+from asyncrt.container.log import Log, close_all, open_fifo
+from asyncrt.container.streams import (
+    DEVNULL,
+    INHERIT,
+    NAMES,
+    Streams,
+    StreamTarget,
+    open_streams,
+)
+from asyncrt.container.terminal import (
+    Attachment,
+    TerminalChoice,
+    connect_console,
+    planned,
+    take_terminal,
+)
 from asyncrt.errors import (
     InvalidTransition,
     SandboxUnresponsive,
@@ -31,7 +48,6 @@ from asyncrt.state import ExitResult, Identity
 from asyncrt.status import Status
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Mapping
     from typing import Any
 
@@ -47,7 +63,8 @@ class Process:
     """A process exec'd in a container.
 
     It goes on whether or not anybody waits. `stdin`, `stdout` and `stderr` are asyncio streams of
-    those that were asked for as PIPE, else None; `close` lets go of them.
+    those that were asked for as PIPE, else None, and `terminal` is the one that was asked for;
+    `close` lets go of them.
     """
 
     def __init__(
@@ -55,6 +72,7 @@ class Process:
         identity: Identity,
         exit: asyncio.Future[dict[str, Any] | None],
         streams: Streams,
+        terminal: Attachment | None = None,
     ) -> None:
         """Made by Container.exec."""
         self._identity = identity
@@ -64,6 +82,7 @@ class Process:
         self.stdin = streams.stdin
         self.stdout = streams.stdout
         self.stderr = streams.stderr
+        self.terminal = terminal
 
     @property
     def pid(self) -> int:
@@ -111,8 +130,10 @@ class Process:
         self.close()
 
     def close(self) -> None:
-        """Let go of the pipes; what wasn't read is lost."""
+        """Let go of pipes and terminal; what wasn't read is lost."""
         self._streams.disconnect()
+        if self.terminal is not None:
+            self.terminal.close()
 
 
 async def execute(
@@ -127,6 +148,8 @@ async def execute(
     stdin: StreamTarget = DEVNULL,
     stdout: StreamTarget = INHERIT,
     stderr: StreamTarget = INHERIT,
+    terminal: TerminalChoice = False,
+    console_socket: str | os.PathLike[str] | None = None,
     deadline_seconds: float | None = None,
     lease: Lease | None = None,
     ignore_paused: bool = False,
@@ -144,11 +167,23 @@ async def execute(
     if lease is not None:
         refuse_caller(record.supervision)
     plan = await _plan(context, record, args, env, cwd, user)
-    with open_streams(container_id, stdin, stdout, stderr) as streams:
-        await streams.connect()
+    size = planned(terminal)
+    if console_socket is not None and size is None:
+        raise SpecInvalid(json_path="", why="console_socket is for a terminal: set terminal=True")
+    if size is not None:
+        if isinstance(stdout, Log):
+            raise SpecInvalid(json_path="", why="stdout=LOG: an exec's terminal isn't logged")
+        plan["terminal"] = size
+    with (
+        _Console(container_id, console_socket, wanted=size is not None) as console,
+        open_streams(container_id, stdin, stdout, stderr, terminal=size is not None) as streams,
+    ):
+        streams.fds.extend(console.fds)
+        fifos = _open_logs(context, record, streams)
         try:
+            await streams.connect()
             with context.channel(record, "exec") as channel:
-                return await _ask(
+                process = await _ask(
                     context,
                     record,
                     channel,
@@ -161,9 +196,82 @@ async def execute(
                     },
                     patience(timeout),
                 )
+                process.terminal = console.take()
+                return process
         except BaseException:
             streams.disconnect()
             raise
+        finally:
+            close_all(fifos)
+
+
+class _Console:
+    """The console socket that an exec's terminal comes over: a pair of ours, or somebody else's."""
+
+    def __init__(
+        self, container_id: str, path: str | os.PathLike[str] | None, *, wanted: bool
+    ) -> None:
+        self._container_id = container_id
+        self._path = path
+        self._wanted = wanted
+        self._ours: socket.socket | None = None
+        self._theirs: socket.socket | None = None
+
+    @property
+    def fds(self) -> list[int]:
+        """For the new process, behind its streams."""
+        return [] if self._theirs is None else [self._theirs.fileno()]
+
+    def __enter__(self) -> Self:
+        if self._path is not None:
+            self._theirs = connect_console(self._container_id, self._path)
+        elif self._wanted:
+            self._ours, self._theirs = socket.socketpair()
+            self._ours.setblocking(False)
+        return self
+
+    def take(self) -> Attachment | None:
+        """The terminal, which was sent before the program ran; None if it isn't for us."""
+        if self._ours is None:
+            return None
+        fd = take_terminal(self._ours)
+        return None if fd is None else Attachment(fd, None)
+
+    def __exit__(self, *error: object) -> None:
+        for each in (self._ours, self._theirs):
+            if each is not None:
+                each.close()
+
+
+def _open_logs(context: Context, record: Record, streams: Streams) -> list[int]:
+    """What goes to a log goes to the container's: its FIFOs, put in their places."""
+    fifos: list[int] = []
+    if not streams.logs:
+        return fifos
+    try:
+        directory = os.open(
+            context.directory(record.id), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        )
+        try:
+            for number in streams.logs:
+                if NAMES[number] not in record.logs:
+                    raise SpecInvalid(
+                        json_path="",
+                        why=f"{NAMES[number]}=LOG: container {record.id!r} has no log for it",
+                    )
+                fifos.append(open_fifo(NAMES[number], directory))
+                streams.fds[number] = fifos[-1]
+        finally:
+            os.close(directory)
+    except OSError as error:
+        close_all(fifos)
+        raise StartFailed(
+            container_id=record.id, what="streams", path="", errno=error.errno or 0
+        ) from error
+    except SpecInvalid:
+        close_all(fifos)
+        raise
+    return fifos
 
 
 async def _plan(

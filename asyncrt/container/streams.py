@@ -9,6 +9,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from asyncrt._threads import finish
+from asyncrt.container.log import Log
 from asyncrt.errors import SpecInvalid, StartFailed
 
 if TYPE_CHECKING:
@@ -41,18 +42,23 @@ class HasFileno(Protocol):
         ...
 
 
-StreamTarget = Stream | int | HasFileno
+StreamTarget = Stream | Log | int | HasFileno
+
+NAMES = ("stdin", "stdout", "stderr")
+_NOT_YET = -1  # of a log: opened once there is a place for it
 
 
 class Streams:
     """The three descriptors for a new process; used as a context, it closes what it opened.
 
-    The pipes' own ends survive the context only if `connect` has made streams of them.
+    The pipes' own ends survive the context only if `connect` has made streams of them. `logs` has
+    the streams, by number, that go to a log; who knows where that is puts a descriptor in `fds`.
     """
 
     def __init__(self, stdin: StreamTarget, stdout: StreamTarget, stderr: StreamTarget) -> None:
         """Open what is needed. Raises SpecInvalid for a bad target, OSError for want of descriptors."""
         self.fds: list[int] = []
+        self.logs: dict[int, Log] = {}
         self.stdin: asyncio.StreamWriter | None = None
         self.stdout: asyncio.StreamReader | None = None
         self.stderr: asyncio.StreamReader | None = None
@@ -69,6 +75,11 @@ class Streams:
     def _open(self, number: int, target: StreamTarget) -> int:
         if target is Stream.INHERIT and _is_standard(number):
             return number
+        if isinstance(target, Log):
+            if number == 0:
+                raise SpecInvalid(json_path="", why="stdin=LOG: nothing is read from a log")
+            self.logs[number] = target
+            return _NOT_YET
         if target is Stream.PIPE:
             read, write = os.pipe()
             ours, theirs = (write, read) if number == 0 else (read, write)
@@ -79,7 +90,7 @@ class Streams:
             fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
             self._theirs.append(fd)
             return fd
-        name = ("stdin", "stdout", "stderr")[number]
+        name = NAMES[number]
         try:
             fd = target if isinstance(target, int) else target.fileno()
             os.fstat(fd)
@@ -168,9 +179,26 @@ class Streams:
 
 
 def open_streams(
-    container_id: str, stdin: StreamTarget, stdout: StreamTarget, stderr: StreamTarget
+    container_id: str,
+    stdin: StreamTarget,
+    stdout: StreamTarget,
+    stderr: StreamTarget,
+    *,
+    terminal: bool = False,
 ) -> Streams:
-    """The streams of a new process. Raises SpecInvalid for a bad target, StartFailed otherwise."""
+    """The streams of a new process. Raises SpecInvalid for a bad target, StartFailed otherwise.
+
+    Those of a process on a `terminal` are the terminal; what it writes may go to a log as well.
+    """
+    if terminal:
+        for name, target in zip(NAMES, (stdin, stdout, stderr), strict=True):
+            if not isinstance(target, Stream | Log) or target is Stream.PIPE:
+                raise SpecInvalid(
+                    json_path="",
+                    why=f"{name}={target!r} with a terminal: its streams are the terminal",
+                )
+        stdin = stderr = Stream.DEVNULL
+        stdout = stdout if isinstance(stdout, Log) else Stream.DEVNULL
     try:
         return Streams(stdin, stdout, stderr)
     except OSError as error:

@@ -21,6 +21,7 @@ from asyncrt.container import (
     Lease,
     StreamTarget,
     Supervision,
+    TerminalChoice,
     open_streams,
 )
 from asyncrt.container.callables import by_kind
@@ -151,6 +152,8 @@ class Engine(Many):
         stderr: StreamTarget = INHERIT,
         deadline_seconds: float | None = None,
         lease: Lease | None = None,
+        terminal: TerminalChoice | None = None,
+        console_socket: PathLike | None = None,
         supervision: Supervision = "own",
         timeout: float | None = None,
     ) -> Container:
@@ -160,13 +163,17 @@ class Engine(Many):
             id: Letters, digits and `_+.-`, at most 200; must be free.
             spec: What to run; or
             bundle: an OCI bundle: a directory with a config.json.
-            stdin: DEVNULL, INHERIT, PIPE, a descriptor or an open file; likewise the other two.
-            stdout: Where its output goes.
-            stderr: Where its errors go.
+            stdin: DEVNULL, INHERIT, PIPE, a descriptor or an open file.
+            stdout: Likewise, or LOG.
+            stderr: Likewise, or LOG.
             deadline_seconds: It is killed so long after its start; that is a result, not an error.
                 For supervision "own" only.
             lease: It is stopped when this engine is gone, closed or killed, for the lease's grace.
                 Its record stays. None: it outlives the engine. For supervision "own" only.
+            terminal: Its streams are a terminal, to be attached to: True, or its rows and columns. None:
+                as the spec says. `stdout` may be LOG and keep what it shows. It ends with its
+                supervisor.
+            console_socket: A listening UNIX socket that the terminal is sent to instead (OCI).
             supervision: "own": a supervisor records its exit. "caller": nothing of ours stays
                 behind; whoever reaps init knows its exit status, others learn it where the kernel
                 tells (Linux 6.15).
@@ -192,16 +199,28 @@ class Engine(Many):
             supervision=supervision,
             deadline_seconds=deadline_seconds,
             lease=lease,
+            terminal=terminal,
+            console_socket=console_socket,
         )
         creation = make() if is_known(spec.config.process) else await run_blocking(make)
-        with open_streams(container_id, stdin, stdout, stderr) as streams:
+        with open_streams(
+            container_id, stdin, stdout, stderr, terminal=creation.has_terminal
+        ) as streams:
             await streams.connect()
             try:
-                await creation.run(streams.fds, timeout)
+                await creation.run(streams, timeout)
             except BaseException:
                 streams.disconnect()
                 raise
-        return Container(context, container_id, creation.record.instance, streams)
+        record = creation.record
+        return Container(
+            context,
+            container_id,
+            record.instance,
+            streams,
+            terminal=record.terminal,
+            logged=bool(record.logs),
+        )
 
     async def load(self, id: str) -> Container:
         """The container of that id, or the one whose id begins so; an exact match always wins.
@@ -212,7 +231,14 @@ class Engine(Many):
         context = self._context
         container_id = await context.run(find, context.root, id)
         record = await context.run(read_record, context.root, container_id)
-        return Container(context, container_id, record.instance)
+        context.take_over(record)
+        return Container(
+            context,
+            container_id,
+            record.instance,
+            terminal=record.terminal,
+            logged=bool(record.logs),
+        )
 
     async def list(
         self,
@@ -269,14 +295,15 @@ class Engine(Many):
         stderr: StreamTarget = INHERIT,
         deadline_seconds: float | None = None,
         lease: Lease | None = None,
+        terminal: TerminalChoice | None = None,
         timeout: float | None = None,
     ) -> RunResult:
-        """Create, start, wait, destroy: how it ended and what it wrote to PIPE streams.
+        """Create, start, wait, destroy: how it ended and what it wrote to PIPE streams, or a terminal.
 
         `input` is written to its standard input. Other arguments and errors are create's and start's.
         If cancelled, or on an error, the container is stopped and destroyed first.
         """
-        if input is not None:
+        if input is not None and not (terminal or (terminal is None and _on_terminal(spec))):
             stdin = PIPE
         async with self._temporary(
             id,
@@ -287,6 +314,7 @@ class Engine(Many):
             stderr=stderr,
             deadline_seconds=deadline_seconds,
             lease=lease,
+            terminal=terminal,
             timeout=timeout,
         ) as container:
             return await attend(container, input)
@@ -303,6 +331,7 @@ class Engine(Many):
         stderr: StreamTarget = INHERIT,
         deadline_seconds: float | None = None,
         lease: Lease | None = None,
+        terminal: TerminalChoice | None = None,
         timeout: float | None = None,
     ) -> AsyncIterator[Container]:
         """A container that runs for the time of an `async with` block and is destroyed at its end.
@@ -319,6 +348,7 @@ class Engine(Many):
             stderr=stderr,
             deadline_seconds=deadline_seconds,
             lease=lease,
+            terminal=terminal,
             timeout=timeout,
         ) as container:
             await container.start(timeout=timeout)
@@ -336,6 +366,7 @@ class Engine(Many):
         stderr: StreamTarget,
         deadline_seconds: float | None,
         lease: Lease | None,
+        terminal: TerminalChoice | None,
         timeout: float | None,
     ) -> AsyncIterator[Container]:
         container = await self.create(
@@ -347,6 +378,7 @@ class Engine(Many):
             stderr=stderr,
             deadline_seconds=deadline_seconds,
             lease=lease,
+            terminal=terminal,
             timeout=timeout,
         )
         try:
@@ -405,6 +437,11 @@ class Engine(Many):
             return
         container = await self.load(id)
         await container.delete(timeout=timeout)
+
+
+def _on_terminal(spec: Spec | None) -> bool:
+    process = None if spec is None else spec.config.process
+    return process is not None and bool(process.terminal)
 
 
 def _look_up(root: PathLike | None) -> tuple[str, str]:

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class RunResult(msgspec.Struct, frozen=True):
-    """What a run left: how it ended, and all it wrote to those streams that were PIPE."""
+    """What a run left: how it ended, and all it wrote to those streams that were PIPE.
+
+    What it wrote to a terminal is its `stdout`.
+    """
 
     exit: ExitResult
     stdout: bytes | None
@@ -24,6 +27,8 @@ class RunResult(msgspec.Struct, frozen=True):
 
 async def attend(container: Container, data: bytes | None) -> RunResult:
     """Start it, feed it, read all it says, wait for its end. If cancelled, it may still run."""
+    if container.terminal:
+        return await _attend_terminal(container, data)
     await container.start()
     try:
         async with asyncio.TaskGroup() as group:
@@ -36,6 +41,27 @@ async def attend(container: Container, data: bytes | None) -> RunResult:
         # People catch what wait raises, e.g. that somebody else destroyed it, and not a group.
         raise group_error.exceptions[0] from None
     return RunResult(ended.result(), out.result(), err.result())
+
+
+async def _attend_terminal(container: Container, data: bytes | None) -> RunResult:
+    async with await container.attach() as attached:
+        await container.start()
+        parts = []
+
+        async def read() -> None:
+            while part := await attached.read():
+                parts.append(part)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(read())
+                typing = group.create_task(attached.write(data or b""))
+                ended = group.create_task(container.wait())
+                await asyncio.wait((ended,))
+                typing.cancel()  # nobody reads it any more
+        except BaseExceptionGroup as group_error:
+            raise group_error.exceptions[0] from None
+    return RunResult(ended.result(), b"".join(parts), None)
 
 
 async def _feed(stdin: asyncio.StreamWriter, data: bytes) -> None:

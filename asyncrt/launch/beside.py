@@ -40,7 +40,7 @@ def spawn(plan: ProcessPlan, streams: Sequence[int], umask: int) -> tuple[int, i
             try:
                 os.setsid()
                 process.fresh_signals()
-                process.take_streams(streams)
+                _connect(plan, streams)
                 os.closerange(3, theirs)
                 os.closerange(theirs + 1, 1 << 30)
                 process.prepare(plan, umask)
@@ -55,3 +55,16 @@ def spawn(plan: ProcessPlan, streams: Sequence[int], umask: int) -> tuple[int, i
             os._exit(127)
     os.close(theirs)
     return pid, report
+
+
+def _connect(plan: ProcessPlan, streams: Sequence[int]) -> None:
+    size = plan.get("terminal")
+    if size is None:
+        process.take_streams(streams[:3])
+        return
+    from asyncrt.launch import terminal
+
+    master, slave = terminal.open_pair(*size)
+    terminal.take(slave, plan["uid"])
+    terminal.give(streams[3], master)
+    process.take_streams((slave, slave, slave))

@@ -24,7 +24,8 @@ STARTED = b"G"
 FAILED = b"F"
 
 # Role, durable, deadline and lease in seconds (negative: none), instance. Descriptors come with it:
-# the container's directory, the creator's connection and, unless a one-shot's, the control socket.
+# the container's directory, the creator's connection and, unless a one-shot's, the control socket;
+# then those of the workload's streams that the supervisor is at the other end of.
 _FORMAT = struct.Struct("=c?dd32s")
 _SIZE = _FORMAT.size
 _FLAGS = _socket.MSG_CMSG_CLOEXEC | _socket.MSG_DONTWAIT

@@ -165,7 +165,7 @@ def _prepare(
             control = sockets.listen(dir_fd, _paths.CONTROL, _CONTROL_BACKLOG)
     except OSError as error:
         raise Failure("launch", "", error.errno or errno.EIO) from error
-    process.take_streams(streams)
+    held = _connect(message, streams)
     _procid.set_name(_paths.GATE_COMM)
     process.prepare(message["plan"], umask)
     if role == ONE_SHOT:
@@ -175,7 +175,7 @@ def _prepare(
     handover.send(
         parent.watch,
         role,
-        [dir_fd, *(each.fileno() for each in handed)],
+        [dir_fd, *(each.fileno() for each in handed), *held],
         durable=message["durable"],
         deadline=message["deadline"],
         lease=message.get("lease"),
@@ -184,7 +184,7 @@ def _prepare(
     if control is not None:
         parent.alarm.register(control, select.EPOLLIN)
         parent.alarm.register(peer, select.EPOLLONESHOT)
-    if role == ONE_SHOT or message["deadline"] is not None:
+    if role == ONE_SHOT or message["deadline"] is not None or held:
         parent.alarm.register(parent.theirs, select.EPOLLIN)
     elif _must_take(parent, message):
         parent.alarm.register(parent.theirs, select.EPOLLIN | select.EPOLLONESHOT)
@@ -195,6 +195,26 @@ def _prepare(
     kept = (gate, parent.watch, parent.alarm, peer)
     process.close_all_but([each.fileno() for each in kept])
     return gate
+
+
+def _connect(message: dict[str, Any], streams: list[int]) -> list[int]:
+    """Take our standard streams; the descriptors that the supervisor is to have of them.
+
+    In the socket a FIFO stays open, so that not even a program that ends at once loses a line.
+    """
+    size = message["plan"].get("terminal")
+    if size is None:
+        process.take_streams(streams)
+        return [streams[number] for number in message["logs"]]
+    from asyncrt.launch import terminal  # most have none
+
+    master, slave = terminal.open_pair(*size)
+    terminal.take(slave, message["plan"]["uid"])
+    process.take_streams((slave, slave, slave))
+    if len(streams) == 3:
+        return [master, slave]
+    terminal.give(streams[3], master)
+    return []
 
 
 def _must_take(parent: Parent, message: dict[str, Any]) -> bool:
@@ -210,7 +230,12 @@ def _must_take(parent: Parent, message: dict[str, Any]) -> bool:
 def rehearse() -> None:
     """Run what a launch will run, without effect, so that its pages are touched already."""
     ours, theirs = _socket.socketpair()
-    message = {"plan": {"args": ["true"], "env": ["PATH=/bin"]}, "hooks": [], "durable": True}
+    message = {
+        "plan": {"args": ["true"], "env": ["PATH=/bin"]},
+        "hooks": [],
+        "durable": True,
+        "logs": [],
+    }
     times = {"deadline": None, "lease": None}
     ours.send(frames.encode({"op": "launch", "instance": "0" * 32, **times, **message}))
     frames.receive_message(theirs)

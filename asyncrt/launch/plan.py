@@ -7,7 +7,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import TypedDict
+    from typing import NotRequired, TypedDict
 
     class ProcessPlan(TypedDict):
         """One process: init, or one exec'd."""
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
         rlimits: list[tuple[int, int, int]]  # number of the resource, soft, hard; -1 is unlimited
         no_new_privs: bool
         oom_score_adj: int | None
+        terminal: NotRequired[
+            list[int] | None
+        ]  # rows and columns, 0 where unset; None: no terminal
 
     class HookPlan(TypedDict):
         """One OCI hook (runtime-spec, config.md#posix-platform-hooks)."""

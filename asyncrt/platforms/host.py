@@ -38,6 +38,7 @@ _PROCESS = (
 _CONFIG = ("hostname", "domainname", "mounts", "vm", "windows", "solaris", "zos", "freebsd")
 _LINUX = tuple(each for each in Linux.__struct_fields__ if each != "namespaces")  # those by index
 _LARGEST_LIMIT = 2**63 - 1
+_LARGEST_WINDOW = 2**16 - 1  # struct winsize
 
 
 def plan(spec: Spec) -> ProcessPlan:
@@ -100,7 +101,15 @@ def _make(
         ],
         "no_new_privs": bool(process.no_new_privileges),
         "oom_score_adj": process.oom_score_adj,
+        "terminal": _terminal(process),
     }
+
+
+def _terminal(process: Process) -> list[int] | None:
+    if not process.terminal:
+        return None
+    size = process.console_size
+    return [0, 0] if size is None else [size.height, size.width]
 
 
 def _limit(value: int) -> int:
@@ -109,10 +118,9 @@ def _limit(value: int) -> int:
 
 def _refused_process(process: Process, identity: Identity, json_path: str) -> list[str]:
     found = []
-    if process.terminal:
-        found.append(f"{json_path}.terminal")
-        if process.console_size is not None:  # without a terminal it is to be ignored
-            found.append(f"{json_path}.consoleSize")
+    size = process.console_size if process.terminal else None  # without a terminal it is ignored
+    if size is not None and max(size.height, size.width) > _LARGEST_WINDOW:
+        found.append(f"{json_path}.consoleSize")
     found += _requests(process, _PROCESS, f"{json_path}.")
     found += identity.refused
     for index, each in enumerate(process.rlimits or ()):

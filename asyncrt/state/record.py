@@ -63,7 +63,9 @@ class Record(msgspec.Struct, kw_only=True, gc=False):
 
     `revision` counts saves and belongs to StateFile. `paused_from` is set while paused. `owner` is
     the user name of `uid`, who created it. `hooks` has the kinds of hooks that its config has, so
-    that the config needn't be read to learn that there are none. `exit` is set once it is stopped;
+    that the config needn't be read to learn that there are none; `logs` the streams that go to a log; `terminal`: its supervisor
+    has one that clients attach to.
+    `exit` is set once it is stopped;
     `exit.reason` says why. `protocol` is the one that its supervisor speaks (asyncrt.launch.frames):
     the engine that made it may be older or newer than the one that reads this. Moments are aware and in UTC.
     """
@@ -88,6 +90,8 @@ class Record(msgspec.Struct, kw_only=True, gc=False):
     gofer: Identity | None = None
     cgroups: tuple[str, ...] = ()
     hooks: tuple[str, ...] = ()
+    logs: tuple[str, ...] = ()
+    terminal: bool = False
     protocol: int = 1
     deletion: Deletion | None = None
     exit: ExitResult | None = None

@@ -196,8 +196,8 @@ class Clients:
             if self.paused and not message.get("ignore_paused"):
                 client.send({"re": request, "paused": True})
                 return
-            if len(fds) != 3:
-                raise ValueError("an exec needs three streams")
+            if len(fds) != (3 if message["plan"].get("terminal") is None else 4):
+                raise ValueError("an exec needs three streams, and for a terminal a console socket")
             self._execs.start(client, message, fds)
             return
         elif operation == "pause":
@@ -212,6 +212,10 @@ class Clients:
                 client.send({"re": request, "ended": True})
                 return
             self.lease.give(client, seconds(message.get("grace")))
+        elif operation in {"attach", "resize"}:
+            if not self.supervisor.serve_terminal(message, fds):
+                client.send({"re": request, "unattachable": True})
+                return
         elif operation == "end":
             self.supervisor.end()
         else:

@@ -111,7 +111,7 @@ def _keep(
     if role == init.ONE_SHOT:
         one_shot.keep(pid, watch)
         return
-    dir_fd, creator, control = fds
+    dir_fd, creator, control, *held = fds
     try:
         Supervisor(
             init=pid,
@@ -125,6 +125,7 @@ def _keep(
             deadline=deadline,
             lease=lease,
             instance=instance.decode(),
+            held=held,
         ).run()
     except Exception:
         import traceback

@@ -26,6 +26,9 @@ from asyncrt.supervisor.exits import ending, exit_json, tell
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
+
+    from asyncrt.supervisor.output import Output
 
 _UNKILLABLE_SECONDS = 5.0  # how long a process in an uninterruptible sleep may hold up the answer
 _RETRY_SECONDS = 0.5  # between tries to write the exit record on a full disk
@@ -52,8 +55,10 @@ class Supervisor:
         "_failed",
         "_giving_up",
         "_handlers",
+        "_held",
         "_instance",
         "_lease",
+        "_output",
         "_poller",
         "_reason",
         "_record",
@@ -84,6 +89,7 @@ class Supervisor:
         deadline: float,
         lease: float,
         instance: str,
+        held: list[int],
     ) -> None:
         self.init = init
         self.umask = umask
@@ -100,6 +106,8 @@ class Supervisor:
         self._deadline = deadline
         self._lease = lease  # the creator's; negative: none
         self._instance = instance
+        self._held = held  # of the workload's streams, those that lead to us
+        self._output: Output | None = None
         self._failed = False
         self._started_at: str | None = None
         self._reason = ""
@@ -134,6 +142,10 @@ class Supervisor:
 
     def run(self) -> None:
         """Serve until nothing is left to do."""
+        if self._held:
+            from asyncrt.supervisor.output import Output  # most need none, and stay smaller
+
+            self._output = Output(self, self._dir_fd, self._held)
         self._reap()  # most often it is init's end that woke us, and then nothing else is to be done
         if not self._over():
             if self._watch_open:
@@ -261,6 +273,8 @@ class Supervisor:
                     self._ending = True
                     self.after(_UNKILLABLE_SECONDS, self._give_up)
                 return
+            if self._output is not None:
+                self._output.finish()
             self._write_record()
 
     def _init_ended(self, status: int) -> None:
@@ -354,8 +368,12 @@ class Supervisor:
                 self._listen()
             expired: list[bool] = []
             self.after(_FLUSH_SECONDS, lambda: expired.append(True))
-            while not expired and not self._clients.flushed:
+            while not expired and not (self._clients.flushed and self._output_flushed):
                 self._turn()
+
+    @property
+    def _output_flushed(self) -> bool:
+        return self._output is None or self._output.flushed
 
     # --- clients
 
@@ -366,6 +384,10 @@ class Supervisor:
         if self._clients is None:
             self._clients = Clients(self, _socket.socket(fileno=self._control))
         return self._clients
+
+    def serve_terminal(self, message: dict[str, Any], fds: list[int]) -> bool:
+        """Attach to the container's terminal or change its size; False if it has none here."""
+        return self._output is not None and self._output.serve(message, fds)
 
     def _creator_says(self, _: int) -> None:
         """From its first request, or its end, on the creator is a client like the others."""

@@ -16,12 +16,14 @@ from asyncrt.cli.parameters import split_program
 from tests.cli.command import Asyncrt
 
 COMMANDS = [
+    "attach",
     "create",
     "delete",
     "events",
     "exec",
     "kill",
     "list",
+    "logs",
     "pause",
     "ps",
     "resume",

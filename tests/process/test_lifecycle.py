@@ -252,6 +252,10 @@ def _some_pid(container: asyncrt.Container) -> int:
     return init.pid if init is not None else 1
 
 
+async def _attach(container: asyncrt.Container) -> None:
+    (await container.attach()).close()
+
+
 VERBS: dict[str, Callable[[asyncrt.Container], Awaitable[Any]]] = {
     "start": lambda c: c.start(),
     "pause": lambda c: c.pause(),
@@ -265,6 +269,7 @@ VERBS: dict[str, Callable[[asyncrt.Container], Awaitable[Any]]] = {
     "ps": lambda c: c.processes(),
     "stats": lambda c: c.stats(),
     "events": lambda c: _first(c.events(60)),
+    "attach": _attach,
     "wait": lambda c: c.wait(),
     "destroy": lambda c: c.destroy(),
     "delete": lambda c: c.delete(),
@@ -285,17 +290,17 @@ async def hold(tmp_path: Path) -> AsyncIterator[tuple[Fifo, Fifo]]:
 
 
 async def in_status(
-    engine: Engine, status: Status, hold: tuple[Fifo, Fifo]
+    engine: Engine, status: Status, hold: tuple[Fifo, Fifo], *, terminal: bool
 ) -> tuple[asyncrt.Container, asyncio.Task[asyncrt.Container] | None]:
     if status is Status.CREATING:
         began, go = hold
         hook = shell_hook('echo x >"$1"; read x <"$2"', began.path, go.path)
         creating = asyncio.create_task(
-            engine.create("web", spec=sleeper(hooks={"createRuntime": [hook]}))
+            engine.create("web", spec=sleeper(hooks={"createRuntime": [hook]}), terminal=terminal)
         )
         await began.line()
         return await engine.load("web"), creating
-    container = await engine.create("web", spec=sleeper())
+    container = await engine.create("web", spec=sleeper(), terminal=terminal)
     if status is not Status.CREATED:
         await container.start()
     if status is Status.PAUSED:
@@ -312,7 +317,7 @@ async def test_verb_in_status(
     operation: str, status: Status, engine: Engine, hold: tuple[Fifo, Fifo]
 ) -> None:
     """Allowed ones succeed; the others say what they need and change nothing."""
-    container, creating = await in_status(engine, status, hold)
+    container, creating = await in_status(engine, status, hold, terminal=operation == "attach")
     allowed = TABLE[operation].allowed
     before = raw_record(engine.root)
     held_up = creating is not None and TABLE[operation].locked

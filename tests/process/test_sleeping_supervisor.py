@@ -120,6 +120,7 @@ def _message() -> dict[str, object]:
         "state": "",
         "durable": False,
         "deadline": None,
+        "logs": [],
         "instance": "0" * 32,
     }
 

@@ -48,6 +48,7 @@ def test_a_plain_command_plans_nothing_but_itself() -> None:
         "rlimits": [],
         "no_new_privs": False,
         "oom_score_adj": None,
+        "terminal": None,
     }
 
 
@@ -115,7 +116,6 @@ PROCESS_REQUESTS: dict[str, Any] = {
     "scheduler": {"policy": "SCHED_IDLE"},
     "ioPriority": {"class": "IOPRIO_CLASS_IDLE"},
     "execCPUAffinity": {"final": "0"},
-    "terminal": True,
 }
 CONFIG_REQUESTS: dict[str, Any] = {
     "hostname": "h",
@@ -189,7 +189,7 @@ def test_every_field_of_a_config_is_either_honoured_or_refused() -> None:
     assert config.process is not None
     assert config.linux is not None
     honoured = {"args", "env", "cwd", "user", "rlimits", "noNewPrivileges", "oomScoreAdj"}
-    honoured |= {"consoleSize"}  # refused with a terminal, ignored without
+    honoured |= {"terminal", "consoleSize"}
     assert set(config.process.__struct_encode_fields__) - honoured == set(PROCESS_REQUESTS)
     honoured = {"ociVersion", "process", "root", "hooks", "annotations", "linux"}
     assert set(config.__struct_encode_fields__) - honoured == set(CONFIG_REQUESTS)
@@ -241,9 +241,15 @@ def test_only_the_hosts_own_writable_root_can_be_the_root(
     assert tuple(host.unsupported(spec_of(root=root))) == fields
 
 
-def test_a_console_size_is_refused_with_its_terminal() -> None:
-    spec = spec_of({"terminal": True, "consoleSize": {"height": 1, "width": 1}})
-    assert refused(spec) == ("process.terminal", "process.consoleSize")
+def test_a_terminal_has_the_size_that_the_spec_says_if_it_can() -> None:
+    assert host.plan(spec_of({}))["terminal"] is None
+    assert host.plan(spec_of({"terminal": True}))["terminal"] == [0, 0]
+    size = {"height": 24, "width": 80}
+    assert host.plan(spec_of({"terminal": True, "consoleSize": size}))["terminal"] == [24, 80]
+    assert host.plan(spec_of({"consoleSize": size}))["terminal"] is None
+    size = {"height": 24, "width": 65536}
+    assert host.plan(spec_of({"consoleSize": size}))["terminal"] is None
+    assert refused(spec_of({"terminal": True, "consoleSize": size})) == ("process.consoleSize",)
 
 
 def test_deeply_nested_requests_are_refused_not_overflowed() -> None:
@@ -279,12 +285,14 @@ def test_an_unknown_container_type_is_refused_by_its_annotation() -> None:
 
 
 def test_a_refused_exec_is_named_from_the_place_it_has() -> None:
-    process = spec_of({"terminal": True}).config.process
+    process = spec_of({"apparmorProfile": "p"}).config.process
     assert process is not None
     with pytest.raises(SpecUnsupported) as caught:
         host.plan_process(process, "exec")
-    assert caught.value.fields == ("exec.terminal",)
-    assert host.plan_process(derive_exec(process, ["ls"]))["args"] == ["ls"]
+    assert caught.value.fields == ("exec.apparmorProfile",)
+    process = spec_of({"terminal": True}).config.process
+    assert process is not None
+    assert host.plan_process(derive_exec(process, ["ls"]))["terminal"] is None
 
 
 # -- identities

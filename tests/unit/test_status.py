@@ -22,6 +22,7 @@ ALLOWED = {
     "ps": {CREATED, RUNNING, PAUSED},
     "stats": {CREATED, RUNNING, PAUSED},
     "events": {CREATED, RUNNING, PAUSED},
+    "attach": {CREATED, RUNNING, PAUSED},
     "wait": set(Status),
     "destroy": set(Status),
     "delete": {STOPPED},
