@@ -74,6 +74,7 @@ def live(
     `taking` are the fork server's: TAKEN in `taking` tells it that a request is taken.
     """
     code = 127
+    peer: _socket.socket | None = None
     try:
         os.setsid()
         process.fresh_signals()
@@ -85,17 +86,27 @@ def live(
         role, fds = frames.receive(asked, 1)
         asked.close()
         if role:
+            peer = _socket.socket(fileno=fds[0])
             os.write(taking, TAKEN)
             os.close(taking)
-            peer = _socket.socket(fileno=fds[0])
             if role == HOOK:
                 _run_asked_hook(peer, umask)
             else:
                 _launch(role, peer, parent, umask)
     except (gates.NobodyWants, EOFError, ConnectionError, frames.BadFrame):
         code = 125
+    except OSError as error:
+        if peer is not None:
+            _tell(peer, error)
     finally:
         os._exit(code)
+
+
+def _tell(peer: _socket.socket, error: OSError) -> None:
+    """Tell the creator what else went wrong; one that has its answer already has closed this."""
+    failure = Failure("launch", "", error.errno or errno.EIO)
+    with contextlib.suppress(OSError):
+        frames.send(peer, frames.encode({"failed": failure.report()}))
 
 
 def _run_asked_hook(peer: _socket.socket, umask: int) -> None:
@@ -208,7 +219,17 @@ def _must_take(parent: Parent, message: dict[str, Any]) -> bool:
 
 
 def rehearse() -> None:
-    """Run what a launch will run, without effect, so that its pages are touched already."""
+    """Run what a launch will run, without effect, so that its pages are touched already.
+
+    What fails here fails in a launch as well, and there somebody hears of it.
+    """
+    try:  # noqa: SIM105 - a context manager costs pages
+        _rehearse()
+    except (OSError, Failure):
+        pass
+
+
+def _rehearse() -> None:
     ours, theirs = _socket.socketpair()
     message = {"plan": {"args": ["true"], "env": ["PATH=/bin"]}, "hooks": [], "durable": True}
     times = {"deadline": None, "lease": None}

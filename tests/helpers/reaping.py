@@ -67,11 +67,6 @@ def _searched_children() -> set[int]:
     return {pid for pid in pids if (stat := _procid.stat(pid)) and stat.ppid == ours}
 
 
-def born() -> set[int]:
-    """Pids of the children that were born here and not waited for yet."""
-    return set(_born)
-
-
 def forget(pid: int) -> None:
     """A child that was born here has been waited for: its pid may be anybody's from now on."""
     _born.discard(pid)

@@ -7,10 +7,10 @@ import json
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tests.helpers.processes import REPOSITORY
-from tests.sweep import calls, verbs
+from tests.sweep import calls, runc, verbs
 from tests.sweep.score import Score
 from tests.sweep.sweep import Sweep, disturbances
 
@@ -32,6 +32,7 @@ def main() -> int:
     """The command's exit status."""
     parser = argparse.ArgumentParser("python -m tests.sweep", description=_HELP)
     parser.add_argument("--errno", action="store_true", help="fail calls instead of killing")
+    parser.add_argument("--runc", action="store_true", help="sweep runc instead, to compare")
     parser.add_argument("--sample", type=int, metavar="N", help="N points, always the same")
     parser.add_argument("--verb", action="append", metavar="TEXT", help="only verbs with this text")
     parser.add_argument("--point", metavar="TEXT", help="only points with this text")
@@ -72,12 +73,13 @@ def _share(jobs: int, arguments: list[str]) -> int:
 
 def _sweep(options: argparse.Namespace) -> int:
     score = Score()
+    names: dict[str, Any] = {**runc.COMMANDS} if options.runc else verbs.every()
     chosen = {
-        name: verb
-        for name, verb in verbs.every().items()
+        name: each
+        for name, each in names.items()
         if not options.verb or any(text in name for text in options.verb)
     }
-    with Sweep(chosen) as sweep:
+    with runc.RuncSweep() if options.runc else Sweep(chosen) as sweep:
         found = {name: sweep.find(name) for name in chosen}
         every = [
             (name, point, errno)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 SUPPORTED = platform.machine() == "x86_64"  # the numbers below are this one's
 
@@ -107,8 +108,11 @@ def errnos_of(name: str) -> tuple[str, ...]:
     return _BY_NAME[name].errnos
 
 
-def mutating(number: int, arguments: Sequence[int]) -> Call | None:
-    """The call if it changes anything, judged by its arguments where its name isn't enough."""
+def mutating(number: int, arguments: Sequence[int], peek: Callable[[int], int]) -> Call | None:
+    """The call if it changes anything, judged by its arguments where its name isn't enough.
+
+    `peek` reads eight bytes of the caller's memory.
+    """
     call = _CALLS.get(number)
     if call is None:
         return None
@@ -117,9 +121,13 @@ def mutating(number: int, arguments: Sequence[int]) -> Call | None:
             return None
         case "openat" if not arguments[2] & _CREATES and arguments[2] & _O_TMPFILE != _O_TMPFILE:
             return None
+        case "openat2" if not peek(arguments[2]) & _CREATES:
+            return None
         case "clone" if arguments[0] & _CLONE_THREAD:
             return None
         case "kill" | "tgkill" if not arguments[1 if call.name == "kill" else 2]:
+            return None
+        case "tgkill" if arguments[2] == signal.SIGURG:  # how Go preempts a goroutine
             return None
         case "prctl" if arguments[0] not in _PR_SETS:
             return None

@@ -37,7 +37,7 @@ class Score:
     @staticmethod
     def line(result: Result) -> str:
         """What is to be said of a result that isn't as it should be."""
-        said = "; ".join(result.faults) or "never came to it"
+        said = "; ".join(map(_in_one_line, result.faults)) or "never came to it"
         return f"{_title(result)}: {said}"
 
     def as_data(self) -> dict[str, Any]:
@@ -96,11 +96,18 @@ _NAMES = {
 def role_of(result: Result) -> str:
     """The role of the process that a point is of."""
     point = result.point
+    if result.verb.startswith("runc"):
+        return "runc"
     kind = point.who.partition(" ")[0]
     if kind in {"init", "supervisor"}:
         usual = "one-shot" if kind == "supervisor" and "caller" in result.verb else kind
         return _NAMES.get(point.comm, usual) if kind == "init" else usual
     return {"forkserver": "fork server", "exec": "exec'd child", "hook": "hook"}.get(kind, kind)
+
+
+def _in_one_line(text: str) -> str:
+    """The end of it, where a traceback says what it is about."""
+    return " | ".join(text.strip().splitlines()[-3:])[-600:]
 
 
 def _title(result: Result) -> str:

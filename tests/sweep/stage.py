@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import select
 import signal
@@ -12,6 +13,7 @@ import traceback
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import asyncrt
+from asyncrt.launch import process
 from tests.sweep import tracer
 
 if TYPE_CHECKING:
@@ -87,7 +89,8 @@ def _live(root: str, verb: Verb, stderr: str, commands: int, lines: int) -> NoRe
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         null = os.open("/dev/null", os.O_RDWR)
         os.dup2(null, 0)
-        os.closerange(3, min(commands, lines))
+        process.close_all_but((commands, lines))
+        logging.disable()  # what is repaired is warned of, here all the time
         _show_stderr_of_ours(stderr)
 
         def say(message: object) -> None:
@@ -107,7 +110,7 @@ def _show_stderr_of_ours(path: str) -> None:
 
     def spawning(program: Any, args: Any, env: Any, **options: Any) -> int:
         actions = [
-            (os.POSIX_SPAWN_OPEN, 2, path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            (os.POSIX_SPAWN_OPEN, 2, path, os.O_WRONLY | os.O_APPEND, 0)
             if action[:2] == (os.POSIX_SPAWN_OPEN, 2)
             else action
             for action in options.pop("file_actions", ())

@@ -13,6 +13,7 @@ import os
 import signal
 import time
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from asyncrt import _procid
@@ -20,7 +21,7 @@ from tests.helpers import reality
 from tests.sweep import calls, ptrace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 _QUIET_SECONDS = 0.04  # nobody came to a call for so long: all are waiting
 _GETSID = 124
@@ -36,12 +37,16 @@ def mark(number: int) -> None:
 
 
 class Point(NamedTuple):
-    """One mutating call of one process; `comm` is what it called itself then."""
+    """One mutating call of one process; `comm` is what it called itself then.
+
+    `to` is "pipe" for a write to one, which no disk can fail.
+    """
 
     who: str
     call: str
     nth: int
     comm: str = ""
+    to: str = ""
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -50,6 +55,19 @@ class Point(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.who} ({self.comm}): {self.call} #{self.nth}"
+
+
+def _peek(tid: int, address: int) -> int:
+    with open(f"/proc/{tid}/mem", "rb", buffering=0) as memory:
+        memory.seek(address)
+        return int.from_bytes(memory.read(8), "little")
+
+
+def _is_pipe(tid: int, fd: int) -> bool:
+    try:
+        return os.readlink(f"/proc/{tid}/fd/{fd}").startswith("pipe:")
+    except OSError:
+        return False
 
 
 class _Process:
@@ -65,9 +83,17 @@ class _Process:
 class Tracer:
     """Traces one tree, from `attach` until nobody is traced any more."""
 
-    def __init__(self, is_ours: Callable[[int], bool]) -> None:
-        """`is_ours` says of a process that executed a program whether it is still to be traced."""
+    def __init__(
+        self, is_ours: Callable[[int], bool], name_child: Callable[[str, int], str]
+    ) -> None:
+        """Nobody is traced yet.
+
+        `is_ours` says of a process that executed a program whether it is still to be traced,
+        `name_child` how the n-th child of a process of that name is called.
+        """
         self._is_ours = is_ours
+        self._name_child = name_child
+        self._first = 0
         self._processes: dict[int, _Process] = {}
         self._threads: dict[int, int] = {}  # by thread: its process
         self._unborn: dict[int, int] = {}  # stopped, but its parent hasn't told of it: its status
@@ -83,6 +109,7 @@ class Tracer:
 
     def attach(self, pid: int, who: str) -> None:
         """Trace a process, all its threads, and all that it will fork."""
+        self._first = self._first or pid
         self._processes[pid] = _Process(pid, who)
         for name in os.listdir(f"/proc/{pid}/task"):
             tid = int(name)
@@ -128,7 +155,7 @@ class Tracer:
 
     def _all_wait(self) -> bool:
         stats = [_procid.stat(tid) for tid in self._threads]
-        return all(each is None or each.state in "SZ" for each in stats)
+        return all(each is None or each.state in "SZtT" for each in stats)
 
     def let_go(self, seconds: float) -> None:
         """Detach from everybody, e.g. after a run that took too long."""
@@ -167,6 +194,7 @@ class Tracer:
                 ptrace.detach(tid)
 
     def _gone(self, tid: int) -> None:
+        self.ended = self.ended or tid == self._first
         self._unborn.pop(tid, None)
         self._failing.discard(tid)
         self._threads.pop(tid, None)
@@ -199,16 +227,7 @@ class Tracer:
 
     def _name(self, parent: _Process) -> str:
         parent.children += 1
-        kind, _, number = parent.who.partition(" ")
-        place = parent.children
-        first = place == 1
-        if kind == "engine":
-            return "forkserver" if first else f"forkserver {place}"
-        if kind == "forkserver":
-            return f"supervisor {number and number + '.'}{place}"
-        if kind == "supervisor":
-            return f"init {number}" if first else f"exec {number}.{place - 1}"
-        return f"hook {number}.{place}"
+        return self._name_child(parent.who, parent.children)
 
     def _born(self, parent: int, child: int) -> None:
         if child in self._released:
@@ -247,22 +266,24 @@ class Tracer:
             return
         if not self._counting or self.hit is not None:
             return
-        call = calls.mutating(found.number, found.arguments)
+        call = calls.mutating(found.number, found.arguments, partial(_peek, tid))
         if call is not None and not self._is_of_the_loop(tid, call):
-            self._count(tid, call)
+            self._count(tid, call, found.arguments)
 
     def _is_of_the_loop(self, tid: int, call: calls.Call) -> bool:
         """The engine's event loop is memory of its own; and what it does later is of no verb."""
         who = self._processes[self._threads[tid]].who
         return who == "engine" and (self.ended or call.name == "epoll_ctl")
 
-    def _count(self, tid: int, call: calls.Call) -> None:
+    def _count(self, tid: int, call: calls.Call, arguments: Sequence[int]) -> None:
         process = self._processes[self._threads[tid]]
         process.counts[call.name] += 1
         point = Point(process.who, call.name, process.counts[call.name])
         if self._target is None:
             stat = _procid.stat(process.pid)
-            self.points.append(point._replace(comm=stat.comm if stat is not None else ""))
+            comm = stat.comm if stat is not None else ""
+            to = "pipe" if call.name == "write" and _is_pipe(tid, arguments[0]) else ""
+            self.points.append(point._replace(comm=comm, to=to))
         elif point.key == self._target:
             self.hit = point
             if self._errno:

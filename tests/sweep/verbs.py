@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asyncrt
+from asyncrt import _procid
+from asyncrt.state import read_record
 from tests.helpers import reality
 from tests.helpers.containers import shell_hook
 from tests.helpers.processes import until
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from asyncrt import Container, Engine
+    from asyncrt.state import Identity
 
     Prepare = Callable[[Engine], Awaitable[Any]]
     Act = Callable[[Engine, Any], Awaitable[Any]]
@@ -113,12 +117,11 @@ class _Kind:
     async def end_alone(self, engine: Engine, ready: tuple[Container, int]) -> None:
         """Nobody waits: what is to be done is the supervisor's alone."""
         _, ours = ready
+        record = read_record(engine.root, ID)
         os.close(ours)
-        path = f"{engine.root}/{ID}.d/exit.json"
-        own = self._options["supervision"] == "own"
-        await until(
-            lambda: os.path.exists(path) if own else not reality.marked([MARK]), "it has ended"
-        )
+        assert record.init is not None
+        for each in filter(None, (record.init, record.supervisor)):
+            await until(partial(_is_gone, each), "it has ended")
 
     async def run(self, engine: Engine, _: None) -> None:
         """Engine.run has the one supervision only; by hand the steps are the same."""
@@ -155,6 +158,10 @@ class _Kind:
             "delete force": Verb(running, lambda e, _: e.delete(ID, force=True)),
             "run": Verb(_warm, self.run, creates=True),
         }
+
+
+def _is_gone(identity: Identity) -> bool:
+    return not _procid.alive(identity)
 
 
 async def _execute(container: Container) -> None:
