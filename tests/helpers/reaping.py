@@ -72,6 +72,11 @@ def forget(pid: int) -> None:
     _born.discard(pid)
 
 
+def forget_all() -> None:
+    """In a forked child: what was born before are its parent's children."""
+    _born.clear()
+
+
 def describe(pid: int) -> str:
     """One line for a report: pid, state, command line."""
     stat = _procid.stat(pid)

@@ -5,17 +5,24 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
+import traceback
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tests.helpers.processes import REPOSITORY
+from tests.helpers import reaping
 from tests.sweep import calls, runc, verbs
 from tests.sweep.score import Score
 from tests.sweep.sweep import Sweep, disturbances
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from tests.sweep.sweep import Found
+    from tests.sweep.tracer import Point
+
+    Make = Callable[[], Sweep | runc.RuncSweep]
+    Disturbance = tuple[str, Point, str]
 
 T = TypeVar("T")
 
@@ -38,71 +45,69 @@ def main() -> int:
     parser.add_argument("--point", metavar="TEXT", help="only points with this text")
     parser.add_argument("--list", action="store_true", help="print the points, disturb nothing")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="sweeps at a time")
-    parser.add_argument("--part", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--score", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if not calls.SUPPORTED:
         print("the numbers of system calls are known for x86-64 only", file=sys.stderr)
         return 2
-    if options.part is not None or options.jobs == 1 or options.list:
-        return _sweep(options)
-    return _share(options.jobs, sys.argv[1:])
-
-
-def _share(jobs: int, arguments: list[str]) -> int:
-    """Several sweeps beside each other, each with a root of its own and its part of the points."""
-    parts = []
-    for part in range(jobs):
-        ours, theirs = os.pipe()
-        more = ["--jobs", str(jobs), "--part", str(part), "--score", str(theirs)]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.sweep", *arguments, *more],
-            cwd=REPOSITORY,
-            pass_fds=[theirs],
-        )
-        os.close(theirs)
-        parts.append((process, ours))
-    score = Score()
-    for process, ours in parts:
-        with open(ours) as file:
-            said = file.read()
-        score.add(json.loads(said) if process.wait() == 0 and said else None)
-    print(score)
-    return score.status
-
-
-def _sweep(options: argparse.Namespace) -> int:
-    score = Score()
     names: dict[str, Any] = {**runc.COMMANDS} if options.runc else verbs.every()
     chosen = {
         name: each
         for name, each in names.items()
         if not options.verb or any(text in name for text in options.verb)
     }
-    with runc.RuncSweep() if options.runc else Sweep(chosen) as sweep:
+    make: Make = runc.RuncSweep if options.runc else partial(Sweep, chosen)
+    with make() as sweep:
         found = {name: sweep.find(name) for name in chosen}
-        every = [
-            (name, point, errno)
-            for name, each in found.items()
-            for point, errno in disturbances(each, errno=options.errno)
-            if not options.point or options.point in str(point)
-        ]
-        if options.list:
-            for name, point, errno in every:
-                print(f"{name}: {point} {errno}")
-            return 0
-        part = options.part or 0
-        step = options.jobs if options.part is not None else 1
-        for name, point, errno in [*_sample(every, options.sample)][part::step]:
-            result = sweep.disturb(name, found[name], point, errno)
-            score.note(result)
-            if result.faults or not result.hit:
-                print(score.line(result), flush=True)
-    if options.part is None:
-        print(score)
-        return score.status
-    os.write(options.score, json.dumps(score.as_data()).encode())
-    return 0
+    every = [
+        (name, point, errno)
+        for name, each in found.items()
+        for point, errno in disturbances(each, errno=options.errno)
+        if not options.point or options.point in str(point)
+    ]
+    every = [*_sample(every, options.sample)]
+    if options.list:
+        for name, point, errno in every:
+            print(f"{name}: {point} {errno}")
+        return 0
+    score = _share(make, found, every, max(1, options.jobs))
+    print(score)
+    return score.status
+
+
+def _share(make: Make, found: dict[str, Found], every: list[Disturbance], jobs: int) -> Score:
+    """Several sweeps beside each other, each with a root of its own and its part of the points."""
+    parts = [_fork(make, found, every[part::jobs]) for part in range(jobs)]
+    score = Score()
+    for pid, said in parts:
+        with open(said) as file:
+            data = file.read()
+        os.waitpid(pid, 0)
+        score.add(json.loads(data) if data else None)
+    return score
+
+
+def _fork(make: Make, found: dict[str, Found], part: list[Disturbance]) -> tuple[int, int]:
+    """A process that sweeps its part; its pid, and a descriptor that its score comes out of."""
+    ours, theirs = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(theirs)
+        return pid, ours
+    try:
+        os.close(ours)
+        reaping.forget_all()
+        score = Score()
+        with make() as sweep:
+            for name, point, errno in part:
+                result = sweep.disturb(name, found[name], point, errno)
+                score.note(result)
+                if result.faults or not result.hit:
+                    print(score.line(result), flush=True)
+        os.write(theirs, json.dumps(score.as_data()).encode())
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(0)
 
 
 def _sample(every: list[T], size: int | None) -> Iterator[T]:

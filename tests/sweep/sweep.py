@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from tests.helpers import reality, reaping, truth
-from tests.sweep import verbs
 from tests.sweep.calls import errnos_of
 from tests.sweep.judge import Judge
 from tests.sweep.stage import Outcome, Stage
@@ -215,7 +214,7 @@ class Sweep:
         return faults
 
     def _workload(self) -> list[Seen]:
-        return reality.marked([verbs.MARK])
+        return [each for each in self._tree() if each.mark]
 
     def _removed(self, name: str) -> list[str]:
         """The verb done again, or not, then removal by one of its ways: nothing is left."""

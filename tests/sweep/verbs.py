@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Act = Callable[[Engine, Any], Awaitable[Any]]
 
 ID = "web"
-MARK = f"sweep-{os.getpid()}"  # of the processes of one sweep, whose forks all are
+MARK = "sweep"
 _NULL: Any = {"stdout": asyncrt.DEVNULL, "stderr": asyncrt.DEVNULL}
 
 
