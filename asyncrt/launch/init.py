@@ -15,6 +15,7 @@ import errno
 import json
 import os
 import select
+import time
 
 from asyncrt import _paths, _procid, clock
 from asyncrt.launch import frames, handover, process, sockets
@@ -24,6 +25,7 @@ from asyncrt.launch.failure import Failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, NoReturn
 
 # The roles that a request may ask for.
@@ -34,6 +36,8 @@ HOOK = b"H"
 TAKEN = b"T"  # told to the fork server, so that it forks the next pair
 
 _CONTROL_BACKLOG = 128
+_TRIES = 50
+_RETRY_SECONDS = 0.02
 
 
 class Parent:
@@ -128,14 +132,14 @@ def _launch(role: bytes, peer: _socket.socket, parent: Parent, umask: int) -> No
         launched = True
 
         def on_acknowledged() -> bool:
-            watch.send(handover.ACKNOWLEDGED)
+            _insist(watch.send, handover.ACKNOWLEDGED)
             if role == ONE_SHOT:
                 return False
             # From here on what the creator says is the supervisor's to hear.
             events = select.EPOLLIN | select.EPOLLONESHOT
             if message.get("lease") is not None:
                 events |= select.EPOLLRDHUP  # its end is to be heard as well
-            parent.alarm.modify(peer, events)
+            _insist(parent.alarm.modify, peer, events)
             return True
 
         client = gates.Waiting(gate, watch, peer, on_acknowledged).for_go()
@@ -146,7 +150,7 @@ def _launch(role: bytes, peer: _socket.socket, parent: Parent, umask: int) -> No
         # The starter first: a deadline of nothing at all may end us right after the other.
         gates.announce(client)
         with contextlib.suppress(OSError):
-            watch.send(handover.STARTED + clock.stamp().encode(), frames.NOSIGNAL)
+            _insist(watch.send, handover.STARTED + clock.stamp().encode(), frames.NOSIGNAL)
         process.execute(message["plan"])
     except Failure as failure:
         if client is not None:
@@ -157,6 +161,23 @@ def _launch(role: bytes, peer: _socket.socket, parent: Parent, umask: int) -> No
                 watch.send(said, frames.NOSIGNAL)
         else:
             frames.send(peer, frames.encode({"failed": failure.report()}))
+
+
+def _insist(call: Callable[..., object], *arguments: object) -> None:
+    """Call, again for a while where the kernel has no memory for it.
+
+    A parent that isn't told here would never know: not that it is wanted, and not of the start.
+    """
+    for _ in range(_TRIES):
+        try:
+            call(*arguments)
+        except OSError as error:
+            if error.errno not in {errno.ENOMEM, errno.ENOBUFS, errno.ENOSPC}:
+                raise
+            time.sleep(_RETRY_SECONDS)
+        else:
+            return
+    call(*arguments)
 
 
 def _prepare(

@@ -127,14 +127,18 @@ class Channel:
         if self.closed:
             raise ChannelClosed
 
-    def send_nowait(self, message: dict[str, Any]) -> None:
-        """Send a small message now or, if the socket is full or closed, not at all."""
-        if not self.closed and not self._backlog:
-            with contextlib.suppress(ChannelClosed, OSError):
-                frame, _ = self._push(frames.encode(message), ())
-                if frame:
-                    self._backlog.append((frame, (), lambda: None))
-                    self._loop.add_writer(self._sock.fileno(), self._writable)
+    def send_nowait(self, message: dict[str, Any]) -> bool:
+        """Send a small message now or, if the socket is full or closed, not at all; whether it goes."""
+        if self.closed or self._backlog:
+            return False
+        try:
+            frame, _ = self._push(frames.encode(message), ())
+        except (ChannelClosed, OSError):
+            return False
+        if frame:
+            self._backlog.append((frame, (), lambda: None))
+            self._loop.add_writer(self._sock.fileno(), self._writable)
+        return True
 
     def _push(self, frame: bytes, fds: Sequence[int]) -> tuple[bytes, Sequence[int]]:
         """What is left of the frame and the descriptors after one try."""

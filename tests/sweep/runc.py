@@ -197,7 +197,7 @@ class RuncSweep:
         for what, left in (
             ("processes", self._alive),
             ("cgroups", lambda: self._cgroups(container)),
-            ("files", lambda: os.listdir(self._root)),
+            ("files", lambda: [each for each in os.listdir(self._root) if each == container]),
         ):
             if there := reality.settles(left, seconds=_SETTLING_SECONDS):
                 faults.append(f"{what} left: {there}")
