@@ -175,7 +175,11 @@ class Creation:
 
     async def _launch(self, fds: Sequence[int], seconds: float) -> None:
         context, record = self._context, self.record
-        dir_fd = os.open(context.directory(record.id), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        directory = context.directory(record.id)
+        try:
+            dir_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise StorageFailed(path=directory, errno=error.errno or 0) from error
         try:
             async with asyncio.timeout(seconds):
                 try:

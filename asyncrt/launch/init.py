@@ -108,7 +108,7 @@ def live(
 
 def _tell(peer: _socket.socket, error: OSError) -> None:
     """Tell the creator what else went wrong; one that has its answer already has closed this."""
-    failure = Failure("launch", "", error.errno or errno.EIO)
+    failure = Failure("launch", str(error.filename or ""), error.errno or errno.EIO)
     with contextlib.suppress(OSError):
         frames.send(peer, frames.encode({"failed": failure.report()}))
 
@@ -191,12 +191,14 @@ def _prepare(
     """Become what the plan says, hand over, report; returns the gate. Raises Failure."""
     dir_fd, *streams = fds
     control: _socket.socket | None = None
+    name = _paths.GATE
     try:
         gate = gates.listen(dir_fd)
         if role == SUPERVISED:
+            name = _paths.CONTROL
             control = sockets.listen(dir_fd, _paths.CONTROL, _CONTROL_BACKLOG)
     except OSError as error:
-        raise Failure("launch", "", error.errno or errno.EIO) from error
+        raise Failure("launch", name, error.errno or errno.EIO) from error
     process.take_streams(streams)
     _procid.set_name(_paths.GATE_COMM)
     process.prepare(message["plan"], umask)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import signal
 import sys
 import traceback
 from functools import partial
@@ -46,6 +48,7 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="print the points, disturb nothing")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="sweeps at a time")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was begun is cleared away
     if not calls.SUPPORTED:
         print("the numbers of system calls are known for x86-64 only", file=sys.stderr)
         return 2
@@ -78,11 +81,17 @@ def _share(make: Make, found: dict[str, Found], every: list[Disturbance], jobs: 
     """Several sweeps beside each other, each with a root of its own and its part of the points."""
     parts = [_fork(make, found, every[part::jobs]) for part in range(jobs)]
     score = Score()
-    for pid, said in parts:
-        with open(said) as file:
-            data = file.read()
-        os.waitpid(pid, 0)
-        score.add(json.loads(data) if data else None)
+    try:
+        for pid, said in parts:
+            with open(said) as file:
+                data = file.read()
+            os.waitpid(pid, 0)
+            score.add(json.loads(data) if data else None)
+    except KeyboardInterrupt:
+        for pid, _ in parts:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        raise
     return score
 
 

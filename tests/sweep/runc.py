@@ -229,6 +229,9 @@ class RuncSweep:
         for path in self._cgroups(container):
             with contextlib.suppress(OSError):
                 os.rmdir(path)
+        mounts = Path("/proc/self/mounts").read_text().splitlines()
+        for path in [line.split()[1] for line in mounts if self._directory in line]:
+            subprocess.run(["umount", "--lazy", path], check=False)
         for name in os.listdir(self._root):
             shutil.rmtree(f"{self._root}/{name}", ignore_errors=True)
 

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 _SECONDS = 30.0  # within which every verb ends, whoever is killed: its own bounds are shorter
 _SETTLING_SECONDS = 5.0
 _TRIES = 5  # at a point that the verb didn't come to this time
+# Calls on something that has a path, which their errors are to name.
+_WITH_PATH = {"openat", "mkdir", "mkdirat", "renameat", "unlink", "unlinkat", "rmdir", "bind"} | {
+    "fsync", "connect", "chdir", "execve"
+}  # fmt: skip
 
 
 class Found(NamedTuple):
@@ -307,6 +311,8 @@ def _faults_of(
         number = getattr(errnos, errno)
         if outcome.errno != number and os.strerror(number) not in outcome.text:
             faults.append(f"names no {errno}: {outcome.error}: {outcome.text}")
+        if point.call in _WITH_PATH and not (outcome.path or "/" in outcome.text):
+            faults.append(f"names no path: {outcome.error}: {outcome.text}")
     expected = [found.before, found.after, ["stopped"]]
     if outcome.error == "HookFailed":
         expected.append([])  # it takes its container along
