@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -45,7 +46,8 @@ class Judge:
     def close(self) -> None:
         """End it and reap it."""
         os.close(self._commands)
-        os.waitpid(self.pid, 0)
+        with contextlib.suppress(ChildProcessError):  # an interrupt may have ended it before
+            os.waitpid(self.pid, 0)
         self._file.close()
 
 
