@@ -202,7 +202,10 @@ class Creation:
             ) from error
         except OSError as error:
             raise StartFailed(
-                container_id=record.id, what="launch", path="", errno=error.errno or 0
+                container_id=record.id,
+                what="launch",
+                path=str(error.filename or ""),
+                errno=error.errno or 0,
             ) from error
         finally:
             os.close(dir_fd)
