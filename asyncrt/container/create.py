@@ -235,7 +235,11 @@ class Creation:
         context, record = self._context, self.record
         if self._console_path is not None:
             self._console = connect_console(record.id, self._console_path)
-        dir_fd = os.open(context.directory(record.id), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        directory = context.directory(record.id)
+        try:
+            dir_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise StorageFailed(path=directory, errno=error.errno or 0) from error
         try:
             async with asyncio.timeout(seconds):
                 try:
@@ -258,7 +262,10 @@ class Creation:
             ) from error
         except OSError as error:
             raise StartFailed(
-                container_id=record.id, what="launch", path="", errno=error.errno or 0
+                container_id=record.id,
+                what="launch",
+                path=str(error.filename or ""),
+                errno=error.errno or 0,
             ) from error
         finally:
             os.close(dir_fd)

@@ -106,8 +106,9 @@ async def _ask_supervisor(context: Context, record: Record, seconds: float) -> N
         context.watching(record) as watch,
     ):
         if isinstance(watch, Channel):
-            watch.send_nowait({"op": "end", "req": 0})
-            if not await _bounded(watch, seconds) and record.supervisor is None:
+            asked = watch.send_nowait({"op": "end", "req": 0})
+            ended = asked and await _bounded(watch, seconds)
+            if not ended and record.supervisor is None:
                 # A creator was killed before it could write down whom to kill.
                 left = "a supervisor that doesn't answer and that no record names"
                 raise DestroyFailed(container_id=record.id, left=[left])

@@ -104,8 +104,8 @@ async def _kill_all(context: Context, record: Record, number: int, seconds: floa
     supervised = record.supervisor is not None and _procid.alive(record.supervisor)
     if supervised:
         with contextlib.suppress(SandboxUnresponsive), context.channel(record, "kill") as channel:
-            channel.send_nowait({"op": "end", "req": 0})
-            if await _within(channel, seconds):
+            asked = channel.send_nowait({"op": "end", "req": 0})
+            if asked and await _within(channel, seconds):
                 return
     if record.init is not None:
         await run_blocking(tree.kill_tree, record.init, record.supervisor)

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import _socket
 import contextlib
+import errno
 import json
 import select
 
 from asyncrt import _paths
 from asyncrt.launch import frames, sockets
+from asyncrt.launch.failure import Failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from asyncrt.launch.failure import Failure
 
 GO = b"go\n"
 ABOUT = b"!"
@@ -130,9 +130,16 @@ def _says_go(client: _socket.socket) -> bool:
 
 
 def announce(client: _socket.socket) -> None:
-    """Tell the client that what follows is the exec. A client that went away is no reason to stop."""
-    with contextlib.suppress(OSError):
+    """Tell the client that what follows is the exec. A client that went away is no reason to stop.
+
+    Raises Failure when one that is there can't be told: it would take the silence for our death.
+    """
+    try:
         client.send(ABOUT, frames.NOSIGNAL)
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+    except OSError as error:
+        raise Failure("gate", _paths.GATE, error.errno or errno.EIO) from error
 
 
 def refuse(client: _socket.socket, failure: Failure) -> None:

@@ -27,9 +27,17 @@ def run(hook: HookPlan, state: bytes, *, abandon: int = -1) -> str:
     `abandon` is a descriptor that becomes readable when nobody wants the hook any more: its process
     group is killed then, as after its timeout (seconds).
     """
-    said = os.memfd_create("hook-output", os.MFD_CLOEXEC)
-    told = os.memfd_create("hook-state", os.MFD_CLOEXEC)
     try:
+        return _run(hook, state, abandon)
+    except OSError as error:
+        return f"can't be run: {error.strerror}"
+
+
+def _run(hook: HookPlan, state: bytes, abandon: int) -> str:
+    said = os.memfd_create("hook-output", os.MFD_CLOEXEC)
+    told = -1
+    try:
+        told = os.memfd_create("hook-state", os.MFD_CLOEXEC)
         os.write(told, state)
         os.lseek(told, 0, os.SEEK_SET)
         env = dict(pair.split("=", 1) for pair in hook["env"])
@@ -52,12 +60,18 @@ def run(hook: HookPlan, state: bytes, *, abandon: int = -1) -> str:
         return _await(pid, hook["timeout"], abandon, said)
     finally:
         os.close(said)
-        os.close(told)
+        if told >= 0:
+            os.close(told)
 
 
 def _await(pid: int, timeout: float | None, abandon: int, said: int) -> str:
     deadline = None if timeout is None else time.monotonic() + timeout
-    pidfd = os.pidfd_open(pid)
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        _kill_group(pid)
+        os.waitpid(pid, 0)
+        raise
     why = ""
     try:
         poller = select.poll()

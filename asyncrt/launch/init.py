@@ -15,6 +15,7 @@ import errno
 import json
 import os
 import select
+import time
 
 from asyncrt import _paths, _procid, clock
 from asyncrt.launch import frames, handover, process, sockets
@@ -24,6 +25,7 @@ from asyncrt.launch.failure import Failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, NoReturn
 
 # The roles that a request may ask for.
@@ -34,6 +36,8 @@ HOOK = b"H"
 TAKEN = b"T"  # told to the fork server, so that it forks the next pair
 
 _CONTROL_BACKLOG = 128
+_TRIES = 50
+_RETRY_SECONDS = 0.02
 
 
 class Parent:
@@ -74,6 +78,7 @@ def live(
     `taking` are the fork server's: TAKEN in `taking` tells it that a request is taken.
     """
     code = 127
+    peer: _socket.socket | None = None
     try:
         os.setsid()
         process.fresh_signals()
@@ -85,17 +90,27 @@ def live(
         role, fds = frames.receive(asked, 1)
         asked.close()
         if role:
+            peer = _socket.socket(fileno=fds[0])
             os.write(taking, TAKEN)
             os.close(taking)
-            peer = _socket.socket(fileno=fds[0])
             if role == HOOK:
                 _run_asked_hook(peer, umask)
             else:
                 _launch(role, peer, parent, umask)
     except (gates.NobodyWants, EOFError, ConnectionError, frames.BadFrame):
         code = 125
+    except OSError as error:
+        if peer is not None:
+            _tell(peer, error)
     finally:
         os._exit(code)
+
+
+def _tell(peer: _socket.socket, error: OSError) -> None:
+    """Tell the creator what else went wrong; one that has its answer already has closed this."""
+    failure = Failure("launch", str(error.filename or ""), error.errno or errno.EIO)
+    with contextlib.suppress(OSError):
+        frames.send(peer, frames.encode({"failed": failure.report()}))
 
 
 def _run_asked_hook(peer: _socket.socket, umask: int) -> None:
@@ -117,14 +132,14 @@ def _launch(role: bytes, peer: _socket.socket, parent: Parent, umask: int) -> No
         launched = True
 
         def on_acknowledged() -> bool:
-            watch.send(handover.ACKNOWLEDGED)
+            _insist(watch.send, handover.ACKNOWLEDGED)
             if role == ONE_SHOT:
                 return False
             # From here on what the creator says is the supervisor's to hear.
             events = select.EPOLLIN | select.EPOLLONESHOT
             if message.get("lease") is not None:
                 events |= select.EPOLLRDHUP  # its end is to be heard as well
-            parent.alarm.modify(peer, events)
+            _insist(parent.alarm.modify, peer, events)
             return True
 
         client = gates.Waiting(gate, watch, peer, on_acknowledged).for_go()
@@ -135,7 +150,7 @@ def _launch(role: bytes, peer: _socket.socket, parent: Parent, umask: int) -> No
         # The starter first: a deadline of nothing at all may end us right after the other.
         gates.announce(client)
         with contextlib.suppress(OSError):
-            watch.send(handover.STARTED + clock.stamp().encode(), frames.NOSIGNAL)
+            _insist(watch.send, handover.STARTED + clock.stamp().encode(), frames.NOSIGNAL)
         process.execute(message["plan"])
     except Failure as failure:
         if client is not None:
@@ -146,6 +161,23 @@ def _launch(role: bytes, peer: _socket.socket, parent: Parent, umask: int) -> No
                 watch.send(said, frames.NOSIGNAL)
         else:
             frames.send(peer, frames.encode({"failed": failure.report()}))
+
+
+def _insist(call: Callable[..., object], *arguments: object) -> None:
+    """Call, again for a while where the kernel has no memory for it.
+
+    A parent that isn't told here would never know: not that it is wanted, and not of the start.
+    """
+    for _ in range(_TRIES):
+        try:
+            call(*arguments)
+        except OSError as error:
+            if error.errno not in {errno.ENOMEM, errno.ENOBUFS, errno.ENOSPC}:
+                raise
+            time.sleep(_RETRY_SECONDS)
+        else:
+            return
+    call(*arguments)
 
 
 def _prepare(
@@ -159,12 +191,14 @@ def _prepare(
     """Become what the plan says, hand over, report; returns the gate. Raises Failure."""
     dir_fd, *streams = fds
     control: _socket.socket | None = None
+    name = _paths.GATE
     try:
         gate = gates.listen(dir_fd)
         if role == SUPERVISED:
+            name = _paths.CONTROL
             control = sockets.listen(dir_fd, _paths.CONTROL, _CONTROL_BACKLOG)
     except OSError as error:
-        raise Failure("launch", "", error.errno or errno.EIO) from error
+        raise Failure("launch", name, error.errno or errno.EIO) from error
     held = _connect(message, streams)
     _procid.set_name(_paths.GATE_COMM)
     process.prepare(message["plan"], umask)
@@ -228,7 +262,17 @@ def _must_take(parent: Parent, message: dict[str, Any]) -> bool:
 
 
 def rehearse() -> None:
-    """Run what a launch will run, without effect, so that its pages are touched already."""
+    """Run what a launch will run, without effect, so that its pages are touched already.
+
+    What fails here fails in a launch as well, and there somebody hears of it.
+    """
+    try:  # noqa: SIM105 - a context manager costs pages
+        _rehearse()
+    except (OSError, Failure):
+        pass
+
+
+def _rehearse() -> None:
     ours, theirs = _socket.socketpair()
     message = {
         "plan": {"args": ["true"], "env": ["PATH=/bin"]},

@@ -70,7 +70,8 @@ class Channel:
     ) -> dict[str, Any]:
         """Ask and wait for the answer; the descriptors stay the caller's.
 
-        `on_number` hears the request's number before it is sent. Raises ChannelClosed.
+        `on_number` hears the request's number before it is sent. Raises ChannelClosed; OSError when
+        it couldn't be sent, and then nothing was asked.
         If cancelled, the answer, when it comes, is dropped; undoing it is up to the caller.
         """
         self._requests += 1
@@ -88,8 +89,8 @@ class Channel:
     async def send(self, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
         """Send one message, waiting only while the socket is full; the descriptors stay ours.
 
-        Raises ChannelClosed. If cancelled while the socket is full, the channel is closed: half a
-        frame must not be followed by another.
+        Raises ChannelClosed, and OSError when nothing of it could be sent. If cancelled while the
+        socket is full, the channel is closed: half a frame must not be followed by another.
         """
         if self.closed:
             raise ChannelClosed
@@ -126,14 +127,18 @@ class Channel:
         if self.closed:
             raise ChannelClosed
 
-    def send_nowait(self, message: dict[str, Any]) -> None:
-        """Send a small message now or, if the socket is full or closed, not at all."""
-        if not self.closed and not self._backlog:
-            with contextlib.suppress(ChannelClosed):
-                frame, _ = self._push(frames.encode(message), ())
-                if frame:
-                    self._backlog.append((frame, (), lambda: None))
-                    self._loop.add_writer(self._sock.fileno(), self._writable)
+    def send_nowait(self, message: dict[str, Any]) -> bool:
+        """Send a small message now or, if the socket is full or closed, not at all; whether it goes."""
+        if self.closed or self._backlog:
+            return False
+        try:
+            frame, _ = self._push(frames.encode(message), ())
+        except (ChannelClosed, OSError):
+            return False
+        if frame:
+            self._backlog.append((frame, (), lambda: None))
+            self._loop.add_writer(self._sock.fileno(), self._writable)
+        return True
 
     def _push(self, frame: bytes, fds: Sequence[int]) -> tuple[bytes, Sequence[int]]:
         """What is left of the frame and the descriptors after one try."""
@@ -141,7 +146,7 @@ class Channel:
             count = frames.send(self._sock, frame, fds)
         except BlockingIOError:
             return frame, fds
-        except OSError as error:
+        except (BrokenPipeError, ConnectionResetError) as error:
             # What it said last is still to be read: the reader closes the channel.
             raise ChannelClosed from error
         return frame[count:], ()
@@ -151,7 +156,7 @@ class Channel:
             frame, fds, on_sent = self._backlog[0]
             try:
                 frame, fds = self._push(frame, fds)
-            except ChannelClosed:
+            except (ChannelClosed, OSError):
                 self.close()
                 return
             if frame:

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from asyncrt import _paths
+from asyncrt.errors import StorageFailed
 from asyncrt.launch import gate
 from asyncrt.sandbox import unix
 
@@ -25,9 +26,18 @@ class NoGate(Exception):  # noqa: N818 - internal: nobody listens, init went on 
 async def open_gate(directory: str) -> FailureReport | None:
     """Tell init to go; None when its program runs, else why it couldn't be executed.
 
-    Raises NoGate when init isn't there (any more), GateBusy when its queue is full. If cancelled, init may or may not have heard:
-    callers that can't have that run it undisturbed.
+    Raises NoGate when init isn't there (any more), GateBusy when its queue is full, StorageFailed
+    when it can't be asked. If cancelled, init may or may not have heard: callers that can't have
+    that run it undisturbed.
     """
+    try:
+        return await _open(directory)
+    except OSError as error:
+        path = f"{directory}/{_paths.GATE}"
+        raise StorageFailed(path=path, errno=error.errno or 0) from error
+
+
+async def _open(directory: str) -> FailureReport | None:
     try:
         sock = unix.connect(directory, _paths.GATE)
     except (FileNotFoundError, ConnectionRefusedError) as error:

@@ -120,6 +120,8 @@ class Launcher:
                 report = await channel.greeting()
             except ChannelClosed:
                 return "its runner was killed"
+            except OSError as error:
+                return f"its runner can't be started: {error.strerror}"
             finally:
                 await finish(self.abandon(channel))
         if "failed" in report:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 
@@ -20,14 +21,22 @@ def connect(directory: str, name: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         if len(os.fsencode(path)) < _SUN_PATH:
-            sock.connect(path)
+            _connect(sock, path)
         else:
             dir_fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                sock.connect(_paths.through(dir_fd, name))
+                _connect(sock, _paths.through(dir_fd, name))
             finally:
                 os.close(dir_fd)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def _connect(sock: socket.socket, path: str) -> None:
+    """PEP 475 leaves out the connect of a non-blocking socket, which may be interrupted as well."""
+    while True:
+        with contextlib.suppress(InterruptedError):
+            sock.connect(path)
+            return

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from asyncrt.supervisor.supervisor import Supervisor
 
+_RETRY_SECONDS = 0.05  # between tries to send while the kernel has no memory for it
+
 
 class Connection:
     """One client. Never blocks: what a client doesn't read is kept, up to a bound."""
@@ -77,12 +79,18 @@ class Connection:
             self.close()
 
     def _flush(self) -> None:
+        if not self.open:
+            return
         try:
             sent = self.sock.send(self.backlog[:65536], frames.NOSIGNAL)
         except BlockingIOError:
             sent = 0
-        except OSError:
-            self.close()
+        except OSError as error:
+            if error.errno in {errno.ENOMEM, errno.ENOBUFS}:
+                # It waits for an answer: one that hears nothing takes us for hung.
+                self._clients.supervisor.after(_RETRY_SECONDS, self._flush)
+            else:
+                self.close()
             return
         del self.backlog[:sent]
         events = select.POLLIN | (select.POLLOUT if self.backlog else 0)

@@ -30,13 +30,16 @@ _FIRST_USER_NAMESPACE = 0xEFFFFFFD
 def main() -> None:
     """Serve descriptor 3 until its other end closes."""
     os.closerange(4, 1 << 30)
-    os.chdir("/")
     umask = os.umask(0o077)
     _csignal.signal(_csignal.SIGCHLD, _reap)
     # A Ctrl-C or a hang-up at the engine's terminal isn't meant for what outlives the engine.
     for number in (_csignal.SIGINT, _csignal.SIGHUP):
         _csignal.signal(number, _csignal.SIG_IGN)
-    _procid.set_name("asyncrt:super")  # the supervisors inherit it
+    try:
+        os.chdir("/")
+        _procid.set_name("asyncrt:super")  # the supervisors inherit it
+    except OSError:
+        os._exit(1)  # whoever asked starts another
     requests = _socket.socket(fileno=3)
     exempt = _is_exempt()
     for _ in range(_REHEARSALS):

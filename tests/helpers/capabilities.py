@@ -10,6 +10,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -76,6 +77,18 @@ def has_userns() -> bool:
     if user is None:
         return _succeeds(command)
     return _try_as(user.uid, user.gid, command)
+
+
+@functools.cache
+def can_trace() -> bool:
+    """Whether a process may trace its child."""
+    code = (
+        "import os, sys; sys.path.insert(0, sys.argv[1]); from tests.sweep import ptrace;"
+        "ready, go = os.pipe(); pid = os.fork() or os._exit(len(os.read(ready, 1)));"
+        "ptrace.seize(pid); os.write(go, b'g')"
+    )
+    repository = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return _succeeds([sys.executable, "-c", code, repository])
 
 
 def _try_as(uid: int, gid: int, command: list[str]) -> bool:

@@ -67,6 +67,16 @@ def _searched_children() -> set[int]:
     return {pid for pid in pids if (stat := _procid.stat(pid)) and stat.ppid == ours}
 
 
+def forget(pid: int) -> None:
+    """A child that was born here has been waited for: its pid may be anybody's from now on."""
+    _born.discard(pid)
+
+
+def forget_all() -> None:
+    """In a forked child: what was born before are its parent's children."""
+    _born.clear()
+
+
 def describe(pid: int) -> str:
     """One line for a report: pid, state, command line."""
     stat = _procid.stat(pid)
