@@ -173,8 +173,11 @@ class EventLog:
         return None
 
     def everything(self) -> tuple[float, list[bytes]]:
-        """Since when lines are kept, by the wall clock, and all of them. Raises as read does."""
-        with self._open() as (current, old):
+        """Since when lines are kept, by the wall clock, and all of them. Raises as read does.
+
+        Changes nothing: of a log that isn't there, or isn't one, it is infinitely late.
+        """
+        with self._open(make=False) as (current, old):
             files = [each for each in (old, current) if each is not None]
             since = min((each.begun_at for each in files), default=math.inf)
             return since, [line for each in files for line in _lines_of(each)]
@@ -207,10 +210,11 @@ class EventLog:
         return Page(events, Position(generation, offset), more=more)
 
     @contextlib.contextmanager
-    def _open(self) -> Iterator[tuple[_File | None, _File | None]]:
+    def _open(self, *, make: bool = True) -> Iterator[tuple[_File | None, _File | None]]:
         """The log, made if missing, and the generation before, if there is one.
 
-        The log is None when it isn't one, and somebody else is replacing it just now.
+        The log is None when it isn't one, and somebody else is replacing it just now. Unless it is
+        to be made, also when it is missing, or isn't one.
         """
         with contextlib.ExitStack() as stack, _translated(self._path):
             directory = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -218,6 +222,9 @@ class EventLog:
             while True:
                 fd = _open(directory, _paths.EVENTS)
                 if fd < 0:
+                    if not make:
+                        yield None, self._old(directory, stack)
+                        return
                     _events.begin(directory)
                     continue
                 with contextlib.ExitStack() as opened:
@@ -230,7 +237,7 @@ class EventLog:
                         self._header = current.header if current else b""
                         if not _events.is_at(fd, _paths.EVENTS, directory):
                             continue  # the change that tells of that came before we listened
-                    if current is None and rotate(self._root, anyway=True):
+                    if make and current is None and rotate(self._root, anyway=True):
                         continue
                     stack.push(opened.pop_all())
                     break
@@ -296,6 +303,29 @@ def _end_of(file: _File) -> Position:
     return file.first
 
 
+def is_full(root: str) -> bool:
+    """Whether the log has grown beyond ROTATE_BYTES. Blocks for one stat."""
+    try:
+        return os.lstat(f"{root}/{_paths.EVENTS}").st_size > ROTATE_BYTES
+    except OSError:
+        return False
+
+
+def remove_left(root: str) -> list[str]:
+    """Remove what a killed rotation left, unless one is under way; the names. Raises OSError."""
+    names = (_NEXT, _KEPT)
+    if not any(os.path.lexists(f"{root}/{name}") for name in names):
+        return []
+    with attempt(f"{root}/{_paths.EVENTS_LOCK}") as alone:
+        if not alone:
+            return []
+        directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return [name for name in names if _discard(directory, name)]
+        finally:
+            os.close(directory)
+
+
 def rotate(root: str, *, anyway: bool = False) -> bool:
     """Begin a new generation if the log has grown beyond ROTATE_BYTES; whether one was begun.
 
@@ -336,9 +366,12 @@ def _rotate(root: str, directory: int, *, anyway: bool) -> bool:
     return True
 
 
-def _discard(directory: int, name: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
+def _discard(directory: int, name: str) -> bool:
+    try:
         os.unlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -94,7 +94,7 @@ def _empty(parent: int | None, name: str, path: str) -> None:
     except OSError as error:
         raise _failed(path, error) from error
     try:
-        for each in os.listdir(directory):
+        for each in sorted(os.listdir(directory), key=_is_not_config):
             _remove(directory, each, f"{path}/{each}")
     except StorageFailed:
         raise
@@ -102,6 +102,11 @@ def _empty(parent: int | None, name: str, path: str) -> None:
         raise _failed(path, error) from error
     finally:
         os.close(directory)
+
+
+def _is_not_config(name: str) -> bool:
+    """The config goes first: a record without one is of a container that is being removed."""
+    return name != _paths.CONFIG
 
 
 def _unlink(root: str, name: str) -> None:

@@ -214,6 +214,7 @@ def test_the_format_on_disk_is_what_other_programs_were_told() -> None:
         "cgroups",
         "hooks",
         "protocol",
+        "lease",
         "deletion",
         "exit",
     ]
