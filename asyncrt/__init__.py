@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         Stream,
         StreamTarget,
     )
-    from asyncrt.engine import Engine, Pool, RunResult, Watch
+    from asyncrt.engine import Engine, Finding, Pool, RecoveryReport, RunResult, Watch
     from asyncrt.errors import (
         AmbiguousId,
         AsyncrtError,
@@ -58,7 +58,7 @@ _WHERE = {
     "asyncrt.container": (
         "DEVNULL INHERIT PIPE Container Lease Process ProcessInfo Stats Stream StreamTarget"
     ),
-    "asyncrt.engine": "Engine Pool RunResult Watch",
+    "asyncrt.engine": "Engine Finding Pool RecoveryReport RunResult Watch",
     "asyncrt.errors": (
         "AmbiguousId AsyncrtError ContainerBusy ContainerExists ContainerNotFound DestroyFailed "
         "EventsLost HookFailed InvalidId InvalidPosition InvalidTransition LockTimeout "
@@ -92,6 +92,7 @@ __all__ = [
     "EventsLost",
     "ExitResult",
     "FileLock",
+    "Finding",
     "Hook",
     "HookFailed",
     "InvalidId",
@@ -103,6 +104,7 @@ __all__ = [
     "Process",
     "ProcessInfo",
     "ProcessNotFound",
+    "RecoveryReport",
     "RootUnusable",
     "RunResult",
     "SandboxUnresponsive",

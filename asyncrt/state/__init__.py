@@ -10,10 +10,18 @@ from asyncrt.state.exit_record import ExitResult, read_any_exit, read_exit
 from asyncrt.state.filter import BROKEN, Filter
 from asyncrt.state.listing import find, list_ids, list_views, view_now
 from asyncrt.state.reality import Observed, look, observe, settle
-from asyncrt.state.record import Deletion, HookProgress, Identity, Leased, Record, read_record
+from asyncrt.state.record import (
+    Deletion,
+    HookProgress,
+    Identity,
+    Leased,
+    Record,
+    exists,
+    read_record,
+)
 from asyncrt.state.root import open_root
 from asyncrt.state.state_file import StateFile
-from asyncrt.state.survey import Rest, Survey, any_of, rest_of, survey
+from asyncrt.state.survey import Rest, Survey, rest_of, survey
 from asyncrt.state.view import View, view_of
 
 __all__ = [
@@ -36,9 +44,9 @@ __all__ = [
     "Survey",
     "Told",
     "View",
-    "any_of",
     "append_missing",
     "default_root",
+    "exists",
     "find",
     "list_ids",
     "list_views",

@@ -18,6 +18,7 @@ import logging
 import math
 import os
 import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -44,6 +45,7 @@ _HEADER_BYTES = 512
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _NEXT = f".{_paths.EVENTS}~"  # written by who holds the lock
 _KEPT = f".{_paths.EVENTS_OLD}~"
+LEFT_BY_ROTATION = (_NEXT, _KEPT)
 _POSITION = re.compile(r"([0-9a-f]{12}):(0|[1-9][0-9]{0,18})", re.ASCII)
 
 
@@ -311,19 +313,31 @@ def is_full(root: str) -> bool:
         return False
 
 
-def remove_left(root: str) -> list[str]:
-    """Remove what a killed rotation left, unless one is under way; the names. Raises OSError."""
-    names = (_NEXT, _KEPT)
-    if not any(os.path.lexists(f"{root}/{name}") for name in names):
-        return []
+def remove_left(root: str, name: str) -> bool:
+    """Remove what a killed rotation left, unless one is under way; whether it is gone by this."""
     with attempt(f"{root}/{_paths.EVENTS_LOCK}") as alone:
         if not alone:
-            return []
+            return False
         directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            return [name for name in names if _discard(directory, name)]
+            return _discard(directory, name)
         finally:
             os.close(directory)
+
+
+def remove_old(path: str, seconds: float, *, dry_run: bool) -> bool:
+    """Remove what somebody who made the log left, unless it is younger than that; whether it is so.
+
+    Nobody writes one for as long, and to who is stopped in the middle its loss does no harm.
+    """
+    try:
+        if os.lstat(path).st_mtime > datetime.now(UTC).timestamp() - seconds:
+            return False
+        if not dry_run:
+            os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def rotate(root: str, *, anyway: bool = False) -> bool:

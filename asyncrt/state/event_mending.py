@@ -61,9 +61,7 @@ def missing_events(root: str, containers: Iterable[tuple[Record, Observed]]) -> 
     found = list(_missing(root, containers, told, since))
     if found:  # rarely: those whose own writer was but a moment behind are told by now
         again, _ = _told(root)
-        found = [
-            each for each in found if not _is_told(again, each) and _is_current(root, each)
-        ]
+        found = [each for each in found if not _is_told(again, each) and _is_current(root, each)]
     return found
 
 

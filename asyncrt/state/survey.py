@@ -18,8 +18,6 @@ from asyncrt.state.reality import settle
 from asyncrt.state.record import decode, record_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from asyncrt.state.reality import Observed
     from asyncrt.state.record import Record
 
@@ -108,8 +106,3 @@ def _sort(name: str, found: Survey, rest: Rest) -> None:
     stem = name.removesuffix(_paths.STATE)
     if stem == name or not is_id(stem):  # else its container went while we looked
         rest.foreign.append(name)
-
-
-def any_of(root: str, names: Iterable[str]) -> list[str]:
-    """Those of the names that are still there. Blocks for a stat each."""
-    return [name for name in names if os.path.lexists(f"{root}/{name}")]

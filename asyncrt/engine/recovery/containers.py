@@ -1,0 +1,80 @@
+"""Containers that something is wrong with, mended under their locks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from asyncrt import _paths
+from asyncrt.container.change import Change
+from asyncrt.container.destroy import remove
+from asyncrt.engine.recovery import report
+from asyncrt.engine.recovery.ailments import ACTIONS, REMOVED, ailment
+from asyncrt.engine.recovery.work import LOCK_SECONDS
+from asyncrt.errors import ContainerNotFound, SchemaTooNew, StateCorrupted
+from asyncrt.ids import ContainerId, is_id
+from asyncrt.state import look, observe
+
+if TYPE_CHECKING:
+    from asyncrt.engine.recovery.work import Work
+    from asyncrt.errors import AsyncrtError
+
+
+def tell_broken(work: Work, container_id: ContainerId, error: AsyncrtError) -> None:
+    """A record that can't be read is nobody's to judge but a person's."""
+    path = getattr(error, "path", None)
+    work.add(report.BROKEN, "left", why=str(error), id=container_id, path=path)
+
+
+async def mend(work: Work, suspect: tuple[ContainerId, str]) -> None:
+    """Look again, and do what its kind asks for. If cancelled, the rest is for the next time."""
+    container_id, kind = suspect
+    async with work.mending(kind, id=container_id, action=ACTIONS[kind]):
+        try:
+            kind = await _mend_locked(work, container_id)
+        except ContainerNotFound:
+            return
+        except (StateCorrupted, SchemaTooNew) as error:
+            tell_broken(work, container_id, error)
+            return
+        if kind:  # else whoever had it in hand is done
+            work.add(kind, "mended", id=container_id, action=ACTIONS[kind])
+
+
+async def _mend_locked(work: Work, container_id: ContainerId) -> str:
+    context, root = work.context, work.root
+    if work.dry_run:
+        await work.try_lock(container_id)
+        record, observed = await context.run(look, root, container_id)
+        return await context.run(ailment, record, observed, root)
+    state = work.state_of(container_id)
+    try:
+        await state.lock(timeout=LOCK_SECONDS)
+        record = await state.load_locked()
+        observed = await context.run(observe, record, root)
+        kind = await context.run(ailment, record, observed, root)
+        if kind:
+            held = Change(context, state, record)
+            await held.refresh(save=kind not in REMOVED)
+            if kind in REMOVED:
+                await remove(held)
+    finally:
+        state.close()
+    return kind
+
+
+async def forget_member(work: Work, member: tuple[ContainerId, str]) -> None:
+    """Remove a name from a sandbox's members unless there is, or comes to be, such a container.
+
+    If cancelled, it may be removed.
+    """
+    sandbox, name = member
+    path = f"{work.context.directory(sandbox)}/{_paths.MEMBERS}/{name}"
+    if not is_id(name):
+        work.add(report.FOREIGN, "left", path=path)
+        return
+    async with (
+        work.mending(report.MEMBER, id=sandbox, path=path),
+        work.vacant(ContainerId(name)) as vacant,
+    ):
+        if vacant and await work.unlink([path]):
+            work.add(report.MEMBER, "mended", id=sandbox, path=path, action="remove it")
