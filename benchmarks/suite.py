@@ -16,6 +16,7 @@ from benchmarks import (
     burst_heartbeat,
     event_latency,
     exec_beside_subprocess,
+    gc_healthy,
     life_beside_runc,
     life_beside_subprocess,
     life_from_big_engine,
@@ -58,6 +59,7 @@ QUESTIONS = {
         supervisor_memory,
         list_stopped,
         list_live,
+        gc_healthy,
         waiting_cpu,
         event_latency,
     )

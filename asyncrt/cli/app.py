@@ -13,6 +13,7 @@ from asyncrt.cli import (
     ending,
     execute,
     follow,
+    gc,
     lifecycle,
     options,
     output,
@@ -40,6 +41,7 @@ _ORDER: Sequence[click.Command] = (
     follow.watch,
     ending.wait,
     ending.delete,
+    gc.gc,
 )
 
 

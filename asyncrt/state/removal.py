@@ -29,11 +29,27 @@ def remove_container(
     `tell` is called right before the record goes. Idempotent. Raises StorageFailed with everything
     later in the order still there.
     """
-    remove_tree(root, container_id + _paths.DIRECTORY)
+    remove_directory(root, container_id)
     if tell is not None:
         tell()
     remove_record(root, container_id)
     remove_lock_files(root, container_id)
+
+
+def remove_directory(root: str, container_id: str) -> None:
+    """Remove ID.d, out of the way first. Raises StorageFailed.
+
+    So a record without a directory is of a container whose removal has begun, at whatever point its
+    remover was killed.
+    """
+    aside = _paths.being_removed(container_id)
+    try:
+        os.rename(f"{root}/{container_id}{_paths.DIRECTORY}", f"{root}/{aside}")
+    except FileNotFoundError:
+        pass
+    except OSError:  # something that a killed one left is there, or it can't be
+        remove_tree(root, container_id + _paths.DIRECTORY)
+    remove_tree(root, aside)
 
 
 def remove_record(root: str, container_id: str) -> None:
@@ -94,7 +110,7 @@ def _empty(parent: int | None, name: str, path: str) -> None:
     except OSError as error:
         raise _failed(path, error) from error
     try:
-        for each in sorted(os.listdir(directory), key=_is_not_config):
+        for each in os.listdir(directory):
             _remove(directory, each, f"{path}/{each}")
     except StorageFailed:
         raise
@@ -102,11 +118,6 @@ def _empty(parent: int | None, name: str, path: str) -> None:
         raise _failed(path, error) from error
     finally:
         os.close(directory)
-
-
-def _is_not_config(name: str) -> bool:
-    """The config goes first: a record without one is of a container that is being removed."""
-    return name != _paths.CONFIG
 
 
 def _unlink(root: str, name: str) -> None:

@@ -91,7 +91,7 @@ def _sort(name: str, found: Survey, rest: Rest) -> None:
         if inner in _ROOT_WIDE:
             rest.events.append(name)
             return
-        stem = inner.removesuffix(_paths.STATE)
+        stem = inner.removesuffix(_paths.STATE).removesuffix(_paths.DIRECTORY)
         if is_id(stem) and (random is not None or stem != inner):
             container_id = ContainerId(stem)
             there = container_id in found.containers or container_id in found.broken

@@ -20,6 +20,7 @@ COMMANDS = [
     "delete",
     "events",
     "exec",
+    "gc",
     "kill",
     "list",
     "pause",

@@ -26,8 +26,7 @@ from tests.helpers.containers import (
     supervisor_of,
 )
 from tests.helpers.processes import Interpreter
-from tests.helpers.records import own_identity
-from tests.helpers.records import names
+from tests.helpers.records import names, own_identity
 
 NULL: Any = {"stdout": asyncrt.DEVNULL, "stderr": asyncrt.DEVNULL}
 

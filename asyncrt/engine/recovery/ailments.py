@@ -28,6 +28,7 @@ ACTIONS = {
 }
 REMOVED = {report.CREATION, report.DELETION, report.ABANDONED}
 
+_ALONE = "host"  # the platform whose sandboxes have one container each
 _INTERRUPTED = "creation interrupted"
 
 
@@ -35,6 +36,7 @@ class Examined(NamedTuple):
     """A survey, what seems wrong with which containers, and members of sandboxes that are none."""
 
     survey: Survey
+    lockless: list[ContainerId]
     suspects: list[tuple[ContainerId, str]]
     members: list[tuple[ContainerId, str]]
 
@@ -42,33 +44,40 @@ class Examined(NamedTuple):
 def examine(root: str) -> Examined:
     """Look at every container of a root. Raises StorageFailed. Blocks for a read of each record."""
     found = survey(root)
-    examined = Examined(found, [], [])
-    directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for container_id, (record, observed) in found.containers.items():
-            kind = _ailment(record, observed, directory)
-            if kind:
-                examined.suspects.append((container_id, kind))
-            members = f"{container_id}{_paths.DIRECTORY}/{_paths.MEMBERS}"
-            if os.access(members, os.F_OK, dir_fd=directory):
-                for each in os.listdir(f"{root}/{members}"):
-                    if each not in found.containers and each not in found.broken:
-                        examined.members.append((container_id, each))
-    finally:
-        os.close(directory)
+    lockless = [
+        container_id
+        for container_id in (*found.containers, *found.broken)
+        if container_id + _paths.LOCK not in found.names
+    ]
+    examined = Examined(found, lockless, [], [])
+    for container_id, (record, observed) in found.containers.items():
+        there = container_id + _paths.DIRECTORY in found.names
+        kind = _ailment(record, observed, there)
+        if kind:
+            examined.suspects.append((container_id, kind))
+        if there and record.platform != _ALONE:
+            examined.members.extend(
+                (container_id, each)
+                for each in _members(f"{root}/{container_id}{_paths.DIRECTORY}")
+                if each not in found.containers and each not in found.broken
+            )
     return examined
 
 
-def ailment(record: Record, observed: Observed, root: str) -> str:
-    """The kind of what is wrong with a container; "" when nothing is. Blocks for a look or two."""
-    directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _members(directory: str) -> list[str]:
     try:
-        return _ailment(record, observed, directory)
-    finally:
-        os.close(directory)
+        return os.listdir(f"{directory}/{_paths.MEMBERS}")
+    except OSError:
+        return []
 
 
-def _ailment(record: Record, observed: Observed, directory: int) -> str:
+def ailment(record: Record, observed: Observed, root: str) -> str:
+    """The kind of what is wrong with a container; "" when nothing is. Blocks for one look."""
+    directory = f"{root}/{record.id}{_paths.DIRECTORY}"
+    return _ailment(record, observed, os.path.lexists(directory))
+
+
+def _ailment(record: Record, observed: Observed, there: bool) -> str:  # noqa: FBT001 - private
     if record.deletion is not None:
         return report.DELETION
     if observed.status is not Status.STOPPED:
@@ -81,9 +90,8 @@ def _ailment(record: Record, observed: Observed, directory: int) -> str:
         return report.CREATION
     if record.lease is not None and is_abandoned(record, end):
         return report.ABANDONED
-    config = f"{record.id}{_paths.DIRECTORY}/{_paths.CONFIG}"
-    if not os.access(config, os.F_OK, dir_fd=directory):
-        return report.DELETION  # it is there before the record is, and goes first
+    if not there:
+        return report.DELETION  # its directory is there before the record is, and goes first
     return "" if record.status is Status.STOPPED else report.UNRECORDED
 
 

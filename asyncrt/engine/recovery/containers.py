@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from typing import TYPE_CHECKING
 
 from asyncrt import _paths
@@ -12,7 +14,7 @@ from asyncrt.engine.recovery.ailments import ACTIONS, REMOVED, ailment
 from asyncrt.engine.recovery.work import LOCK_SECONDS
 from asyncrt.errors import ContainerNotFound, SchemaTooNew, StateCorrupted
 from asyncrt.ids import ContainerId, is_id
-from asyncrt.state import look, observe
+from asyncrt.state import exists, look, observe
 
 if TYPE_CHECKING:
     from asyncrt.engine.recovery.work import Work
@@ -23,6 +25,28 @@ def tell_broken(work: Work, container_id: ContainerId, error: AsyncrtError) -> N
     """A record that can't be read is nobody's to judge but a person's."""
     path = getattr(error, "path", None)
     work.add(report.BROKEN, "left", why=str(error), id=container_id, path=path)
+
+
+async def make_lock(work: Work, container_id: ContainerId) -> None:
+    """Give a record its lock file back, without which nobody can change or remove the container.
+
+    Somebody has removed that: it is made before the record and removed after it. If cancelled, it
+    may be made.
+    """
+    path = f"{work.root}/{container_id}{_paths.LOCK}"
+    async with work.mending(report.LOCKLESS, id=container_id, path=path):
+        if await work.context.run(_make_lock, work.root, container_id, work.dry_run):
+            work.add(report.LOCKLESS, "mended", id=container_id, path=path, action="make it")
+
+
+def _make_lock(root: str, container_id: ContainerId, dry_run: bool) -> bool:  # noqa: FBT001 - a worker thread's argument
+    path = f"{root}/{container_id}{_paths.LOCK}"
+    if os.path.lexists(path) or not exists(root, container_id):
+        return False  # it went while we looked, or is another now
+    if not dry_run:
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    return True
 
 
 async def mend(work: Work, suspect: tuple[ContainerId, str]) -> None:
@@ -70,7 +94,7 @@ async def forget_member(work: Work, member: tuple[ContainerId, str]) -> None:
     sandbox, name = member
     path = f"{work.context.directory(sandbox)}/{_paths.MEMBERS}/{name}"
     if not is_id(name):
-        work.add(report.FOREIGN, "left", path=path)
+        work.add(report.FOREIGN, "left", path=path, why=report.NOT_OURS)
         return
     async with (
         work.mending(report.MEMBER, id=sandbox, path=path),

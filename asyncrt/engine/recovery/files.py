@@ -25,7 +25,7 @@ async def clear_rest(work: Work, rest: Rest) -> None:
     await work.each(rest.temporary.items(), _clear_temporary)
     await work.each(rest.events, _clear_of_log)
     for name in rest.foreign:
-        work.add(report.FOREIGN, "left", path=f"{work.root}/{name}")
+        work.add(report.FOREIGN, "left", path=f"{work.root}/{name}", why=report.NOT_OURS)
 
 
 async def _clear_vacant(work: Work, item: Names) -> None:

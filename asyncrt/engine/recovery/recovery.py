@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from asyncrt._threads import run_blocking
 from asyncrt.engine.recovery.ailments import examine
-from asyncrt.engine.recovery.containers import forget_member, mend, tell_broken
+from asyncrt.engine.recovery.containers import forget_member, make_lock, mend, tell_broken
 from asyncrt.engine.recovery.events import complete_events
 from asyncrt.engine.recovery.files import clear_rest
 from asyncrt.engine.recovery.processes import end_strays
@@ -33,6 +33,7 @@ async def recover(context: Context, *, dry_run: bool) -> RecoveryReport:
     found = await run_blocking(examine, context.root)
     for container_id, error in found.survey.broken.items():
         tell_broken(work, container_id, error)
+    await work.each(found.lockless, make_lock)
     await work.each(found.suspects, mend)
     await work.guarded(end_strays(work, found.survey))
     await work.each(found.members, forget_member)

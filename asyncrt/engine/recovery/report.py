@@ -12,6 +12,7 @@ ABANDONED: Final = "owner gone"
 UNRECORDED: Final = "unrecorded end"
 BEGUN: Final = "unrecorded start"
 BROKEN: Final = "broken record"
+LOCKLESS: Final = "record without lock"
 PROCESS: Final = "process without record"
 LEFT_OVER: Final = "files without record"
 TEMPORARY: Final = "temporary file"
@@ -21,6 +22,8 @@ FULL_LOG: Final = "full event log"
 FOREIGN: Final = "foreign file"
 UNKNOWN: Final = "unknown"
 
+NOT_OURS: Final = "it has none of the names that asyncrt gives"
+
 Outcome = Literal["mended", "would mend", "busy", "left", "failed"]
 
 
@@ -28,8 +31,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One thing that isn't as it should be.
 
     `kind` is one of: interrupted creation, interrupted deletion, owner gone (of a container with a
-    lease), unrecorded end, unrecorded start, broken record, process without record, files without
-    record, temporary file, stale member, missing event, full event log, foreign file, unknown (a
+    lease), unrecorded end, unrecorded start, broken record, record without lock, process without
+    record, files without record, temporary file, stale member, missing event, full event log, foreign file, unknown (a
     part of the search itself failed). Of `id`, `path` and `pid` those are set that it has.
 
     `outcome`: mended; would mend (on a dry run); busy, somebody holds its lock, who will see to it

@@ -14,6 +14,7 @@ from asyncrt.engine.recovery.report import Finding
 from asyncrt.errors import AsyncrtError, ContainerExists, LockTimeout
 from asyncrt.locking import FileLock
 from asyncrt.state import StateFile, exists
+from asyncrt.state.removal import remove_tree
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -66,10 +67,9 @@ class Work:
             outcome = "would mend"
         finding = Finding(kind=kind, outcome=outcome, **fields)
         self.findings.append(finding)
-        level = logging.WARNING if outcome in {"mended", "failed"} else logging.INFO
         what = finding.id or finding.path or finding.pid or ""
         done = finding.why or finding.action
-        _log.log(level, "%s: %s %s: %s: %s", self.root, kind, what, outcome, done)
+        _log.info("%s: %s %s: %s: %s", self.root, kind, what, outcome, done)
 
     @contextlib.asynccontextmanager
     async def mending(self, kind: str, **fields: Any) -> AsyncIterator[None]:
@@ -130,11 +130,11 @@ class Work:
             state.close()
 
     async def unlink(self, paths: Iterable[str]) -> bool:
-        """Remove files, or only look on a dry run; whether any was there.
+        """Remove what is below the root, or only look on a dry run; whether any was there.
 
         If cancelled, some may be removed.
         """
-        return await self.context.run(_unlink, tuple(paths), self.dry_run)
+        return await self.context.run(_unlink, self.root, tuple(paths), self.dry_run)
 
 
 def any_there(paths: Iterable[str]) -> bool:
@@ -142,14 +142,11 @@ def any_there(paths: Iterable[str]) -> bool:
     return any(map(os.path.lexists, paths))
 
 
-def _unlink(paths: Iterable[str], dry_run: bool) -> bool:  # noqa: FBT001 - a worker thread's argument
-    if dry_run:
-        return any_there(paths)
-    found = False
-    for path in paths:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-            found = True
+def _unlink(root: str, paths: Iterable[str], dry_run: bool) -> bool:  # noqa: FBT001 - a worker thread's argument
+    found = any_there(paths)
+    if not dry_run:
+        for path in paths:
+            remove_tree(root, os.path.relpath(path, root))
     return found
 
 
