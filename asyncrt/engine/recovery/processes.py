@@ -34,14 +34,16 @@ async def end_strays(work: Work, found: Survey) -> None:
     unsettled = await _creations_under_way(work)
     again = await run_blocking(survey, work.root)
     named = _named(again)
-    for each in seen:
-        if (each.pid, each.start) in named or not _procid.alive(each):
-            continue
+    unnamed = [e for e in seen if (e.pid, e.start) not in named and _procid.alive(e)]
+    creating = [each for each in unsettled if _is_creating(again, *each)]
+    if len(unnamed) <= len(creating):
+        return  # they are these creations', each of which has one
+    for each in unnamed:
         action = f"kill the {each.what} and all below it"
         if again.broken:
             why = "a record that can't be read may be its own"
             work.add(report.PROCESS, "left", pid=each.pid, action=action, why=why)
-        elif any(_is_creating(again, *creation) for creation in unsettled):
+        elif creating:
             why = "it may belong to a creation that is under way"
             work.add(report.PROCESS, "busy", pid=each.pid, action=action, why=why)
         else:
