@@ -212,8 +212,6 @@ async def test_a_temporary_file_goes_and_its_container_stays(
 async def test_what_somebody_has_in_hand_is_busy_and_left(
     root: str, engine: asyncrt.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asyncrt.engine.recovery.containers.LOCK_SECONDS", 0.05)
-    monkeypatch.setattr("asyncrt.engine.recovery.files.LOCK_SECONDS", 0.05)
     monkeypatch.setattr(work, "LOCK_SECONDS", 0.05)
     put(root, stopped("saving"))
     put(root, stopped("deleting", deletion=Deletion()))

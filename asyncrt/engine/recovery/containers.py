@@ -11,7 +11,6 @@ from asyncrt.container.change import Change
 from asyncrt.container.destroy import remove
 from asyncrt.engine.recovery import report
 from asyncrt.engine.recovery.ailments import ACTIONS, REMOVED, ailment
-from asyncrt.engine.recovery.work import LOCK_SECONDS
 from asyncrt.errors import ContainerNotFound, SchemaTooNew, StateCorrupted
 from asyncrt.ids import ContainerId, is_id
 from asyncrt.state import exists, look, observe
@@ -66,23 +65,18 @@ async def mend(work: Work, suspect: tuple[ContainerId, str]) -> None:
 
 async def _mend_locked(work: Work, container_id: ContainerId) -> str:
     context, root = work.context, work.root
-    if work.dry_run:
-        await work.try_lock(container_id)
-        record, observed = await context.run(look, root, container_id)
-        return await context.run(ailment, record, observed, root)
-    state = work.state_of(container_id)
-    try:
-        await state.lock(timeout=LOCK_SECONDS)
-        record = await state.load_locked()
-        observed = await context.run(observe, record, root)
+    async with work.locked(container_id) as state:
+        if state is None:
+            record, observed = await context.run(look, root, container_id)
+        else:
+            record = await state.load_locked()
+            observed = await context.run(observe, record, root)
         kind = await context.run(ailment, record, observed, root)
-        if kind:
+        if kind and state is not None:
             held = Change(context, state, record)
             await held.refresh(save=kind not in REMOVED)
             if kind in REMOVED:
                 await remove(held)
-    finally:
-        state.close()
     return kind
 
 

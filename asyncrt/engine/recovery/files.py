@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from asyncrt.engine.recovery import report
-from asyncrt.engine.recovery.work import LOCK_SECONDS, any_there
+from asyncrt.engine.recovery.work import any_there
 from asyncrt.errors import ContainerNotFound
 from asyncrt.state import event_log
 
@@ -46,20 +46,17 @@ async def _clear_temporary(work: Work, item: Names) -> None:
     """Whoever holds the lock is writing no such file, and nobody else does."""
     container_id, names = item
     paths = [f"{work.root}/{name}" for name in names]
-    action = "remove it"
+    action = f"remove {', '.join(names)}"
     async with work.mending(report.TEMPORARY, id=container_id, path=paths[0], action=action):
-        state = work.state_of(container_id)
+        gone = False
         try:
-            if work.dry_run:
-                await work.try_lock(container_id)
-            else:
-                await state.lock(timeout=LOCK_SECONDS)
-            if await work.unlink(paths):
-                work.add(report.TEMPORARY, "mended", id=container_id, path=paths[0], action=action)
-        except ContainerNotFound:
-            return
-        finally:
-            state.close()
+            async with work.locked(container_id):
+                gone = await work.unlink(paths)
+        except ContainerNotFound:  # it was removed meanwhile, by this very recovery perhaps
+            async with work.vacant(container_id) as vacant:
+                gone = vacant and await work.unlink(paths)
+        if gone:
+            work.add(report.TEMPORARY, "mended", id=container_id, path=paths[0], action=action)
 
 
 async def _clear_of_log(work: Work, name: str) -> None:

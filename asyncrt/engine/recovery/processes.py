@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from asyncrt import _procid
 from asyncrt._threads import run_blocking
 from asyncrt.engine.recovery import report
-from asyncrt.engine.recovery.work import LOCK_SECONDS
 from asyncrt.errors import ContainerNotFound, LockTimeout
 from asyncrt.sandbox import strays
 from asyncrt.state import survey
@@ -73,14 +72,8 @@ async def _creations_under_way(work: Work) -> list[tuple[ContainerId, str]]:
 
 async def _until_unlocked(work: Work, creation: tuple[ContainerId, str]) -> None:
     with contextlib.suppress(LockTimeout, ContainerNotFound):
-        if work.dry_run:
-            await work.try_lock(creation[0])
-            return
-        state = work.state_of(creation[0])
-        try:
-            await state.lock(timeout=LOCK_SECONDS)
-        finally:
-            state.close()
+        async with work.locked(creation[0]):
+            pass
 
 
 def _named(found: Survey) -> set[tuple[int, int]]:

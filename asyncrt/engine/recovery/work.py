@@ -88,17 +88,30 @@ class Work:
             why = f"it took longer than {EACH_SECONDS:g} s" if took else _words(error)
             self.add(kind, "failed", why=why, **fields)
 
-    def state_of(self, container_id: ContainerId) -> StateFile:
-        """A container's files; the caller closes it."""
+    @contextlib.asynccontextmanager
+    async def locked(self, container_id: ContainerId) -> AsyncIterator[StateFile | None]:
+        """The container's files with its lock held; None on a dry run, if nobody holds that.
+
+        Raises LockTimeout, ContainerNotFound. If cancelled, the lock isn't held.
+        """
+        if self.dry_run:
+            await self._try_lock(container_id)
+            yield None
+            return
+        state = self._state_of(container_id)
+        try:
+            await state.lock(timeout=LOCK_SECONDS)
+            yield state
+        finally:
+            state.close()
+
+    def _state_of(self, container_id: ContainerId) -> StateFile:
         state = StateFile(self.root, container_id, durable=self.context.durable)
         state.operation = "gc"
         return state
 
-    async def try_lock(self, container_id: ContainerId) -> None:
-        """Raise LockTimeout if somebody holds the container's lock: for dry runs, makes no file.
-
-        If cancelled, the lock isn't held.
-        """
+    async def _try_lock(self, container_id: ContainerId) -> None:
+        """Raise LockTimeout if somebody holds the container's lock; makes no file."""
         path = f"{self.root}/{container_id}"
         lock = FileLock(path + _paths.LOCK, create=False, gate=path + _paths.QUEUE)
         try:
@@ -116,10 +129,10 @@ class Work:
         LockTimeout. If cancelled, the lock isn't held.
         """
         if self.dry_run:
-            await self.try_lock(container_id)
+            await self._try_lock(container_id)
             yield not await self.context.run(exists, self.root, container_id)
             return
-        state = self.state_of(container_id)
+        state = self._state_of(container_id)
         try:
             await state.lock_for_new(timeout=LOCK_SECONDS)
         except ContainerExists:
