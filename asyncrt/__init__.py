@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         Stream,
         StreamTarget,
     )
-    from asyncrt.engine import Engine, Pool, RunResult, Watch
+    from asyncrt.engine import Engine, Finding, Pool, RecoveryReport, RunResult, Watch
     from asyncrt.errors import (
         AmbiguousId,
         AsyncrtError,
@@ -65,7 +65,7 @@ _WHERE = {
         "DEVNULL INHERIT LOG PIPE Attachment ConsoleSocket Container Lease Log LogLine Process "
         "ProcessInfo Stats Stream StreamTarget"
     ),
-    "asyncrt.engine": "Engine Pool RunResult Watch",
+    "asyncrt.engine": "Engine Finding Pool RecoveryReport RunResult Watch",
     "asyncrt.errors": (
         "AmbiguousId AsyncrtError ContainerBusy ContainerExists ContainerNotFound DestroyFailed "
         "EventsLost HookFailed InvalidId InvalidPosition InvalidTransition LockTimeout NoOutput "
@@ -102,6 +102,7 @@ __all__ = [
     "EventsLost",
     "ExitResult",
     "FileLock",
+    "Finding",
     "Hook",
     "HookFailed",
     "InvalidId",
@@ -116,6 +117,7 @@ __all__ = [
     "Process",
     "ProcessInfo",
     "ProcessNotFound",
+    "RecoveryReport",
     "RootUnusable",
     "RunResult",
     "SandboxUnresponsive",

@@ -64,15 +64,20 @@ def _is(mine: os.stat_result, name: str, directory: int) -> bool:
 
 
 def begin(directory: int, *, below: str = "") -> None:
-    """Make a log where there is none. Raises OSError; that somebody else was faster is fine."""
+    """Make a log where there is none. Raises OSError; that somebody else was faster is fine.
+
+    So is that gc took us for dead in the middle of this and removed what we wrote: then there may
+    still be none.
+    """
     temporary = below + _paths.temporary(_paths.EVENTS)
     write_new(directory, temporary, previous="")
-    try:
-        with contextlib.suppress(FileExistsError):
-            name = below + _paths.EVENTS
-            os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-    finally:
-        os.unlink(temporary, dir_fd=directory)
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            with contextlib.suppress(FileExistsError):
+                name = below + _paths.EVENTS
+                os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+        finally:
+            os.unlink(temporary, dir_fd=directory)
 
 
 def write_new(directory: int, name: str, *, previous: str) -> None:

@@ -72,6 +72,11 @@ def being_saved(container_id: str) -> str:
     return f".{container_id}{STATE}~"
 
 
+def being_removed(container_id: str) -> str:
+    """What a container's directory is called while whoever holds its lock removes it."""
+    return f".{container_id}{DIRECTORY}~"
+
+
 def through(dir_fd: int, name: str) -> str:
     """A path of at most 108 bytes to `name` in an open directory, for sockets (unix(7))."""
     return f"/proc/self/fd/{dir_fd}/{name}"

@@ -63,13 +63,15 @@ def name_of(number: int) -> str:
 def fill(bench: Bench, root: str, count: int) -> None:
     """So many stopped containers, with all the files that such ones have; written without locks."""
     name = name_of(0)
-    template = msgspec.json.encode(stopped(name))
+    record = stopped(name)
+    template, instance = msgspec.json.encode(record), record.instance.encode()
     directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     bench.expect(count)
     try:
         for number in range(count):
             each = name_of(number)
             data = template.replace(name.encode(), each.encode())
+            data = data.replace(instance, b"%032x" % number)
             os.mkdir(each + _paths.DIRECTORY, 0o700, dir_fd=directory)
             for suffix, content in ((_paths.STATE, data), (_paths.LOCK, b""), (_paths.QUEUE, b"")):
                 fd = os.open(each + suffix, os.O_WRONLY | os.O_CREAT, 0o640, dir_fd=directory)

@@ -14,6 +14,7 @@ from asyncrt.cli import (
     ending,
     execute,
     follow,
+    gc,
     lifecycle,
     options,
     output,
@@ -44,6 +45,7 @@ _ORDER: Sequence[click.Command] = (
     attach.attach,
     ending.wait,
     ending.delete,
+    gc.gc,
 )
 
 

@@ -98,6 +98,8 @@ async def run_attached(engine: Engine, signals: Signals, wanted: Wanted, *, keep
             await _threads.finish(container.destroy())
         if writing is not None and not ended:
             writing.cancel()
+    if keep:
+        await container.renew(None)  # or gc would take it for left over when we are gone
     if writing is not None:
         signals.interrupt()  # nobody may ever read a FIFO
         await writing

@@ -152,8 +152,8 @@ class Container:
         """Own it from now on, whoever did before; with None it needs no owner any more.
 
         This engine is the owner then, see Lease, until somebody else renews. Raises
-        InvalidTransition when it has stopped, also for want of an owner. If cancelled, the renewal
-        is finished first.
+        InvalidTransition when it has stopped, also for want of an owner; with None that is fine, and
+        spares its record from gc. Raises ContainerBusy. If cancelled, the renewal is finished first.
         """
         await leasing.renew(self._context, self.id, self.instance, lease, timeout)
 

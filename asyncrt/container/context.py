@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections import OrderedDict
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,7 +17,7 @@ from asyncrt.container.takeover import Pumps
 from asyncrt.errors import ContainerNotFound, SandboxUnresponsive
 from asyncrt.launch import frames
 from asyncrt.sandbox import Channel, Launcher, PidWatch, unix
-from asyncrt.state import look
+from asyncrt.state import Identity, look
 from asyncrt.state.exit_record import ExitResult
 
 if TYPE_CHECKING:
@@ -43,6 +44,20 @@ def patience(timeout: float | None) -> float:
     return timeout or ANSWER_SECONDS
 
 
+_own: dict[int, Identity] = {}  # our own identity by pid: a forked child has another
+
+
+def own_identity() -> Identity:
+    """This process, as a creator's or an owner's identity."""
+    pid = os.getpid()
+    if pid not in _own:
+        found = Identity.of(pid)
+        assert found is not None  # noqa: S101 - we are alive
+        _own.clear()
+        _own[pid] = found
+    return _own[pid]
+
+
 class Context:
     """One engine's side of things. Belongs to one event loop."""
 
@@ -63,7 +78,7 @@ class Context:
         self.durable = durable
         self.owner = owner
         self.hooks = hooks or {}  # the engine's own, by kind
-        self.launcher = Launcher()
+        self.launcher = Launcher(root)
         self.watches = Watches()
         self.watchers: set[Callable[[], None]] = set()  # each ends a watch of the root's events
         self.directories = Directories()

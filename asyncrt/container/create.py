@@ -17,9 +17,9 @@ from asyncrt import _durable, _paths
 from asyncrt._threads import finish
 from asyncrt.container import hooks
 from asyncrt.container.change import Change, busy, check_timeout, unresponsive
-from asyncrt.container.context import patience
+from asyncrt.container.context import own_identity, patience
 from asyncrt.container.destroy import end_processes
-from asyncrt.container.lease import refuse_caller, seconds_of
+from asyncrt.container.lease import owned_by_us, refuse_caller, seconds_of
 from asyncrt.container.log import close_all, make_logs
 from asyncrt.container.streams import NAMES
 from asyncrt.container.terminal import connect_console, planned
@@ -56,19 +56,6 @@ _log = logging.getLogger("asyncrt.container")
 
 Supervision = Literal["own", "caller"]
 PathLike = str | os.PathLike[str]
-
-_own: dict[int, Identity] = {}  # our own identity by pid: a forked child has another
-
-
-def own_identity() -> Identity:
-    """This process, as a creator's identity."""
-    pid = os.getpid()
-    if pid not in _own:
-        found = Identity.of(pid)
-        assert found is not None  # noqa: S101 - we are alive
-        _own.clear()
-        _own[pid] = found
-    return _own[pid]
 
 
 class Creation:
@@ -138,6 +125,7 @@ class Creation:
             supervision=supervision,
             creator=own_identity(),
             protocol=frames.VERSION,
+            lease=owned_by_us(lease),
             hooks=tuple(kind for kind in HOOK_KINDS if hook_plans(spec.config, kind)),
         )
 

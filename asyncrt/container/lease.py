@@ -13,13 +13,15 @@ import msgspec
 
 from asyncrt import status as statuses
 from asyncrt._threads import finish
-from asyncrt.container.change import hung_up, unresponsive
-from asyncrt.container.context import patience, refuse_foreign
+from asyncrt.container.change import change, hung_up, unresponsive
+from asyncrt.container.context import own_identity, patience, refuse_foreign
 from asyncrt.errors import InvalidTransition, SandboxUnresponsive, SpecInvalid
 from asyncrt.sandbox import ChannelClosed
+from asyncrt.state import Leased
 from asyncrt.status import Status
 
 if TYPE_CHECKING:
+    from asyncrt.container.change import Change
     from asyncrt.container.context import Context
     from asyncrt.ids import ContainerId
     from asyncrt.state import Record
@@ -56,6 +58,11 @@ def refuse_caller(supervision: str) -> None:
         raise SpecInvalid(json_path="", why='a lease needs supervision="own": nobody else keeps it')
 
 
+def owned_by_us(lease: Lease | None) -> Leased | None:
+    """As the record has it."""
+    return None if lease is None else Leased(float(lease.grace_seconds), (own_identity(),))
+
+
 async def renew(
     context: Context,
     container_id: ContainerId,
@@ -64,14 +71,37 @@ async def renew(
     timeout: float | None,
 ) -> None:
     """Own the container from now on, or with None let it need no owner; see Container.renew."""
-    record, observed = await context.look(container_id, instance)
-    statuses.require(container_id, "renew", observed.status)
-    refuse_foreign(record, "renew")
-    refuse_caller(record.supervision)
-    await finish(_renew(context, record, lease, patience(timeout)))
+    operation = "renew for nobody" if lease is None else "renew"
+    async with change(context, container_id, operation, instance=instance, timeout=timeout) as held:
+        refuse_foreign(held.record, "renew")
+        refuse_caller(held.record.supervision)
+        await finish(_renew(held, lease, patience(timeout)))
 
 
-async def _renew(context: Context, record: Record, lease: Lease | None, seconds: float) -> None:
+async def _renew(held: Change, lease: Lease | None, seconds: float) -> None:
+    """Whose it is says the supervisor; the record follows.
+
+    gc removes what has ended and whose owners are all gone. So whoever may have become one is added
+    before the supervisor is asked, and who isn't one any more taken out only after it has agreed.
+    """
+    record, before, after = held.record, held.record.lease, owned_by_us(lease)
+    if after is None:
+        await _save(held, None)
+    elif before is not None:
+        owners = dict.fromkeys((*before.owners, *after.owners))
+        await _save(held, Leased(max(before.grace, after.grace), tuple(owners)))
+    if record.status is not Status.STOPPED:
+        await _ask(held.context, record, lease, seconds)
+        await _save(held, after)
+
+
+async def _save(held: Change, lease: Leased | None) -> None:
+    if held.record.lease != lease:
+        held.record.lease = lease
+        await held.save()
+
+
+async def _ask(context: Context, record: Record, lease: Lease | None, seconds: float) -> None:
     key = record.id, record.instance
     with context.channel(record, "renew") as channel:
         held = context.watches.holds(key)

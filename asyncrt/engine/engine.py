@@ -29,6 +29,7 @@ from asyncrt.container.users import user_name
 from asyncrt.engine.delete import delete_forced
 from asyncrt.engine.many import Many
 from asyncrt.engine.pool import Pool
+from asyncrt.engine.recovery import recover
 from asyncrt.engine.run import RunResult, attend
 from asyncrt.engine.watch import Watch
 from asyncrt.errors import SpecInvalid
@@ -39,6 +40,8 @@ from asyncrt.state import Filter, View, find, list_views, open_root, read_record
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
+
+    from asyncrt.engine.recovery import RecoveryReport
 
 PathLike = str | os.PathLike[str]
 
@@ -437,6 +440,24 @@ class Engine(Many):
             return
         container = await self.load(id)
         await container.delete(timeout=timeout)
+
+    async def recover(self, dry_run: bool = False) -> RecoveryReport:  # noqa: FBT001, FBT002 - its one option
+        """Finish, fold in or remove what killed processes left under the root; what was found.
+
+        Interrupted creations and deletions, ends that nobody wrote down, containers with a lease that
+        have ended and whose owners are gone, processes and files without a record, missing events.
+        A container that has ended otherwise stays until somebody destroys it; what is broken or
+        nobody's is told and left. Safe beside anything and itself; a lock that isn't had in half a
+        second is left to its holder, and no container takes longer than a minute. This engine's
+        hooks run as in a destroy.
+
+        Args:
+            dry_run: Only say what would be done; nothing is changed.
+
+        Raises StorageFailed when the root can't be read; what goes wrong besides is in the report. If
+        cancelled, what was mended stays mended and recovering again does the rest.
+        """
+        return await recover(self._context, dry_run=dry_run)
 
 
 def _on_terminal(spec: Spec | None) -> bool:

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from asyncrt.launch import frames
+from asyncrt.sandbox import strays
 
 _log = logging.getLogger("asyncrt.sandbox")
 
@@ -26,7 +27,8 @@ _END_SECONDS = 5.0
 class ForkServer:
     """A handle to at most one live fork server process. Belongs to one event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: str) -> None:
+        self._root = root
         self._requests: socket.socket | None = None
         self._pid = 0
         self._pidfd = -1
@@ -62,7 +64,17 @@ class ForkServer:
             ours.setblocking(False)
             self._pid = os.posix_spawn(
                 sys.executable,
-                [sys.executable, "-I", "-S", "-X", "utf8", "-c", _CODE, _PACKAGES],
+                [
+                    sys.executable,
+                    "-I",
+                    "-S",
+                    "-X",
+                    "utf8",
+                    "-c",
+                    _CODE,
+                    _PACKAGES,
+                    *strays.mark(self._root),
+                ],
                 {},
                 file_actions=[
                     # First of all: where our own 0, 1, 2 are closed it may be one of these.

@@ -45,10 +45,13 @@ class Launched(NamedTuple):
 
 
 class Launcher:
-    """What an engine starts processes with. Belongs to one event loop."""
+    """What an engine starts processes with. Belongs to one event loop.
 
-    def __init__(self) -> None:
-        self.server = ForkServer()
+    Its processes say on their command lines that they are of `root`.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.server = ForkServer(root)
         self.turns = asyncio.Semaphore(_AT_ONCE)
         self._hooks = asyncio.Semaphore(_HOOKS_AT_ONCE)
 

@@ -10,9 +10,18 @@ from asyncrt.state.exit_record import ExitResult, read_any_exit, read_exit
 from asyncrt.state.filter import BROKEN, Filter
 from asyncrt.state.listing import find, list_ids, list_views, view_now
 from asyncrt.state.reality import Observed, look, observe, settle
-from asyncrt.state.record import Deletion, HookProgress, Identity, Record, read_record
+from asyncrt.state.record import (
+    Deletion,
+    HookProgress,
+    Identity,
+    Leased,
+    Record,
+    exists,
+    read_record,
+)
 from asyncrt.state.root import open_root
 from asyncrt.state.state_file import StateFile
+from asyncrt.state.survey import Rest, Survey, rest_of, survey
 from asyncrt.state.view import View, view_of
 
 __all__ = [
@@ -25,15 +34,19 @@ __all__ = [
     "Filter",
     "HookProgress",
     "Identity",
+    "Leased",
     "Missing",
     "Observed",
     "Position",
     "Record",
+    "Rest",
     "StateFile",
+    "Survey",
     "Told",
     "View",
     "append_missing",
     "default_root",
+    "exists",
     "find",
     "list_ids",
     "list_views",
@@ -44,7 +57,9 @@ __all__ = [
     "read_any_exit",
     "read_exit",
     "read_record",
+    "rest_of",
     "settle",
+    "survey",
     "view_now",
     "view_of",
 ]

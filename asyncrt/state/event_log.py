@@ -18,6 +18,7 @@ import logging
 import math
 import os
 import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -44,6 +45,7 @@ _HEADER_BYTES = 512
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _NEXT = f".{_paths.EVENTS}~"  # written by who holds the lock
 _KEPT = f".{_paths.EVENTS_OLD}~"
+LEFT_BY_ROTATION = (_NEXT, _KEPT)
 _POSITION = re.compile(r"([0-9a-f]{12}):(0|[1-9][0-9]{0,18})", re.ASCII)
 
 
@@ -173,8 +175,11 @@ class EventLog:
         return None
 
     def everything(self) -> tuple[float, list[bytes]]:
-        """Since when lines are kept, by the wall clock, and all of them. Raises as read does."""
-        with self._open() as (current, old):
+        """Since when lines are kept, by the wall clock, and all of them. Raises as read does.
+
+        Changes nothing: of a log that isn't there, or isn't one, it is infinitely late.
+        """
+        with self._open(make=False) as (current, old):
             files = [each for each in (old, current) if each is not None]
             since = min((each.begun_at for each in files), default=math.inf)
             return since, [line for each in files for line in _lines_of(each)]
@@ -207,10 +212,11 @@ class EventLog:
         return Page(events, Position(generation, offset), more=more)
 
     @contextlib.contextmanager
-    def _open(self) -> Iterator[tuple[_File | None, _File | None]]:
+    def _open(self, *, make: bool = True) -> Iterator[tuple[_File | None, _File | None]]:
         """The log, made if missing, and the generation before, if there is one.
 
-        The log is None when it isn't one, and somebody else is replacing it just now.
+        The log is None when it isn't one, and somebody else is replacing it just now. Unless it is
+        to be made, also when it is missing, or isn't one.
         """
         with contextlib.ExitStack() as stack, _translated(self._path):
             directory = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -218,6 +224,9 @@ class EventLog:
             while True:
                 fd = _open(directory, _paths.EVENTS)
                 if fd < 0:
+                    if not make:
+                        yield None, self._old(directory, stack)
+                        return
                     _events.begin(directory)
                     continue
                 with contextlib.ExitStack() as opened:
@@ -230,7 +239,7 @@ class EventLog:
                         self._header = current.header if current else b""
                         if not _events.is_at(fd, _paths.EVENTS, directory):
                             continue  # the change that tells of that came before we listened
-                    if current is None and rotate(self._root, anyway=True):
+                    if make and current is None and rotate(self._root, anyway=True):
                         continue
                     stack.push(opened.pop_all())
                     break
@@ -296,6 +305,41 @@ def _end_of(file: _File) -> Position:
     return file.first
 
 
+def is_full(root: str) -> bool:
+    """Whether the log has grown beyond ROTATE_BYTES. Blocks for one stat."""
+    try:
+        return os.lstat(f"{root}/{_paths.EVENTS}").st_size > ROTATE_BYTES
+    except OSError:
+        return False
+
+
+def remove_left(root: str, name: str) -> bool:
+    """Remove what a killed rotation left, unless one is under way; whether it is gone by this."""
+    with attempt(f"{root}/{_paths.EVENTS_LOCK}") as alone:
+        if not alone:
+            return False
+        directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return _discard(directory, name)
+        finally:
+            os.close(directory)
+
+
+def remove_old(path: str, seconds: float, *, dry_run: bool) -> bool:
+    """Remove what somebody who made the log left, unless it is younger than that; whether it is so.
+
+    Nobody writes one for as long, and to who is stopped in the middle its loss does no harm.
+    """
+    try:
+        if os.lstat(path).st_mtime > datetime.now(UTC).timestamp() - seconds:
+            return False
+        if not dry_run:
+            os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def rotate(root: str, *, anyway: bool = False) -> bool:
     """Begin a new generation if the log has grown beyond ROTATE_BYTES; whether one was begun.
 
@@ -336,9 +380,12 @@ def _rotate(root: str, directory: int, *, anyway: bool) -> bool:
     return True
 
 
-def _discard(directory: int, name: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
+def _discard(directory: int, name: str) -> bool:
+    try:
         os.unlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

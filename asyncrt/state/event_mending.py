@@ -7,6 +7,7 @@ first: watchers leave out what they were told, and what has been overtaken (asyn
 
 from __future__ import annotations
 
+import math
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,6 +32,7 @@ class Missing(NamedTuple):
     instance: str
     status: str
     line: bytes
+    revision: int
 
 
 class _Last(NamedTuple):
@@ -59,7 +61,7 @@ def missing_events(root: str, containers: Iterable[tuple[Record, Observed]]) -> 
     found = list(_missing(root, containers, told, since))
     if found:  # rarely: those whose own writer was but a moment behind are told by now
         again, _ = _told(root)
-        found = [each for each in found if not _is_told(again, each)]
+        found = [each for each in found if not _is_told(again, each) and _is_current(root, each)]
     return found
 
 
@@ -77,6 +79,17 @@ def append_missing(root: str, missing: Iterable[Missing]) -> None:
 def _is_told(told: dict[str, _Last], missing: Missing) -> bool:
     last = told.get(missing.instance)
     return last is not None and last.status == missing.status
+
+
+def _is_current(root: str, missing: Missing) -> bool:
+    """Whether it is still so: the look at the containers may be some time ago."""
+    if missing.status == DESTROYED:
+        return True
+    try:
+        record = read_record(root, missing.id)
+    except AsyncrtError:
+        return False
+    return (record.instance, record.revision) == (missing.instance, missing.revision)
 
 
 def _missing(
@@ -109,7 +122,7 @@ def _missing(
             status=status,
             exit=record.exit or observed.exit,
         )
-        yield Missing(record.id, record.instance, status.value, line)
+        yield Missing(record.id, record.instance, status.value, line, record.revision)
     for instance, last in told.items():
         if instance not in there and last.status != DESTROYED and _is_gone(root, instance, last.id):
             line = encode_event(
@@ -121,14 +134,16 @@ def _missing(
                 previous=last.status,
                 status=DESTROYED,
             )
-            yield Missing(last.id, instance, DESTROYED, line)
+            yield Missing(last.id, instance, DESTROYED, line, last.revision)
 
 
 def _saved_since(root: str, record: Record, observed: Observed, since: float) -> bool:
+    if since == math.inf:
+        return False
     since -= _CLOCK_SECONDS
     ended = observed.exit.finished_at if observed.exit is not None else None
-    if ended is not None and ended.timestamp() >= since:
-        return True
+    if ended is not None:
+        return ended.timestamp() >= since  # its supervisor told it then
     try:
         return os.stat(record_path(root, record.id), follow_symlinks=False).st_mtime >= since
     except OSError:

@@ -58,14 +58,25 @@ class Deletion(msgspec.Struct, frozen=True, gc=False):
         return Deletion(poststop=tuple(hooks))
 
 
+class Leased(msgspec.Struct, frozen=True, gc=False):
+    """That it has a lease: the seconds it may outlive its owner, and which processes own it.
+
+    More than one while it is being taken over: who was killed in the middle of that may or may not
+    have become its owner.
+    """
+
+    grace: float
+    owners: tuple[Identity, ...]
+
+
 class Record(msgspec.Struct, kw_only=True, gc=False):
     """What is known of one container. Its nested values are frozen: replace, don't change them.
 
     `revision` counts saves and belongs to StateFile. `paused_from` is set while paused. `owner` is
     the user name of `uid`, who created it. `hooks` has the kinds of hooks that its config has, so
-    that the config needn't be read to learn that there are none; `logs` the streams that go to a log; `terminal`: its supervisor
-    has one that clients attach to.
-    `exit` is set once it is stopped;
+    that the config needn't be read to learn that there are none; `logs` the streams that go to a
+    log. `terminal`: its supervisor has one that clients attach to. `lease` says who will see to its
+    removal, where that isn't simply somebody. `exit` is set once it is stopped;
     `exit.reason` says why. `protocol` is the one that its supervisor speaks (asyncrt.launch.frames):
     the engine that made it may be older or newer than the one that reads this. Moments are aware and in UTC.
     """
@@ -93,6 +104,7 @@ class Record(msgspec.Struct, kw_only=True, gc=False):
     logs: tuple[str, ...] = ()
     terminal: bool = False
     protocol: int = 1
+    lease: Leased | None = None
     deletion: Deletion | None = None
     exit: ExitResult | None = None
 

@@ -29,11 +29,27 @@ def remove_container(
     `tell` is called right before the record goes. Idempotent. Raises StorageFailed with everything
     later in the order still there.
     """
-    remove_tree(root, container_id + _paths.DIRECTORY)
+    remove_directory(root, container_id)
     if tell is not None:
         tell()
     remove_record(root, container_id)
     remove_lock_files(root, container_id)
+
+
+def remove_directory(root: str, container_id: str) -> None:
+    """Remove ID.d, out of the way first. Raises StorageFailed.
+
+    So a record without a directory is of a container whose removal has begun, at whatever point its
+    remover was killed.
+    """
+    aside = _paths.being_removed(container_id)
+    try:
+        os.rename(f"{root}/{container_id}{_paths.DIRECTORY}", f"{root}/{aside}")
+    except FileNotFoundError:
+        pass
+    except OSError:  # something that a killed one left is there, or it can't be
+        remove_tree(root, container_id + _paths.DIRECTORY)
+    remove_tree(root, aside)
 
 
 def remove_record(root: str, container_id: str) -> None:

@@ -41,7 +41,13 @@ from asyncrt.state.record import (
     read_data,
     read_record,
 )
-from asyncrt.state.removal import remove_container, remove_lock_files, remove_record, remove_tree
+from asyncrt.state.removal import (
+    remove_container,
+    remove_directory,
+    remove_lock_files,
+    remove_record,
+    remove_tree,
+)
 from asyncrt.status import Status
 
 if TYPE_CHECKING:
@@ -389,7 +395,7 @@ class StateFile:
 
     def _clear(self) -> None:
         self._data = self._original = self._expected = None
-        remove_tree(self.root, self.id + _paths.DIRECTORY)
+        remove_directory(self.root, self.id)
         self._tell_destroyed()
         remove_record(self.root, self.id)
         self._saved = None

@@ -13,7 +13,7 @@ import os
 from select import EPOLLHUP, EPOLLIN, EPOLLRDHUP, epoll
 
 from asyncrt import _csignal, _durable, _libc, _paths
-from asyncrt.launch import frames, handover, init
+from asyncrt.launch import frames, handover, init, tree
 from asyncrt.supervisor import one_shot
 from asyncrt.supervisor.supervisor import Supervisor
 
@@ -64,6 +64,8 @@ def spare(requests: int, taking: int, umask: int, exempt: bool) -> NoReturn:  # 
                 _sleep(alarm, ours)  # it was to take this only, or what follows wakes it at once
             # From here on it is awake, and no page needs to be spared.
             _keep(pid, watch, wakeup, umask, handed)
+        elif _was_killed(pid):
+            tree.kill(os.getpid())  # the hook that it ran: nobody else bounds that, or ends it
         code = 0
     finally:
         os._exit(code)
@@ -102,6 +104,11 @@ def refuse(requests: _socket.socket, error: OSError) -> None:
 def _lives(pid: int) -> bool:
     """Whether our child hasn't ended yet; it stays to be reaped."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+
+def _was_killed(pid: int) -> bool:
+    found = os.waitid(os.P_PID, pid, os.WEXITED)
+    return found is not None and found.si_code != os.CLD_EXITED
 
 
 def _keep(

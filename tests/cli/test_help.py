@@ -21,6 +21,7 @@ COMMANDS = [
     "delete",
     "events",
     "exec",
+    "gc",
     "kill",
     "list",
     "logs",

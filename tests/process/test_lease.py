@@ -12,6 +12,7 @@ import pytest
 import asyncrt
 from asyncrt import Engine, Lease, Status
 from asyncrt.container.context import _IDLE_WATCHES
+from asyncrt.state import Leased, read_record
 from tests.helpers import reaping
 from tests.helpers.containers import (
     Client,
@@ -25,7 +26,7 @@ from tests.helpers.containers import (
     supervisor_of,
 )
 from tests.helpers.processes import Interpreter
-from tests.helpers.records import names
+from tests.helpers.records import names, own_identity
 
 NULL: Any = {"stdout": asyncrt.DEVNULL, "stderr": asyncrt.DEVNULL}
 
@@ -49,6 +50,25 @@ async def main():
                 if os.fork() == 0:
                     time.sleep(1000)  # what a worker of multiprocessing does
                 print("forked", flush=True)
+
+asyncio.run(main())
+"""
+
+# Takes web over, or says why it couldn't in the time given, and hangs.
+HEIR = """
+import asyncio, sys
+import asyncrt
+
+async def main():
+    async with asyncrt.Engine(sys.argv[1]) as engine:
+        container = await engine.load("web")
+        try:
+            seconds = float(sys.argv[2]) if len(sys.argv) > 2 else None
+            await container.renew(asyncrt.Lease(5), timeout=seconds)
+            print("renewed", flush=True)
+        except asyncrt.AsyncrtError as error:
+            print(type(error).__name__, flush=True)
+        sys.stdin.readline()
 
 asyncio.run(main())
 """
@@ -189,6 +209,39 @@ async def test_a_renewal_while_it_is_being_ended_is_refused(engine: Engine, root
         else:
             assert (await container.wait(20)).reason == "lease"
     await container.destroy()
+
+
+async def test_the_record_says_who_owns_it_so_that_gc_knows_whose_is_left(
+    root: str, engine: Engine
+) -> None:
+    async with Engine(root) as owner:
+        container = await started(owner, "web", sleeper(), lease=Lease(3), **NULL)
+        mine = own_identity()
+        assert read_record(root, "web").lease == Leased(3.0, (mine,))
+        with Interpreter(HEIR, root) as heir:
+            assert await heir.next_line() == "renewed"
+            found = read_record(root, "web").lease
+            assert found is not None
+            assert found.grace == 5
+            assert [each.pid for each in found.owners] == [heir.pid]
+        await container.renew(Lease(0))
+        assert read_record(root, "web").lease == Leased(0.0, (mine,))
+        # Whether a supervisor that didn't answer has agreed nobody knows: both may own it.
+        supervisor = supervisor_of(container, root)
+        with Interpreter(HEIR, root, 0.1) as heir:
+            os.kill(supervisor, signal.SIGSTOP)
+            assert await heir.next_line() == "SandboxUnresponsive"
+            os.kill(supervisor, signal.SIGCONT)
+            found = read_record(root, "web").lease
+            assert found is not None
+            assert [each.pid for each in found.owners] == [mine.pid, heir.pid]
+        await container.renew(Lease(0))
+        await container.kill("KILL")
+        await container.wait(20)
+        await container.renew(None)
+        record = read_record(root, "web")
+        assert (record.lease, record.status) == (None, Status.STOPPED)
+    await engine.delete("web")
 
 
 async def test_nobody_keeps_a_lease_for_a_callers_supervision(engine: Engine) -> None:

@@ -274,6 +274,7 @@ VERBS: dict[str, Callable[[asyncrt.Container], Awaitable[Any]]] = {
     "destroy": lambda c: c.destroy(),
     "delete": lambda c: c.delete(),
     "renew": lambda c: c.renew(asyncrt.Lease(0)),
+    "renew for nobody": lambda c: c.renew(None),
 }
 # What waits for something else than itself: creating ends when the test lets it, wait with the exit.
 WAITS = {"wait"}

@@ -19,12 +19,13 @@ from portalocker.portalocker import FlockLocker
 
 import asyncrt
 from asyncrt.state import read_record
+from asyncrt.status import Status
 from tests.helpers import reality, reaping, surface
 from tests.helpers.cancel import HOWS, Outcome, cancel_at_every_tick
 from tests.helpers.events import append_line
 from tests.helpers.leaks import _descriptors
 from tests.helpers.processes import until
-from tests.helpers.records import make_record, own_identity
+from tests.helpers.records import dead_identity, make_record, own_identity, put_record
 
 NULL: Any = {"stdout": asyncrt.DEVNULL, "stderr": asyncrt.DEVNULL}
 SLEEP = ["/bin/sleep", "1000"]
@@ -226,6 +227,33 @@ scenario(
     prepare=Bench.paused,
     check=gone_or_repeated,
 )
+
+
+async def left_over(bench: Bench) -> None:
+    """Of what each step of a recovery is for, one."""
+    container = await bench.running()
+    await container.kill("KILL")
+    await container.wait()  # its end is in no record
+    root = bench.root
+    put_record(root, make_record("made", status=Status.CREATING, creator=dead_identity()))
+    for name in ("left.lock", ".web.state~", ".~events~"):
+        with open(f"{root}/{name}", "w"):
+            pass
+    append_line(root, "gone", status="running")
+    lost = await bench.engine.create("lost", spec=bench.spec(), **NULL)
+    os.unlink(f"{root}/{lost.id}.state")
+
+
+async def recoverable(bench: Bench, state: Any, outcome: Outcome) -> None:
+    """What is left to do is done by the next one, and then there is nothing."""
+    if not outcome.cancelled:
+        assert len({each.kind for each in outcome.value.findings}) == 6
+    assert (await bench.engine.recover()).complete
+    assert (await bench.engine.recover()).findings == ()
+    assert [view.id for view in await bench.engine.list()] == ["web"]
+
+
+scenario("Engine.recover", lambda b, _: b.engine.recover(), prepare=left_over, check=recoverable)
 
 
 # Container
@@ -828,6 +856,7 @@ scenario("StateFile.destroy", lambda b, s: s.destroy(), prepare=locked_record, c
 ON_DISK = [
     "Engine.create",
     "Engine.run",
+    "Engine.recover",
     "Container.start",
     "Container.pause",
     "Container.destroy",

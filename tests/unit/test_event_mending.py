@@ -149,10 +149,15 @@ def test_a_line_behind_a_torn_one_counts_and_an_overtaken_start_isnt_the_last_wo
     forget(root, "web")
 
 
-def test_a_root_without_a_log_lacks_what_was_saved_in_it(root: str) -> None:
-    assert missing(root) == []
-    os.unlink(f"{root}/~events")
-    old = seen(root)
-    os.utime(f"{root}/web.state", (1, 1))
-    assert missing(root, old) == []
+def test_to_a_root_without_a_log_nothing_is_missing_and_none_is_made(root: str) -> None:
+    assert missing(root, seen(root)) == []
+    forget(root, "web")
+    assert os.listdir(root) == []
+
+
+def test_what_has_changed_since_it_was_looked_at_isnt_missing(root: str) -> None:
+    append_line(root, "web", 2, status="created")
+    web = seen(root)
+    seen(root, revision=4, status=Status.PAUSED)
+    assert missing(root, web) == []
     forget(root, "web")

@@ -398,7 +398,7 @@ async def test_destroy_takes_the_files_in_order_and_the_lock_file_last(
     noting("rmdir")
     await state.lock()
     await state.destroy()
-    assert gone == ["web.d", "web.state", "web.queue", "web.lock"]
+    assert gone == [".web.d~", "web.state", "web.queue", "web.lock"]  # ID.d under another name
     await state.destroy()
     assert len(gone) == 4
     assert state.locked
@@ -442,10 +442,42 @@ async def test_a_destroy_that_fails_keeps_the_record_for_a_retry(
         patch.setattr(os, "rmdir", busy)
         with pytest.raises(StorageFailed) as caught:
             await state.destroy()
-    assert (caught.value.path, caught.value.errno) == (f"{root}/web.d", errno.EBUSY)
+    assert (caught.value.path, caught.value.errno) == (f"{root}/.web.d~", errno.EBUSY)
     assert "web.state" in names(root)
     state.unlock()
     await remove(state)
+    assert names(root) == []
+
+
+async def test_from_its_first_step_on_a_removal_shows_by_a_record_without_a_directory(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what a killed one left aside doesn't keep the next from removing all of it."""
+    state = await made(root)
+    for name in ("web.d", ".web.d~"):
+        os.mkdir(f"{root}/{name}")
+        with open(f"{root}/{name}/config.json", "w"):
+            pass
+    real = os.unlink
+    seen: list[list[str]] = []
+
+    def looking(path: str, **kwargs: Any) -> None:
+        seen.append([name for name in names(root) if name.endswith((".d", ".state"))])
+        real(path, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", looking)
+        await remove(state)
+    assert names(root) == []
+    assert seen[0] == ["web.d", "web.state"]  # the name was taken: as ever
+
+    state = await made(root)
+    os.mkdir(f"{root}/web.d")
+    seen.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", looking)
+        await remove(state)
+    assert seen[0] == ["web.state"]
     assert names(root) == []
 
 
@@ -459,7 +491,7 @@ async def test_a_directory_that_is_still_written_to_is_emptied_again(
 
     def supervisor_writes(path: str, **kwargs: Any) -> None:
         if late:
-            with open(f"{root}/web.d/{late.pop()}", "w"):
+            with open(f"{root}/.web.d~/{late.pop()}", "w"):
                 pass
         real(path, **kwargs)
 

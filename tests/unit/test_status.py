@@ -27,6 +27,7 @@ ALLOWED = {
     "destroy": set(Status),
     "delete": {STOPPED},
     "renew": {CREATED, RUNNING, PAUSED},
+    "renew for nobody": {CREATED, RUNNING, PAUSED, STOPPED},
 }
 
 
@@ -65,7 +66,15 @@ def test_an_operation_leads_only_where_a_status_may_go(operation: str) -> None:
 
 def test_what_changes_the_record_takes_the_lock_and_what_reads_does_not() -> None:
     locked = {name for name, rule in TABLE.items() if rule.locked}
-    assert locked == {"start", "pause", "resume", "destroy", "delete"}
+    assert locked == {
+        "start",
+        "pause",
+        "resume",
+        "renew",
+        "renew for nobody",
+        "destroy",
+        "delete",
+    }
 
 
 def test_a_paused_created_container_may_become_created_again() -> None:
