@@ -867,11 +867,13 @@ ON_DISK = [
 ]
 
 
+@pytest.mark.timeout(600)  # some hundred lives for one with hooks
 @pytest.mark.parametrize("name", SCENARIOS)
 async def test_cancelled_at_any_tick(name: str, engine: asyncrt.Engine, full: bool) -> None:
     await sweep(name, engine, full=full)
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ON_DISK)
 async def test_cancelled_at_any_tick_with_file_work_in_threads(
     name: str, disk_root: str, full: bool
