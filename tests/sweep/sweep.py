@@ -262,7 +262,11 @@ class Sweep:
         """Let the engine close: it holds nothing open, and nothing of it is left."""
         faults = []
         stage.go()
-        left = stage.line() if stage.answers(_SECONDS) else "no answer"
+        left = "no answer"
+        if stage.answers(_SECONDS):
+            left = stage.line()
+        else:
+            os.kill(stage.pid, signal.SIGKILL)
         if left:  # None of one that was killed
             faults.append(f"descriptors left in the engine: {left}")
         stage.close()
@@ -328,5 +332,5 @@ def disturbances(found: Found, *, errno: bool) -> list[tuple[Point, str]]:
     return [
         (point, each)
         for point in found.points
-        for each in (("EINTR",) if point.to == "pipe" else errnos_of(point.call))
+        for each in (("EINTR",) if point.to else errnos_of(point.call))
     ]

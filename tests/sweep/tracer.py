@@ -39,7 +39,8 @@ def mark(number: int) -> None:
 class Point(NamedTuple):
     """One mutating call of one process; `comm` is what it called itself then.
 
-    `to` is "pipe" for a write to one, which no disk can fail.
+    `to` is "pipe" for a write to one, which no disk can fail, and "loop" for a byte by which a
+    thread wakes its event loop: asyncio takes no notice of its failure, and nobody else can.
     """
 
     who: str
@@ -283,6 +284,8 @@ class Tracer:
             stat = _procid.stat(process.pid)
             comm = stat.comm if stat is not None else ""
             to = "pipe" if call.name == "write" and _is_pipe(tid, arguments[0]) else ""
+            if call.name == "sendto" and tid != process.pid:
+                to = "loop"
             self.points.append(point._replace(comm=comm, to=to))
         elif point.key == self._target:
             self.hit = point
