@@ -17,13 +17,14 @@ from __future__ import annotations
 import os
 import select
 import signal
+from collections.abc import Container
 from typing import TYPE_CHECKING, NamedTuple
 
 from asyncrt import _paths, _procid
 from asyncrt.launch import tree
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Iterator
 
 _SUPERVISOR = "asyncrt:super"
 _OURS = "asyncrt:"
@@ -31,14 +32,22 @@ _OURS = "asyncrt:"
 _ENDING_MILLISECONDS = 5000
 
 
+Known = Container[tuple[int, int]]  # processes by pid and start
+
+
 class Stray(NamedTuple):
-    """One that no record names: what it is, and who."""
+    """One that no record names: what it is, and who; and its children, by pid and start."""
 
     what: str
     pid: int
     start: int
     boot: str
     pidns: int
+    children: tuple[tuple[int, int], ...]
+
+    def is_in(self, known: Known) -> bool:
+        """Whether it, or a child of it, is among those."""
+        return (self.pid, self.start) in known or any(each in known for each in self.children)
 
 
 def mark(root: str) -> list[str]:
@@ -51,25 +60,31 @@ def _identity(path: str | bytes) -> str:
     return f"{found.st_dev}:{found.st_ino}"
 
 
-def find(root: str, known: Container[tuple[int, int]]) -> list[Stray]:
-    """Processes of the root that have taken a container on and aren't `known` by pid and start.
+def find(root: str, known: Known) -> list[Stray]:
+    """Processes of the root that have taken a container on, and none of which is `known`.
 
     Which of these truly are strays shows when records are read after this: whatever has taken a
-    container on is in one from before it was asked to. Raises OSError. Blocks for a look at every
-    process.
+    container on is in one from before it was asked to. What launches for supervision "caller" is in
+    none, but its child is. Raises OSError. Blocks for a look at every process.
     """
     identity = _identity(root)
     table = dict(_table())
-    below: dict[int, list[str]] = {}
-    for each in table.values():
-        below.setdefault(each.ppid, []).append(each.comm)
+    below: dict[int, list[int]] = {}
+    for pid, each in table.items():
+        below.setdefault(each.ppid, []).append(pid)
     found = []
     for pid, each in table.items():
         if not each.comm.startswith(_OURS) or (pid, each.start) in known:
             continue
-        what = _what(each, below.get(pid, ()), table.get(each.ppid))
-        if what and _is_of(pid, identity):
-            found.append(Stray(what, pid, each.start, _procid.boot_id(), _procid.pid_namespace()))
+        children = {child: table[child] for child in below.get(pid, ())}
+        what = _what(each, [child.comm for child in children.values()], table.get(each.ppid))
+        if not what:
+            continue
+        boot, pidns = _procid.boot_id(), _procid.pid_namespace()
+        starts = tuple((child, stat.start) for child, stat in children.items())
+        stray = Stray(what, pid, each.start, boot, pidns, starts)
+        if not stray.is_in(known) and _is_of(pid, identity):
+            found.append(stray)
     return found
 
 
@@ -81,9 +96,7 @@ def _table() -> Iterator[tuple[int, _procid.Stat]]:
                 yield int(name), found
 
 
-def _what(
-    process: _procid.Stat, below: list[str] | tuple[str, ...], above: _procid.Stat | None
-) -> str:
+def _what(process: _procid.Stat, below: list[str], above: _procid.Stat | None) -> str:
     if process.comm == _paths.GATE_COMM:
         supervised = above is not None and above.comm == _SUPERVISOR
         return "" if supervised else "init at its gate"

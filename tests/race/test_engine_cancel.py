@@ -856,7 +856,6 @@ scenario("StateFile.destroy", lambda b, s: s.destroy(), prepare=locked_record, c
 ON_DISK = [
     "Engine.create",
     "Engine.run",
-    "Engine.recover",
     "Container.start",
     "Container.pause",
     "Container.destroy",

@@ -33,7 +33,7 @@ async def end_strays(work: Work, found: Survey) -> None:
     unsettled = await _creations_under_way(work)
     again = await run_blocking(survey, work.root)
     named = _named(again)
-    unnamed = [e for e in seen if (e.pid, e.start) not in named and _procid.alive(e)]
+    unnamed = [each for each in seen if not each.is_in(named) and _procid.alive(each)]
     creating = [each for each in unsettled if _is_creating(again, *each)]
     if len(unnamed) <= len(creating):
         return  # they are these creations', each of which has one
