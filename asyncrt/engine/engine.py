@@ -454,8 +454,8 @@ class Engine(Many):
         Args:
             dry_run: Only say what would be done; nothing is changed.
 
-        Raises StorageFailed when the root can't be read; what goes wrong besides is in the report. If
-        cancelled, what was mended stays mended and recovering again does the rest.
+        Raises StorageFailed when the root can't be read; what goes wrong besides is in the report.
+        If cancelled, what was mended stays mended and recovering again does the rest.
         """
         return await recover(self._context, dry_run=dry_run)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -149,3 +150,23 @@ def test_nothing_stays_open(root: str, directory: int) -> None:
     os.unlink(f"{root}/~events")
     append_line(root)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_maker_whose_file_gc_took_for_left_over_begins_again(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was stopped for long in the middle: its line is written all the same."""
+    real = os.link
+    taken: list[str] = []
+
+    def late(source: str, target: str, **kwargs: Any) -> None:
+        if len(taken) < 3:
+            taken.append(source)
+            os.unlink(f"{root}/{source}")
+        real(source, target, **kwargs)
+
+    monkeypatch.setattr(os, "link", late)
+    line = append_line(root)
+    assert len(taken) == 3
+    assert lines(root) == [line]
+    assert os.listdir(root) == ["~events"]
