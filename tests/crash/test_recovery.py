@@ -303,3 +303,28 @@ async def test_no_process_is_ended_that_a_broken_record_may_name(
     wait_until(lambda: not reality.containers_processes(), "all is ended")
     await recovered(engine)
     assert names(root) == []
+
+
+async def test_while_a_creation_is_under_way_no_process_is_ended_that_may_be_its_own(
+    root: str, engine: asyncrt.Engine, tmp_path: Path
+) -> None:
+    lost = await engine.create("lost", spec=sleeper(), **NULL)
+    init = init_of(lost, root)
+    os.unlink(f"{root}/lost.state")
+    with Fifo(tmp_path / "here") as here, Fifo(tmp_path / "go") as go:
+        hook = shell_hook("echo here >$1; read x <$2", here.path, go.path)
+        spec = sleeper(hooks={"createRuntime": [hook]})
+        creating = asyncio.create_task(engine.create("web", spec=spec, **NULL))
+        assert await here.line() == "here"
+        found = told(await engine.recover())
+        assert found.count(("process without record", "pid", "busy")) == 2
+        assert is_alive(init)
+        go.say("go")
+        web = await creating
+    found = told(await engine.recover())
+    assert found.count(("process without record", "pid", "mended")) == 1
+    await gone(init)
+    await web.start()
+    await web.destroy()
+    await recovered(engine)
+    assert names(root) == []
