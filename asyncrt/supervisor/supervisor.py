@@ -50,6 +50,7 @@ class Supervisor:
         "_creator_listens",
         "_deadline",
         "_dir_fd",
+        "_dropped",
         "_durable",
         "_ending",
         "_failed",
@@ -120,6 +121,7 @@ class Supervisor:
         self._clients: Clients | None = None
         self._poller: select.poll | None = None  # made when first waited for
         self._handlers: dict[int, tuple[Callable[[int], None], int]] = {}
+        self._dropped: set[int] = set()  # descriptors that were let go of in this turn
         self._timers: list[tuple[float, Callable[[], None]]] = []
         self._wakeup = wakeup  # a byte comes for each SIGCHLD
 
@@ -133,6 +135,7 @@ class Supervisor:
 
     def ignore(self, fd: int) -> None:
         """Stop listening; a descriptor that isn't listened to is fine."""
+        self._dropped.add(fd)
         if self._handlers.pop(fd, None) and self._poller is not None:
             self._poller.unregister(fd)
 
@@ -169,12 +172,14 @@ class Supervisor:
             left = max(0.0, min(when for when, _ in self._timers) - time.monotonic())
             timeout = min(left * 1000, _LONGEST_POLL)
         children = False
+        self._dropped.clear()
         assert self._poller is not None  # noqa: S101 - narrows the type
         for fd, events in self._poller.poll(timeout):
             if fd == self._wakeup:
                 children = True
                 continue
-            if fd in self._handlers:  # an earlier handler may have taken it away
+            # An earlier handler may have let go of it, and its number may be another's by now.
+            if fd in self._handlers and fd not in self._dropped:
                 self._handlers[fd][0](events)
         if children:
             os.read(self._wakeup, 65536)

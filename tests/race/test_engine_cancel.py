@@ -530,8 +530,10 @@ async def not_attached(bench: Bench, container: asyncrt.Container, outcome: Outc
         outcome.value.close()
     async with await container.attach() as again:
         await again.write(b"x")
-        while b"x" not in await again.read():
-            pass
+        said = b""
+        while b"x" not in said:
+            said = await again.read()
+            assert said, "it was let go of"
 
 
 async def typed(bench: Bench) -> asyncrt.Attachment:
