@@ -43,7 +43,7 @@ async def measure(bench: Bench) -> Answer:
                 "exec in a container": lambda: exec_once(container, [true]),
                 "asyncio subprocess": lambda: run_subprocess([true]),
             },
-            bench.size(quick=300, full=3000, smoke=1),
+            bench.size(quick=150, full=3000, smoke=1),
         )
     ours, theirs = (
         Series(name=name, unit="ms", values=[each * 1e3 for each in values])

@@ -49,7 +49,7 @@ async def measure(bench: Bench) -> Answer:
                 start=start_time(),
                 waiters=count,
                 patience=_PATIENCE if last else 0,
-                storms=bench.size(quick=50, full=500, smoke=3) if name == locks.OURS else 0,
+                storms=bench.size(quick=20, full=500, smoke=3) if name == locks.OURS else 0,
                 seed=number,
             )
             async with crew(1) as (worker,):

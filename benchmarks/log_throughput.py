@@ -20,7 +20,7 @@ _PLAIN = asyncrt.Log(max_bytes=None, timestamps=False)
 
 
 async def measure(bench: Bench) -> Answer:
-    megabytes = bench.size(quick=256, full=1024, smoke=1)
+    megabytes = bench.size(quick=64, full=1024, smoke=1)
     script = f"head -c {megabytes}M /dev/zero"
     async with scratch_engine(bench.directory) as engine:
         found = await bench.interleave(

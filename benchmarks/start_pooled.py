@@ -46,7 +46,7 @@ async def measure(bench: Bench) -> Answer:
 
         found = await bench.interleave(
             {"take out of a pool": pooled, "create and start": fresh},
-            bench.size(quick=150, full=1500, smoke=1),
+            bench.size(quick=100, full=1500, smoke=1),
         )
     ours, theirs = (
         Series(name=name, unit="ms", values=[each * 1e3 for each in values])

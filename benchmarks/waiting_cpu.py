@@ -22,7 +22,7 @@ _SECONDS = 10
 
 async def measure(bench: Bench) -> Answer:
     count = bench.size(quick=200, full=_COUNT, smoke=3)
-    seconds = bench.size(quick=2, full=_SECONDS, smoke=1)
+    seconds = bench.size(quick=1, full=_SECONDS, smoke=1)
     spec = asyncrt.Spec.command(programs.sleeper(bench.directory))
     bench.expect(count)
     async with scratch_engine(bench.directory) as engine:
