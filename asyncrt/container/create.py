@@ -332,6 +332,8 @@ class Creation:
         """Undo everything, still under the lock; poststop hooks run if a hook's failure led here."""
         close_all(self._fifos)
         self._fifos = []
+        if self._console is not None:
+            self._console.close()  # the directory couldn't be opened after it was connected
         if self._channel is not None:
             await self._context.launcher.abandon(self._channel)
         if self.record.revision == 0:

@@ -43,8 +43,9 @@ _RETRY_SECONDS = 0.02
 class Parent:
     """Init's side of what it shares with the process above it.
 
-    `pid` is its own, `identities` tells who it is and who we are, `watch` leads there, `theirs` is the other end of that, `alarm` is the epoll
-    instance that it sleeps on: what is added to it here wakes it (epoll(7), shared over fork).
+    `pid` is its own, `identities` tells who it is and who we are, `watch` leads there, `theirs` is
+    the other end of that, `alarm` is the epoll instance that it sleeps on: what is added to it here
+    wakes it (epoll(7), shared over fork).
     `exempt`: descriptors may lie in its socket for as long as it sleeps, see `_must_take`.
     """
 
