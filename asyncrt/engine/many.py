@@ -31,13 +31,15 @@ class Many:
     anything is done. `at_once` bounds how many are under way.
     """
 
-    async def load(self, id: str) -> Container:
-        """See Engine.load. If cancelled, nothing has changed."""
-        raise NotImplementedError
+    if TYPE_CHECKING:  # Engine's own, which the verbs build on
 
-    async def delete(self, id: str, *, force: bool = False, timeout: float | None = None) -> None:
-        """See Engine.delete. If cancelled, deleting again finishes it."""
-        raise NotImplementedError
+        async def load(self, id: str) -> Container:
+            """See Engine.load."""
+
+        async def delete(
+            self, id: str, *, force: bool = False, timeout: float | None = None
+        ) -> None:
+            """See Engine.delete."""
 
     async def kill_many(
         self,
