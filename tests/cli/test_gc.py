@@ -19,7 +19,8 @@ def test_what_a_killed_run_left_is_told_and_removed(asyncrt: Asyncrt) -> None:
         assert running.line() == "ready"
         assert asyncrt("gc") == "nothing to clear up\n"
         running.signal(signal.SIGKILL)
-    wait_until(lambda: asyncrt.views()["job"]["status"] == "stopped", "its end is written down")
+    # Its program is dead, and so "stopped" can be read, before its exit record stands.
+    wait_until(lambda: asyncrt.views()["job"]["exit"] is not None, "its end is written down")
     before = snapshot(asyncrt.root)
     header, line = asyncrt("gc", "--dry-run").splitlines()
     assert header.split() == ["FOUND", "WHERE", "OUTCOME", "WHAT"]
