@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 
@@ -32,6 +33,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("full" if config.getoption("--full") else "sample")
     reaping.become_subreaper()
+    # What starts us in the background (nohup, a shell's &) has us ignore some, and our children
+    # would too: the command leaves ignored what its parent ignored.
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     note_pending_tasks()
     # The leak check waits for idle threads to end: let them not linger.
     _threads._pool.idle_seconds = 0.05
