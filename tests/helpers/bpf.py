@@ -59,12 +59,12 @@ def run_counting(program: bytes | Program, call: Call) -> tuple[int, int]:
 
 
 class _Argument(ctypes.Structure):
-    _fields_ = (
+    _fields_ = [  # type: ignore[mutable-override]  # as ctypes wants it
         ("arg", ctypes.c_uint),
         ("op", ctypes.c_int),
         ("datum_a", ctypes.c_uint64),
         ("datum_b", ctypes.c_uint64),
-    )
+    ]
 
 
 _OPERATORS = ("", "NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ")

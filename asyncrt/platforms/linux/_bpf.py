@@ -33,7 +33,7 @@ _LOW = 2**32 - 1
 class Condition(NamedTuple):
     """`argument & mask`, compared: equal, above or at_least; `wanted` says which outcome holds."""
 
-    index: int
+    argument: int
     how: int
     value: int
     mask: int
@@ -120,10 +120,10 @@ class Assembler:
 
     def test(self, condition: Condition, yes: int, no: int) -> int:
         """Load the argument and go on at `yes` if the condition holds, else at `no`."""
-        index, how, value, mask, wanted = condition
+        argument, how, value, mask, wanted = condition
         if not wanted:
             yes, no = no, yes
-        offset = _ARGUMENTS_OFFSET + 8 * index
+        offset = _ARGUMENTS_OFFSET + 8 * argument
         high, high_mask = value >> 32, mask >> 32
         here = self._word(offset, how, value & _LOW, mask & _LOW, yes, no)
         if not high_mask:

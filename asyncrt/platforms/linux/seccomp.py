@@ -86,6 +86,16 @@ def assemble(seccomp: Seccomp, names: tuple[str, ...] | None = None) -> bytes:
     return program.program()
 
 
+def may_allow(seccomp: Seccomp, name: str) -> bool:
+    """Whether the profile may let a call of that name happen; doubt counts as yes."""
+    allowed = {"SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_NOTIFY"}
+    named = [each for each in seccomp.syscalls or () if name in each.names]
+    if any(each.action in allowed for each in named):
+        return True
+    denied = any(not each.args for each in named)
+    return seccomp.default_action in allowed and not denied
+
+
 def _value(action: str, errno_ret: int | None) -> int:
     data = 0
     if action in SECCOMP_ACTIONS_WITH_ERRNO:
@@ -140,7 +150,7 @@ def _rules(entry: SeccompSyscall, value: int, bits: int) -> list[_Rule]:
     ]
     if not conditions:
         return []
-    if len({each.index for each in conditions}) < len(conditions):
+    if len({each.argument for each in conditions}) < len(conditions):
         return [_Rule((each,), value) for each in conditions]
     return [_Rule(tuple(conditions), value)]
 
