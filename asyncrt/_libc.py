@@ -52,6 +52,21 @@ def _prctl(option: int, value: int) -> None:
     _checked(_libc.prctl(option, value, 0, 0, 0))
 
 
+def syscall(number: int, *arguments: int | bytes | bytearray) -> int:
+    """A system call by its number. Bytes go as C strings, bytearrays as buffers to be filled."""
+    return _checked(_libc.syscall(ctypes.c_long(number), *map(_as_argument, arguments)))
+
+
+def _as_argument(
+    value: int | bytes | bytearray,
+) -> ctypes.c_long | bytes | ctypes.Array[ctypes.c_char]:
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, bytearray):
+        return (ctypes.c_char * len(value)).from_buffer(value)
+    return ctypes.c_long(value)
+
+
 def set_controlling_terminal(fd: int) -> None:
     """Make a terminal the calling session leader's own (ioctl_tty(2), TIOCSCTTY)."""
     _checked(_libc.ioctl(fd, _TIOCSCTTY, None))

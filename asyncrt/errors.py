@@ -226,16 +226,27 @@ class SpecInvalid(AsyncrtError, ValueError):
 
 
 class SpecUnsupported(AsyncrtError):
-    """A well-formed spec that the platform can't honour; every such field is named."""
+    """A well-formed spec that the platform can't honour; every such field is named.
 
-    def __init__(self, *, platform: str, fields: Iterable[str]) -> None:
+    `reasons` says why, of those fields where there is more to say than that.
+    """
+
+    def __init__(
+        self, *, platform: str, fields: Iterable[str], reasons: dict[str, str] | None = None
+    ) -> None:
         self.platform = platform
         self.fields = tuple(fields)
+        self.reasons = dict(reasons or {})
+        named = (
+            f"{each} ({self.reasons[each]})" if each in self.reasons else each
+            for each in self.fields
+        )
         self._set(
-            f"the {platform} platform can't honour: {', '.join(self.fields)}; "
+            f"the {platform} platform can't honour: {', '.join(named)}; "
             "take these out of the spec or choose another platform",
             platform=platform,
             fields=self.fields,
+            reasons=self.reasons,
         )
 
 

@@ -26,6 +26,22 @@ if TYPE_CHECKING:
             list[int] | None
         ]  # rows and columns, 0 where unset; None: no terminal
 
+        privileges: NotRequired[PrivilegePlan]  # what it may do; missing: as the launcher
+
+    class PrivilegePlan(TypedDict):
+        """What a process may do; None: as the launcher."""
+
+        capabilities: list[int]  # bounding, effective, permitted, inheritable, ambient: bit masks
+        seccomp: str | None  # the filter's program, in hexadecimal
+        seccomp_flags: int
+        keys_denied: bool  # the filter lets it at no keyring
+        scheduler: list[int] | None  # policy, flags, nice, priority, runtime, deadline, period
+        io_priority: int | None
+        personality: int | None
+        affinity: list[list[int]]  # CPUs before and after joining the cgroup; [] is any
+        apparmor: str | None
+        selinux: str | None
+
     class HookPlan(TypedDict):
         """One OCI hook (runtime-spec, config.md#posix-platform-hooks)."""
 

@@ -71,8 +71,10 @@ def take_streams(streams: Sequence[int]) -> None:
         os.dup2(fd, number, inheritable=True)
 
 
-def prepare(plan: ProcessPlan, umask: int) -> None:
+def prepare(plan: ProcessPlan, umask: int, proc: int | None = None) -> None:
     """Become the process of the plan, all but its program. `umask` holds where the plan has none.
+
+    `proc` is an open procfs, if /proc may be something else.
 
     The order matters: what needs privilege (scores, raised limits, groups) comes before the user is
     changed, no_new_privs after it, limits last of all, by `execute`.
@@ -89,7 +91,15 @@ def prepare(plan: ProcessPlan, umask: int) -> None:
         _raise_limits(plan)
     os.umask(umask if plan["umask"] is None else plan["umask"])
     entered = _enter(plan["cwd"], may_be_denied=plan["uid"] is not None)
-    _become(plan)
+    limits = plan.get("privileges")
+    if limits is None:
+        _become(plan)
+    else:
+        from asyncrt.launch import privileges  # plain processes have none
+
+        privileges.before_user(limits, proc)
+        _become(plan)
+        privileges.after_user(limits, no_new_privs=plan["no_new_privs"])
     if not entered:
         _enter(plan["cwd"], may_be_denied=False)
     if plan["no_new_privs"]:
@@ -227,6 +237,8 @@ def execute(plan: ProcessPlan, found: Program | None = None) -> None:
     candidates, env = found
     if plan["rlimits"]:
         _limit(plan)
+    if "privileges" in plan:
+        candidates = _seal(plan, candidates)
     for path in candidates:
         try:
             os.execve(path, args, env)
@@ -242,6 +254,15 @@ def execute(plan: ProcessPlan, found: Program | None = None) -> None:
     if worst is None:
         worst = Failure("program", args[0], errno.ENOENT)
     raise worst
+
+
+def _seal(plan: ProcessPlan, candidates: list[str]) -> list[str]:
+    """Load the filter; the candidates that are there, as looking for them may be denied by it."""
+    from asyncrt.launch import privileges
+
+    found = [each for each in candidates if os.path.lexists(each)]
+    privileges.seal(plan["privileges"], no_new_privs=plan["no_new_privs"])
+    return found
 
 
 def _diagnose(path: str, number: int) -> Failure:

@@ -64,6 +64,32 @@ class Capabilities(_Part, frozen=True):
     ambient: tuple[str, ...] | None = None
 
 
+class Scheduler(_Part, frozen=True):
+    """How the process is scheduled (config.md, scheduler; sched_setattr(2)). Times in nanoseconds."""
+
+    policy: str
+    nice: Annotated[int, msgspec.Meta(ge=-20, le=19)] | None = None
+    priority: Annotated[int, msgspec.Meta(ge=0, le=99)] | None = None
+    flags: tuple[str, ...] | None = None
+    runtime: Unsigned | None = None
+    deadline: Unsigned | None = None
+    period: Unsigned | None = None
+
+
+class IOPriority(_Part, frozen=True):
+    """The priority of the process's input and output (ioprio_set(2))."""
+
+    io_class: str = msgspec.field(name="class")
+    priority: Annotated[int, msgspec.Meta(ge=0, le=7)] | None = None
+
+
+class ExecCPUAffinity(_Part, frozen=True):
+    """On which CPUs an exec'd process may run, as lists: before and after it joins the cgroup."""
+
+    initial: str | None = None
+    final: str | None = None
+
+
 class Process(_Part, frozen=True):
     """A process: the container's own, or one that is exec'd."""
 
@@ -79,9 +105,9 @@ class Process(_Part, frozen=True):
     capabilities: Capabilities | None = None
     apparmor_profile: str | None = None
     selinux_label: str | None = None
-    scheduler: RawObject | None = None
-    io_priority: RawObject | None = msgspec.field(default=None, name="ioPriority")
-    exec_cpu_affinity: RawObject | None = msgspec.field(default=None, name="execCPUAffinity")
+    scheduler: Scheduler | None = None
+    io_priority: IOPriority | None = msgspec.field(default=None, name="ioPriority")
+    exec_cpu_affinity: ExecCPUAffinity | None = msgspec.field(default=None, name="execCPUAffinity")
 
 
 class Root(_Part, frozen=True):
@@ -174,6 +200,36 @@ class Personality(_Part, frozen=True):
     flags: tuple[str, ...] | None = None
 
 
+class SeccompArg(_Part, frozen=True):
+    """One condition on an argument of a system call; MASKED_EQ: `value` is the mask."""
+
+    index: Annotated[int, msgspec.Meta(ge=0, le=5)]
+    value: Unsigned
+    op: str
+    value_two: Unsigned | None = None
+
+
+class SeccompSyscall(_Part, frozen=True):
+    """What becomes of some system calls, if all conditions hold."""
+
+    names: tuple[str, ...]
+    action: str
+    errno_ret: Uint32 | None = None
+    args: tuple[SeccompArg, ...] | None = None
+
+
+class Seccomp(_Part, frozen=True):
+    """Which system calls the process may make (config-linux.md, seccomp)."""
+
+    default_action: str
+    default_errno_ret: Uint32 | None = None
+    architectures: tuple[str, ...] | None = None
+    flags: tuple[str, ...] | None = None
+    listener_path: str | None = None
+    listener_metadata: str | None = None
+    syscalls: tuple[SeccompSyscall, ...] | None = None
+
+
 class Linux(_Part, frozen=True):
     """What only Linux has (config-linux.md)."""
 
@@ -188,7 +244,7 @@ class Linux(_Part, frozen=True):
     intel_rdt: RawObject | None = None
     memory_policy: RawObject | None = None
     sysctl: Mapping[str, str] | None = None
-    seccomp: RawObject | None = None
+    seccomp: Seccomp | None = None
     rootfs_propagation: str | None = None
     masked_paths: tuple[str, ...] | None = None
     readonly_paths: tuple[str, ...] | None = None

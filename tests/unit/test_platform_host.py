@@ -203,7 +203,6 @@ def test_what_is_there_but_asks_for_nothing_passes() -> None:
             "consoleSize": {"height": 1, "width": 1},
             "capabilities": {"bounding": [], "ambient": None},
             "apparmorProfile": "",
-            "scheduler": {},
             "rlimits": [],
         },
         hostname="",

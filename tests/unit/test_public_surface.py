@@ -132,6 +132,8 @@ def _example_of(annotation: object) -> object:
         return 2.5
     if typing.get_origin(annotation) is types.UnionType:
         return _example_of(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) is dict:
+        return {"one": "a text"}
     return ("one", "two")  # Iterable[str]
 
 
