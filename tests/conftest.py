@@ -14,7 +14,7 @@ import pytest
 
 import asyncrt
 from asyncrt import _fskind, _threads
-from tests.helpers import capabilities, programs, reaping
+from tests.helpers import capabilities, programs, reaping, sandboxes
 from tests.helpers.capabilities import User
 from tests.helpers.leaks import LeakCheck, note_pending_tasks
 
@@ -164,6 +164,16 @@ def programs_directory() -> Iterator[str]:
     os.chmod(path, 0o755)
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def rootfs() -> Iterator[str]:
+    """A root file system for sandboxes that every user can read. Don't write to it."""
+    path = tempfile.mkdtemp(prefix="asyncrt-rootfs-")
+    try:
+        yield sandboxes.make_rootfs(path)
+    finally:
+        shutil.rmtree(path)
 
 
 @pytest.fixture(scope="session")
