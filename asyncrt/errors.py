@@ -231,9 +231,11 @@ class SpecUnsupported(AsyncrtError):
     def __init__(self, *, platform: str, fields: Iterable[str]) -> None:
         self.platform = platform
         self.fields = tuple(fields)
+        advice = "take these out of the spec or choose another platform"
+        if all(".user." in each for each in self.fields):
+            advice = "only root may become another user"
         self._set(
-            f"the {platform} platform can't honour: {', '.join(self.fields)}; "
-            "take these out of the spec or choose another platform",
+            f"the {platform} platform can't honour: {', '.join(self.fields)}; {advice}",
             platform=platform,
             fields=self.fields,
         )
