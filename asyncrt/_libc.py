@@ -14,6 +14,7 @@ from asyncrt import _csignal
 _libc = ctypes.PyDLL(None, use_errno=True)
 _libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
 _libc.ioctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p]
+_libc.syscall.restype = ctypes.c_long
 _libc.inotify_add_watch.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32]
 
 # linux/prctl.h
@@ -50,6 +51,11 @@ def _checked(result: int) -> int:
 
 def _prctl(option: int, value: int) -> None:
     _checked(_libc.prctl(option, value, 0, 0, 0))
+
+
+def syscall(number: int, *arguments: int) -> int:
+    """A system call by its number. Raises OSError."""
+    return _checked(_libc.syscall(*map(ctypes.c_long, (number, *arguments))))
 
 
 def set_controlling_terminal(fd: int) -> None:

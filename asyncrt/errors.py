@@ -10,7 +10,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
 
@@ -226,16 +226,27 @@ class SpecInvalid(AsyncrtError, ValueError):
 
 
 class SpecUnsupported(AsyncrtError):
-    """A well-formed spec that the platform can't honour; every such field is named."""
+    """A well-formed spec that the platform can't honour; every such field is named.
 
-    def __init__(self, *, platform: str, fields: Iterable[str]) -> None:
+    `reasons` has, by field, why it can't be honoured here although it could be elsewhere.
+    """
+
+    def __init__(
+        self, *, platform: str, fields: Iterable[str], reasons: Mapping[str, str] | None = None
+    ) -> None:
         self.platform = platform
         self.fields = tuple(fields)
+        self.reasons = dict(reasons or {})
+        shown = [
+            f"{each} ({self.reasons[each]})" if each in self.reasons else each
+            for each in self.fields
+        ]
         self._set(
-            f"the {platform} platform can't honour: {', '.join(self.fields)}; "
+            f"the {platform} platform can't honour: {', '.join(shown)}; "
             "take these out of the spec or choose another platform",
             platform=platform,
             fields=self.fields,
+            reasons=self.reasons,
         )
 
 

@@ -7,7 +7,7 @@ import json
 import os
 
 from asyncrt import _libc
-from asyncrt.launch import process
+from asyncrt.launch import cgroup, process
 from asyncrt.launch.failure import Failure
 
 TYPE_CHECKING = False
@@ -40,6 +40,8 @@ def spawn(plan: ProcessPlan, streams: Sequence[int], umask: int) -> tuple[int, i
             try:
                 os.setsid()
                 process.fresh_signals()
+                if plan.get("cgroups"):
+                    cgroup.join(plan["cgroups"])
                 _connect(plan, streams)
                 os.closerange(3, theirs)
                 os.closerange(theirs + 1, 1 << 30)

@@ -23,10 +23,11 @@ ACKNOWLEDGED = b"A"
 STARTED = b"G"
 FAILED = b"F"
 
-# Role, durable, deadline and lease in seconds (negative: none), instance. Descriptors come with it:
-# the container's directory, the creator's connection and, unless a one-shot's, the control socket;
-# then those of the workload's streams that the supervisor is at the other end of.
-_FORMAT = struct.Struct("=c?dd32s")
+# Role, durable, number of cgroups, deadline and lease in seconds (negative: none), instance.
+# Descriptors come with it: the container's directory, the creator's connection and, unless a
+# one-shot's, the control socket; the cgroups that the supervisor needs; then those of the workload's
+# streams that it is at the other end of.
+_FORMAT = struct.Struct("=c?Bdd32s")
 _SIZE = _FORMAT.size
 _FLAGS = _socket.MSG_CMSG_CLOEXEC | _socket.MSG_DONTWAIT
 
@@ -37,13 +38,14 @@ def send(
     fds: list[int],
     *,
     durable: bool,
+    cgroups: int,
     deadline: float | None,
     lease: float | None,
     instance: str,
 ) -> None:
     """Init's side: hand over; the descriptors are the parent's as well from here on."""
     times = (-1.0 if each is None else each for each in (deadline, lease))
-    packed = _FORMAT.pack(role, durable, *times, instance.encode())
+    packed = _FORMAT.pack(role, durable, cgroups, *times, instance.encode())
     frames.send(watch, packed, fds)
 
 
@@ -56,11 +58,11 @@ def take(watch: _socket.socket) -> Handed | None:
     return (data, ancillary) if len(data) == _SIZE else None
 
 
-def unpack(handed: Handed) -> tuple[bytes, bool, float, float, bytes, list[int]]:
-    """Role, durable, deadline, lease, instance, descriptors."""
+def unpack(handed: Handed) -> tuple[bytes, bool, int, float, float, bytes, list[int]]:
+    """Role, durable, number of cgroups, deadline, lease, instance, descriptors."""
     data, ancillary = handed
     fds = array.array("i")
     for _, _, payload in ancillary:
         fds.frombytes(payload)
-    role, durable, deadline, lease, instance = _FORMAT.unpack(data)
-    return role, durable, deadline, lease, instance, list(fds)
+    role, durable, cgroups, deadline, lease, instance = _FORMAT.unpack(data)
+    return role, durable, cgroups, deadline, lease, instance, list(fds)

@@ -18,7 +18,7 @@ import select
 import time
 
 from asyncrt import _paths, _procid, clock
-from asyncrt.launch import frames, handover, process, sockets
+from asyncrt.launch import cgroup, frames, handover, process, sockets
 from asyncrt.launch import gate as gates
 from asyncrt.launch import hook as hooks
 from asyncrt.launch.failure import Failure
@@ -27,6 +27,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
+
+    from asyncrt.launch.plan import CgroupReport
 
 # The roles that a request may ask for.
 SUPERVISED = b"S"
@@ -191,6 +193,14 @@ def _prepare(
 ) -> _socket.socket:
     """Become what the plan says, hand over, report; returns the gate. Raises Failure."""
     dir_fd, *streams = fds
+    wanted = message["plan"].get("cgroup")
+    joined: CgroupReport | None = None
+    cgroups: list[int] = []
+    if wanted is not None:
+        # Before anything else: what it may use, and in which cgroups it counts, holds from here on.
+        joined = cgroup.enter(wanted)
+        if role == SUPERVISED:
+            cgroups = cgroup.open_all(cgroup.watched(joined))
     control: _socket.socket | None = None
     name = _paths.GATE
     try:
@@ -210,7 +220,8 @@ def _prepare(
     handover.send(
         parent.watch,
         role,
-        [dir_fd, *(each.fileno() for each in handed), *held],
+        [dir_fd, *(each.fileno() for each in handed), *cgroups, *held],
+        cgroups=len(cgroups),
         durable=message["durable"],
         deadline=message["deadline"],
         lease=message.get("lease"),
@@ -226,7 +237,7 @@ def _prepare(
     if os.getppid() != parent.pid:
         # It was killed. Our creator would take whoever has us now for the supervisor, and kill it.
         raise gates.NobodyWants
-    frames.send(peer, frames.encode({"launched": parent.identities}))
+    frames.send(peer, frames.encode({"launched": parent.identities, "cgroup": joined}))
     kept = (gate, parent.watch, parent.alarm, peer)
     process.close_all_but([each.fileno() for each in kept])
     return gate
@@ -284,7 +295,9 @@ def _rehearse() -> None:
     times = {"deadline": None, "lease": None}
     ours.send(frames.encode({"op": "launch", "instance": "0" * 32, **times, **message}))
     frames.receive_message(theirs)
-    handover.send(ours, SUPERVISED, [ours.fileno()], durable=True, instance="0" * 32, **times)
+    handover.send(
+        ours, SUPERVISED, [ours.fileno()], durable=True, cgroups=0, instance="0" * 32, **times
+    )
     handed = handover.take(theirs)
     if handed is not None:
         os.close(handover.unpack(handed)[-1][0])

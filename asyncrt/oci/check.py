@@ -13,6 +13,7 @@ import msgspec
 
 from asyncrt.errors import SpecInvalid
 from asyncrt.oci._why import child
+from asyncrt.oci.check_resources import check_cgroup
 from asyncrt.oci.rlimits import RLIMITS, UNLIMITED
 
 TYPE_CHECKING = False
@@ -117,6 +118,7 @@ def _check_linux(linux: Linux) -> None:
         seen.add(each.type)
         if each.path and not each.path.startswith("/"):
             raise SpecInvalid(json_path=f"{at}.path", why=f"{each.path!r} isn't an absolute path")
+    check_cgroup(linux)
 
 
 def strings(value: object, path: str) -> Iterator[tuple[str, str]]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from asyncrt.launch.failure import FailureReport
-    from asyncrt.launch.plan import HookPlan
+    from asyncrt.launch.plan import CgroupReport, HookPlan
 
 # The fork server forks one at a time. A few under way keep it busy; more would only pile up
 # descriptors, and let a burst of creates hold the event loop for one long tick.
@@ -37,11 +37,15 @@ class LaunchFailed(Exception):  # noqa: N818 - internal: create makes a StartFai
 
 
 class Launched(NamedTuple):
-    """An init at its gate: the identities of it and its launcher, and the launcher's channel."""
+    """An init at its gate: the identities of it and its launcher, and the launcher's channel.
+
+    `cgroup`: what was made for it and where it is, None without one.
+    """
 
     init: dict[str, Any]
     launcher: dict[str, Any]
     channel: Channel
+    cgroup: CgroupReport | None
 
 
 class Launcher:
@@ -69,7 +73,8 @@ class Launcher:
             report = await channel.greeting()
             if "failed" in report:
                 raise LaunchFailed(report["failed"])
-            return Launched(report["launched"]["init"], report["launched"]["launcher"], channel)
+            who = report["launched"]
+            return Launched(who["init"], who["launcher"], channel, report["cgroup"])
         except BaseException:
             await finish(self.abandon(channel))
             raise

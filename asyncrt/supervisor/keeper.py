@@ -114,11 +114,11 @@ def _was_killed(pid: int) -> bool:
 def _keep(
     pid: int, watch: _socket.socket, wakeup: int, umask: int, handed: handover.Handed
 ) -> None:
-    role, durable, deadline, lease, instance, fds = handover.unpack(handed)
+    role, durable, cgroups, deadline, lease, instance, fds = handover.unpack(handed)
     if role == init.ONE_SHOT:
         one_shot.keep(pid, watch)
         return
-    dir_fd, creator, control, *held = fds
+    dir_fd, creator, control, *rest = fds
     try:
         Supervisor(
             init=pid,
@@ -132,7 +132,8 @@ def _keep(
             deadline=deadline,
             lease=lease,
             instance=instance.decode(),
-            held=held,
+            cgroups=rest[:cgroups],
+            held=rest[cgroups:],
         ).run()
     except Exception:
         import traceback

@@ -24,6 +24,7 @@ SAMPLES: dict[str, object] = {
     "allowed": ("created", "running"),
     "fields": ("linux.seccomp",),
     "left": ("pid 7",),
+    "reasons": {"linux.seccomp": "there is none"},
     "timeout": 2.5,
     "holder": 4711,
     "schema": 9,

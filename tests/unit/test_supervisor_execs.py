@@ -12,6 +12,7 @@ import pytest
 
 from asyncrt.launch import beside
 from asyncrt.supervisor.execs import Execs
+from asyncrt.supervisor.processes import Processes
 
 if TYPE_CHECKING:
     from asyncrt.launch.plan import ProcessPlan
@@ -34,6 +35,8 @@ class Supervisor:
     """A supervisor that keeps what it is asked to do, and does it when the test says so."""
 
     umask = 0o077
+
+    processes = Processes([])
 
     def __init__(self) -> None:
         self.handlers: dict[int, Callable[[int], None]] = {}
