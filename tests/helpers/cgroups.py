@@ -103,18 +103,18 @@ def make_machine(
     """
     hierarchies = {}
     for each in v1.split():
-        top = directory / each
-        (top / own.strip("/")).mkdir(parents=True)
+        path = directory / each
+        (path / own.strip("/")).mkdir(parents=True)
         controllers = frozenset({each})
-        hierarchies[each] = Hierarchy(str(top), str(top) + own, v2=False, controllers=controllers)
+        hierarchies[each] = Hierarchy(str(path), str(path) + own, v2=False, controllers=controllers)
     if v2 is None:
         return Machine(hierarchies, None)
     top = directory / "unified"
     (top / own.strip("/")).mkdir(parents=True)
-    for each in (top, top / own.strip("/")):
-        (each / "cgroup.controllers").write_text(v2)
-        (each / "cgroup.subtree_control").write_text(v2 if held is None else held)
-        (each / "cgroup.procs").write_text("1\n")
+    for path in (top, top / own.strip("/")):
+        (path / "cgroup.controllers").write_text(v2)
+        (path / "cgroup.subtree_control").write_text(v2 if held is None else held)
+        (path / "cgroup.procs").write_text("1\n")
     if own:
         (top / own.strip("/") / "cgroup.type").write_text("domain\n")
     return Machine(hierarchies, Hierarchy(str(top), str(top) + own, v2=True))

@@ -58,9 +58,10 @@ def either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     choose(monkeypatch)
 
 
-def _daemons(spec: str = "") -> asyncrt.Spec:
-    """Init, and a process that no tree leads to once its supervisor is gone; tells the pid."""
-    return limited(shell(f"(setsid sleep 1000 & echo $!); {spec} sleep 1000"), pids={"limit": 50})
+def _daemons(first: str = "") -> asyncrt.Spec:
+    """Init, and one that no tree leads to once its supervisor is gone, whose pid it tells."""
+    script = f"{first} (setsid sleep 1000 & echo $!); exec sleep 1000"
+    return limited(shell(script), pids={"limit": 50})
 
 
 async def test_limits_are_in_force_and_nothing_is_left(engine: Engine, either: None) -> None:
@@ -325,9 +326,10 @@ async def test_a_cgroup_that_others_use_or_that_is_frozen_is_refused(
     """Their processes would be paused and killed with the container's; or its own never begin."""
     pod = unique()
     with existing(pod) as directory:
+        user = None
+        number = errno.EBUSY
         if state == "frozen":
             _cgroups.freeze(directory, 5)
-            number = errno.EBUSY
         else:
             user = await started(engine, "user", limited(sleeper(), f"{pod}/deep"))
             number = errno.ENOTEMPTY
@@ -335,8 +337,8 @@ async def test_a_cgroup_that_others_use_or_that_is_frozen_is_refused(
             await engine.create("web", spec=limited(sleeper(), pod, memory={"limit": 1 << 26}))
         assert (caught.value.what, caught.value.errno) == ("linux.cgroupsPath", number)
         assert caught.value.path == directory
-        assert [each.id for each in await engine.list()] == (["user"] if state == "used" else [])
-        if state == "used":
+        assert [each.id for each in await engine.list()] == (["user"] if user else [])
+        if user is not None:
             assert (await user.view()).status is Status.RUNNING
             await user.destroy()
         assert os.path.isdir(directory)
