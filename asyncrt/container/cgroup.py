@@ -83,11 +83,28 @@ def thaw(record: Record) -> bool:
 
 
 def kill(record: Record, seconds: float) -> bool:
-    """SIGKILL all that is in its cgroup and wait, bounded, until nobody is; whether nobody is."""
+    """SIGKILL all that is in its cgroup and wait, bounded, until nobody is; whether nobody is.
+
+    Whoever is in it after the container's end isn't of it any more.
+    """
     found = holder(record)
+    if _has_left(record):
+        return True
     if found is None or not _cgroups.kill(found, seconds):
         return True
     return _cgroups.until_empty(found, seconds)
+
+
+def _has_left(record: Record) -> bool:
+    """Whether nobody of the container can be in its cgroup any more.
+
+    A supervisor that has seen the end has seen to the rest. Without one, daemons may live on: they are
+    killed, unless the cgroup was there before, where others may be by now.
+    """
+    if record.exit is not None and record.exit.finished_at is not None:
+        return True
+    dead = record.init is not None and not _procid.alive(record.init)
+    return dead and record.cgroup[:1] != () and record.cgroup[0].path not in record.cgroups
 
 
 def oom_killed(record: Record) -> bool | None:
@@ -105,8 +122,7 @@ def oom_killed(record: Record) -> bool | None:
 def end(record: Record, seconds: float) -> list[str]:
     """Kill what is left in its cgroups, remove those that were made for it; what stays, in words.
 
-    Idempotent. Of those above the container's own the ones that others use by now stay as well, and
-    that is no failure.
+    Idempotent. What others use by now stays as well, and that is no failure.
     """
     if not _same_boot(record):
         return []  # they went with the machine's memory
@@ -122,6 +138,8 @@ def end(record: Record, seconds: float) -> list[str]:
         inode = known.get(path, 0)
         if inode and _cgroups.inode(path) != inode:
             continue
+        if _has_left(record) and _cgroups.is_populated(path):
+            continue  # another container's, made at the same place since
         if not _removed(path, max(0.0, deadline - time.monotonic())):
             left.append(_describe(path))
     return list(dict.fromkeys(left))

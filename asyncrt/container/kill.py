@@ -83,6 +83,7 @@ async def kill(
     if observed.status is Status.PAUSED and number == signals.SIGCONT:
         return  # resume brings it; sent now it would end the pause behind the record's back
     if all:
+        record.exit = observed.exit
         await _kill_all(context, record, number, patience(timeout))
     elif pid is not None:
         if not await run_blocking(tree.signal_process, record, pid, number):

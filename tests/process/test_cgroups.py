@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from asyncrt import Engine, Status, _cgroups
 from asyncrt.platforms.cgroups import plan
 from asyncrt.platforms.cgroups.machine import Machine, discover
 from asyncrt.sandbox import PidWatch
-from tests.helpers import cgroups
+from tests.helpers import capabilities, cgroups
 from tests.helpers.cgroups import everywhere, existing, left, limited, made_for, unique, where
 from tests.helpers.containers import (
     destroyed,
@@ -43,7 +44,7 @@ EAT = "b = b''\nwhile True: b += bytes(1 << 20)"
 def _version_1(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = discover()
     if "freezer" not in machine.v1:
-        pytest.skip("lacks a freezer of cgroup version 1")
+        capabilities.skip_lacking("a freezer of cgroup version 1")
     monkeypatch.setattr(plan, "discover", lambda: cgroups.without_v2(machine))
 
 
@@ -56,6 +57,14 @@ def either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     """Twice: with what this machine has, and as if it had no version 2."""
     choose: Callable[[pytest.MonkeyPatch], None] = request.param
     choose(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+async def nothing_stays(engine: Engine) -> AsyncIterator[None]:
+    """A failed test's cgroups would outlive it; a container's end takes them along."""
+    yield
+    for each in await engine.list():
+        await engine.delete(each.id, force=True)
 
 
 def _daemons(first: str = "") -> asyncrt.Spec:
@@ -272,6 +281,24 @@ async def test_an_exec_joins_every_one_of_its_cgroups(engine: Engine, either: No
         assert inside.count("/asyncrt-web.") == len(record_of(container, engine.root).cgroup)
 
 
+async def test_an_exec_that_ignores_the_pause_runs_once_it_is_over(
+    engine: Engine, either: None
+) -> None:
+    """What is frozen takes every process along that joins it."""
+    async with destroyed(
+        await started(engine, "web", limited(sleeper(), pids={"limit": 9}))
+    ) as container:
+        await container.pause()
+        asked = asyncio.create_task(container.exec(["/bin/true"], ignore_paused=True))
+        cgroup = where(container, engine.root)
+        await until(lambda: len(_cgroups.pids(cgroup)) == 2, "it has joined")
+        assert not asked.done()
+        await container.resume()
+        process = await asked
+        assert (await process.wait()).exit_code == 0
+        process.close()
+
+
 async def test_nobody_but_the_container_is_moved(engine: Engine) -> None:
     before = Path("/proc/self/cgroup").read_text()
     async with destroyed(await started(engine, "web", limited(sleeper(), pids={"limit": 9}))) as it:
@@ -317,6 +344,25 @@ async def test_a_cgroup_that_was_there_is_used_and_never_removed(engine: Engine)
         await container.destroy()
         assert _cgroups.inode(directory) == inode
         assert _cgroups.pids(directory) == []
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["there before", "made"])
+async def test_who_uses_a_cgroup_after_a_container_is_not_killed_with_it(
+    there: bool, engine: Engine
+) -> None:
+    """The same path, taken once it is empty, before the first to have it is destroyed."""
+    pod = unique()
+    with existing(pod) if there else contextlib.nullcontext():
+        one = await started(engine, "one", limited(shell("exit 0"), pod))
+        await one.wait()
+        two = await started(engine, "two", limited(sleeper(), pod))
+        await one.kill("KILL", all=True)
+        await one.destroy()
+        assert (await two.view()).status is Status.RUNNING
+        assert (await two.processes())[0].pid == init_of(two, engine.root)
+        await two.destroy()
+    for each in left(everywhere(pod)):  # of the first, who left it to the second
+        os.rmdir(each)
 
 
 @pytest.mark.parametrize("state", ["used", "frozen"])
@@ -439,7 +485,7 @@ async def test_devices_are_judged_by_a_program_where_version_2_has_to(
 ) -> None:
     machine = discover()
     if machine.v2 is None:
-        pytest.skip("lacks cgroup version 2")
+        capabilities.skip_lacking("cgroup version 2")
     monkeypatch.setattr(plan, "discover", lambda: Machine({}, machine.v2))
     rules = [{"allow": False, "access": "rwm"}]
     done = await engine.run(
