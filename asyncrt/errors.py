@@ -10,7 +10,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
 
@@ -228,11 +228,11 @@ class SpecInvalid(AsyncrtError, ValueError):
 class SpecUnsupported(AsyncrtError):
     """A well-formed spec that the platform can't honour; every such field is named.
 
-    `reasons` says why, of those fields where there is more to say than that.
+    `reasons` has, by field, why it can't be honoured here although it could be elsewhere.
     """
 
     def __init__(
-        self, *, platform: str, fields: Iterable[str], reasons: dict[str, str] | None = None
+        self, *, platform: str, fields: Iterable[str], reasons: Mapping[str, str] | None = None
     ) -> None:
         self.platform = platform
         self.fields = tuple(fields)

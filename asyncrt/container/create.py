@@ -15,7 +15,7 @@ import msgspec
 
 from asyncrt import _durable, _paths
 from asyncrt._threads import finish
-from asyncrt.container import hooks
+from asyncrt.container import cgroup, hooks
 from asyncrt.container.change import Change, busy, check_timeout, unresponsive
 from asyncrt.container.context import own_identity, patience
 from asyncrt.container.destroy import end_processes
@@ -35,7 +35,7 @@ from asyncrt.launch import frames
 from asyncrt.oci import HOOK_KINDS, hook_plans, membership
 from asyncrt.platforms import choose
 from asyncrt.sandbox import ChannelClosed, LaunchFailed
-from asyncrt.state import Identity, Record, StateFile
+from asyncrt.state import CgroupPlace, Identity, Record, StateFile
 from asyncrt.status import Status
 
 if TYPE_CHECKING:
@@ -93,7 +93,10 @@ class Creation:
         self._spec = spec
         self._deadline = deadline_seconds
         platform = choose(context.platform, spec)
-        self._plan: ProcessPlan = platform.plan(spec)
+        instance = uuid.uuid4().hex
+        # Ids are unique below one root only, and there may be many on a machine.
+        name = f"asyncrt-{container_id}.{instance[:8]}"
+        self._plan: ProcessPlan = platform.plan(spec, name=name)
         if terminal is not None:
             self._plan["terminal"] = planned(terminal, self._plan.get("terminal"))
         self._console_path = console_socket
@@ -120,7 +123,7 @@ class Creation:
         )
         self.record = Record(
             id=container_id,
-            instance=uuid.uuid4().hex,
+            instance=instance,
             sandbox=membership(spec.config).sandbox_id or container_id,
             status=Status.CREATING,
             created_at=datetime.now(UTC),
@@ -190,8 +193,14 @@ class Creation:
         await self._state.clear_locked()
 
     async def _begin(self) -> None:
-        """The directory, then the record that says creating, before anything is started."""
+        """The directory, then the record that says creating, before anything is started.
+
+        The cgroups that will be made are in it already: whoever finds it takes them away.
+        """
         await self._context.run(self._make_directory)
+        planned = self._plan.get("cgroup")
+        if planned is not None:
+            self.record.cgroups = await self._context.run(cgroup.missing, planned)
         await self._state.save_locked(self.record)
 
     def _make_directory(self) -> None:
@@ -271,6 +280,9 @@ class Creation:
         record.init = msgspec.convert(launched.init, Identity)
         if record.supervision == "own":
             record.supervisor = msgspec.convert(launched.launcher, Identity)
+        if launched.cgroup is not None:
+            record.cgroups = tuple(launched.cgroup["made"])
+            record.cgroup = tuple(CgroupPlace(*each) for each in launched.cgroup["places"])
 
     async def _ask(self, dir_fd: int) -> Launched:
         return await self._context.launcher.launch(

@@ -13,7 +13,7 @@ import struct
 import sys
 
 from asyncrt import _libc, _paths, _procid
-from asyncrt.launch import devices, homes, mounts, namespaces, privileges, process, terminal
+from asyncrt.launch import cgroup, devices, homes, mounts, namespaces, privileges, process, terminal
 from asyncrt.launch.failure import step
 from asyncrt.launch.rootfs import Root, Sources
 
@@ -44,6 +44,8 @@ class Inside:
         self.identity, self._waiting = namespaces.enter(linux)
         os.setsid()
         _procid.set_name(_paths.GATE_COMM)
+        if "cgroup" in plan and plan["cgroup"] is not None:
+            cgroup.join(each["path"] for each in plan["cgroup"]["places"])
         sources = early or self._sources()
         if linux["ids"] is not None:
             namespaces.become_owner(*linux["ids"])

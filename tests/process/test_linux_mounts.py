@@ -300,6 +300,23 @@ async def test_devices_have_number_mode_and_owner(engine: asyncrt.Engine, rootfs
     ]
 
 
+_OPEN = "mknod /tmp/made c 1 11 2>/dev/null; for d in /dev/log /tmp/made; do [ -c $d ] && true > $d && echo $d; done"
+
+
+async def test_only_the_devices_of_the_config_can_be_opened(
+    engine: asyncrt.Engine, rootfs: str
+) -> None:
+    """Who may make nodes makes one of any device; which of them work is the cgroup's to say."""
+    made = _shell(rootfs, f"({_OPEN}) 2>/dev/null; true")
+    sets = ("bounding", "effective", "permitted")
+    made["process"]["capabilities"] = {each: ["CAP_MKNOD"] for each in sets}
+    made["mounts"] = [each for each in made["mounts"] if each["destination"] != "/tmp"]
+    made["mounts"].append(mount("/tmp", "tmpfs"))
+    assert await said(engine, made) == ""
+    made["linux"]["devices"] = [{"path": "/dev/log", "type": "c", "major": 1, "minor": 11}]
+    assert (await said(engine, made)).split() == ["/dev/log", "/tmp/made"]
+
+
 async def test_a_device_of_another_number_cant_be_bound(
     engine: asyncrt.Engine, rootfs: str
 ) -> None:
