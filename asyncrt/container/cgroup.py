@@ -119,6 +119,12 @@ def oom_killed(record: Record) -> bool | None:
     return None
 
 
+def too_small(plan: CgroupPlan) -> str | None:
+    """The cgroup that had too little memory for the launch itself, if any of that plan's had."""
+    paths = (each["path"] for each in plan["places"])
+    return next((each for each in paths if _cgroups.oom_kills(each)), None)
+
+
 def end(record: Record, seconds: float) -> list[str]:
     """Kill what is left in its cgroups, remove those that were made for it; what stays, in words.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from asyncrt import _durable, _paths
-from asyncrt._threads import finish
+from asyncrt._threads import finish, run_blocking
 from asyncrt.container import cgroup, hooks
 from asyncrt.container.change import Change, busy, check_timeout, unresponsive
 from asyncrt.container.context import own_identity, patience
@@ -24,6 +25,7 @@ from asyncrt.container.log import close_all, make_logs
 from asyncrt.container.streams import NAMES
 from asyncrt.container.terminal import connect_console, planned
 from asyncrt.errors import (
+    DestroyFailed,
     HookFailed,
     LockTimeout,
     SandboxUnresponsive,
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
     from asyncrt.sandbox import Channel, Launched
 
 _log = logging.getLogger("asyncrt.container")
+
+_CLEARING_SECONDS = 5.0
 
 Supervision = Literal["own", "caller"]
 PathLike = str | os.PathLike[str]
@@ -252,6 +256,7 @@ class Creation:
                     for name in (_paths.GATE, _paths.CONTROL):
                         with contextlib.suppress(OSError):
                             os.unlink(name, dir_fd=dir_fd)
+                    await self._clear_cgroups()
                     launched = await self._ask(dir_fd)
         except TimeoutError:
             raise unresponsive(record.id, "create", seconds) from None
@@ -283,6 +288,23 @@ class Creation:
         if launched.cgroup is not None:
             record.cgroups = tuple(launched.cgroup["made"])
             record.cgroup = tuple(CgroupPlace(*each) for each in launched.cgroup["places"])
+
+    async def _clear_cgroups(self) -> None:
+        """What an init that was killed has made would be somebody else's to the next."""
+        planned = self._plan.get("cgroup")
+        if planned is None:
+            return
+        full = await run_blocking(cgroup.too_small, planned)
+        if full is not None:
+            raise StartFailed(
+                container_id=self.record.id,
+                what="linux.resources.memory.limit",
+                path=full,
+                errno=errno.ENOMEM,
+            )
+        left = await run_blocking(cgroup.end, self.record, _CLEARING_SECONDS)
+        if left:
+            raise DestroyFailed(container_id=self.record.id, left=left)
 
     async def _ask(self, dir_fd: int) -> Launched:
         return await self._context.launcher.launch(

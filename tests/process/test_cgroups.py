@@ -8,16 +8,19 @@ import errno
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import asyncrt
 from asyncrt import Engine, Status, _cgroups
+from asyncrt.container import create
 from asyncrt.platforms.cgroups import plan
 from asyncrt.platforms.cgroups.machine import Machine, discover
-from asyncrt.sandbox import PidWatch
+from asyncrt.sandbox import ChannelClosed, Launched, PidWatch
 from tests.helpers import capabilities, cgroups
 from tests.helpers.cgroups import everywhere, existing, left, limited, made_for, unique, where
 from tests.helpers.containers import (
@@ -93,6 +96,63 @@ async def test_limits_are_in_force_and_nothing_is_left(engine: Engine, either: N
         container.stdin.write(b"go\n")
         assert "fork" in await line(container.stderr)
     assert left(made) == []
+
+
+def _block_device() -> dict[str, int]:
+    for name in os.listdir("/sys/block"):
+        major, minor = Path(f"/sys/block/{name}/dev").read_text().split(":")
+        return {"major": int(major), "minor": int(minor)}
+    return {"major": 7, "minor": 0}
+
+
+_FIELDS: list[dict[str, Any]] = [
+    {"memory": {"limit": 64 << 20, "swap": 96 << 20, "reservation": 32 << 20}},
+    {"memory": {"swappiness": 7}},
+    {"memory": {"kernelTCP": 16 << 20}},
+    {"cpu": {"shares": 512, "quota": 20000, "period": 50000, "burst": 10000}},
+    {"cpu": {"idle": 1}},
+    {"cpu": {"cpus": "0", "mems": "0"}},
+    {"pids": {"limit": 9}},
+    {"blockIO": {"throttleReadBpsDevice": [{**_block_device(), "rate": 1 << 20}]}},
+    {"blockIO": {"throttleWriteIOPSDevice": [{**_block_device(), "rate": 77}]}},
+    {"hugepageLimits": [{"pageSize": "2MB", "limit": 4 << 20}]},
+    {"unified": {"cgroup.max.depth": "3"}},
+]
+
+
+@pytest.mark.parametrize("resources", _FIELDS, ids=str)
+async def test_every_limit_that_this_machine_has_is_in_force(
+    resources: dict[str, Any], engine: Engine
+) -> None:
+    """Read back from the kernel, and compared with what was planned."""
+    path = unique()
+    spec = limited(sleeper(), path, **resources)
+    planned = plan.plan_cgroup(spec.config.linux, name="web", wanted=True)
+    if planned.refused:
+        with pytest.raises(asyncrt.SpecUnsupported):
+            await engine.create("web", spec=spec)
+        capabilities.skip_lacking(str(planned.refused))
+    assert planned.plan is not None
+    async with destroyed(await started(engine, "web", spec)) as container:
+        for _, choices in planned.plan["writes"]:
+            file, value = next(each for each in choices if os.path.exists(each[0]))
+            assert value in Path(file).read_text(), file
+        assert (await container.view()).status is Status.RUNNING
+    assert left(everywhere(path)) == []
+
+
+async def test_a_processor_quota_holds_a_busy_container_back(engine: Engine) -> None:
+    """By what it used of the time that went by, however busy the machine is."""
+    spec = limited(shell("echo up; while :; do :; done"), cpu={"quota": 5000, "period": 50000})
+    container = await started(engine, "web", spec, stdout=asyncrt.PIPE)
+    async with destroyed(container):
+        assert await line(container.stdout) == "up"
+        began, before = time.monotonic(), await container.stats()
+        await asyncio.sleep(0.5)
+        used = (await container.stats()).cpu_seconds - before.cpu_seconds
+        assert (
+            used <= 0.1 * (time.monotonic() - began) + 0.03
+        )  # a period and a bit may be under way
 
 
 async def test_an_end_for_want_of_memory_is_told_as_one(engine: Engine, either: None) -> None:
@@ -416,6 +476,43 @@ async def test_a_limit_that_the_kernel_refuses_is_named_with_its_file(engine: En
         assert caught.value.what == "linux.resources.blockIO.throttleReadBpsDevice[0]"
         assert caught.value.errno == errno.ENODEV
         assert path in caught.value.path
+    assert left(everywhere(path)) == []
+
+
+async def test_a_limit_too_small_to_begin_with_is_named(engine: Engine) -> None:
+    path = unique()
+    with pytest.raises(asyncrt.StartFailed) as caught:
+        await engine.create("web", spec=limited(sleeper(), path, memory={"limit": 4096}))
+    assert (caught.value.what, caught.value.errno) == (
+        "linux.resources.memory.limit",
+        errno.ENOMEM,
+    )
+    assert path in caught.value.path
+    assert left(everywhere(path)) == []
+
+
+async def test_an_init_killed_on_its_way_leaves_its_cgroup_to_nobody(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second try makes it again, or it would be taken for somebody else's, and stay."""
+    path = unique()
+    ask = create.Creation._ask
+    asked = []
+
+    async def killed_once(self: create.Creation, dir_fd: int) -> Launched:
+        launched = await ask(self, dir_fd)
+        asked.append(launched)
+        if len(asked) == 1:
+            os.kill(launched.init["pid"], signal.SIGKILL)
+            await engine._context.launcher.abandon(launched.channel)
+            raise ChannelClosed
+        return launched
+
+    monkeypatch.setattr(create.Creation, "_ask", killed_once)
+    spec = limited(sleeper(), path, memory={"limit": 64 << 20})
+    async with destroyed(await engine.create("web", spec=spec)) as container:
+        assert len(asked) == 2
+        assert where(container, engine.root) in made_for(container, engine.root)
     assert left(everywhere(path)) == []
 
 
