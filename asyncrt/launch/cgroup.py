@@ -62,15 +62,15 @@ def make(plan: CgroupPlan) -> CgroupReport:
     }
 
 
-def join(paths: Iterable[str]) -> None:
-    """Move this process, single-threaded, into each. Raises Failure.
+def join(paths: Iterable[str], pid: int = 0) -> None:
+    """Move this process, single-threaded, or another, into each. Raises Failure.
 
     The first move may take milliseconds, for which the kernel waits until no process is forking
     (cgroup_threadgroup_rwsem); those that follow at once take microseconds.
     """
     for path in paths:
         try:
-            _cgroups.write(f"{path}/cgroup.procs", "0")
+            _cgroups.write(f"{path}/cgroup.procs", str(pid))
         except OSError as error:
             raise Failure(PATH, path, error.errno or errno.EIO) from error
 

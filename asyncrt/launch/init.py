@@ -219,7 +219,7 @@ def _prepare(
         _procid.set_name(_paths.GATE_COMM)
         process.prepare(plan, umask)
     else:
-        if message["waits"]:
+        if message.get("waits"):
             _hand_over(role, message, parent, given, control, held, cgroups, inside)
             _wait_for_hooks(message, peer, parent, cgroups.report)
         inside.enter_root()
@@ -227,7 +227,7 @@ def _prepare(
     if role == ONE_SHOT:
         # Who supervises by itself expects create to fail for a program that isn't there.
         process.resolve(plan)
-    if not message["waits"]:
+    if not message.get("waits"):
         _hand_over(role, message, parent, given, control, held, cgroups, inside)
     if _hung_up(parent, inside=inside is not None):
         # It was killed. Our creator would take whoever has us now for the supervisor, and kill it.

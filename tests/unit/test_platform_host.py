@@ -252,9 +252,9 @@ def test_a_terminal_has_the_size_that_the_spec_says_if_it_can() -> None:
 
 def test_deeply_nested_requests_are_refused_not_overflowed() -> None:
     deep = '{"a":' * 400 + "{}" + "}" * 400
-    text = f'{{"ociVersion":"1.2.0","process":{json.dumps(TRUE)},"linux":{{"seccomp":{deep}}}}}'
+    text = f'{{"ociVersion":"1.2.0","process":{json.dumps(TRUE)},"linux":{{"intelRdt":{deep}}}}}'
     assert host.plan(Spec.decode(text.encode()))["args"] == ["true"]
-    assert refused(Spec.decode(text.replace("{}", "[0]").encode())) == ("linux.seccomp",)
+    assert refused(Spec.decode(text.replace("{}", "[0]").encode())) == ("linux.intelRdt",)
 
 
 def test_a_limit_the_interpreter_cannot_set_is_refused_by_its_path() -> None:
