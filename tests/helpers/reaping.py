@@ -88,7 +88,9 @@ def describe(pid: int) -> str:
     state = stat.state if stat else "?"
     origin = "born here" if pid in _born else "orphan"
     comm = stat.comm if stat else ""
-    below = ", ".join(f"{each.comm} {each.state}" for each in map(_procid.stat, _below(pid)) if each)
+    below = ", ".join(
+        f"{each.comm} {each.state}" for each in map(_procid.stat, _below(pid)) if each
+    )
     return f"pid {pid}, {origin}, {comm}, state {state}, above [{below}]: {command[:200]}"
 
 
