@@ -656,12 +656,15 @@ async def nothing_open(bench: Bench, watch: asyncrt.Watch, outcome: Outcome) -> 
         assert bench.engine._context.watchers == set()
 
 
-async def something_to_come(bench: Bench) -> None:
-    asyncio.get_running_loop().call_later(0.003, append_line, bench.root, "later")
+async def something_to_come(bench: Bench) -> str:
+    id = uuid.uuid4().hex
+    asyncio.get_running_loop().call_later(0.003, append_line, bench.root, id)
+    return id
 
 
-async def first_event(bench: Bench, _: None) -> str:
-    async with contextlib.aclosing(bench.engine.watch(ids="later").__aiter__()) as events:
+async def first_event(bench: Bench, id: str) -> str:
+    # From the oldest on: it may have come before a slow machine's watch has begun.
+    async with contextlib.aclosing(bench.engine.watch("oldest", ids=id).__aiter__()) as events:
         return (await anext(events)).id
 
 
