@@ -309,14 +309,16 @@ def _wait_for_hooks(
     frames.send(
         peer, frames.encode({"launched": parent.identities, "waits": True, "cgroup": report})
     )
-    poller = select.poll()
-    poller.register(parent.watch, select.POLLIN)
-    poller.register(peer, select.POLLIN)
-    if any(fd == parent.watch.fileno() for fd, _ in poller.poll()):
+    either = select.epoll()  # the end of one of them, or the creator's word
+    either.register(parent.watch, select.EPOLLIN)
+    either.register(peer, select.EPOLLIN)
+    if any(fd == parent.watch.fileno() for fd, _ in either.poll()):
         raise gates.NobodyWants
     said, _ = frames.receive_message(peer)
     for hook in message["container_hooks"]:
-        why = hooks.run(hook, said["state"].encode(), abandon=peer.fileno())
+        why = hooks.run(hook, said["state"].encode(), abandon=either.fileno())
+        if why and _hung_up(parent, inside=True):
+            raise gates.NobodyWants
         if why:
             raise Failure("createContainer hook", hook["path"], errno.ECANCELED, hook=why)
 
