@@ -85,15 +85,20 @@ class Tracer:
     """Traces one tree, from `attach` until nobody is traced any more."""
 
     def __init__(
-        self, is_ours: Callable[[int], bool], name_child: Callable[[str, int], str]
+        self,
+        is_ours: Callable[[int], bool],
+        name_child: Callable[[str, int], str],
+        name_program: Callable[[int, str], str] = lambda _, who: who,
     ) -> None:
         """Nobody is traced yet.
 
         `is_ours` says of a process that executed a program whether it is still to be traced,
-        `name_child` how the n-th child of a process of that name is called.
+        `name_program` how it is called from then on, `name_child` how the n-th child of a process
+        of that name is.
         """
         self._is_ours = is_ours
         self._name_child = name_child
+        self._name_program = name_program
         self._first = 0
         self._processes: dict[int, _Process] = {}
         self._threads: dict[int, int] = {}  # by thread: its process
@@ -252,6 +257,9 @@ class Tracer:
         if not self._is_ours(tid):
             del self._threads[tid]
             ptrace.detach(tid)
+            return
+        process = self._processes[tid]
+        process.who = self._name_program(tid, process.who)
 
     def _at_call(self, tid: int) -> None:
         found = ptrace.entry(tid)
