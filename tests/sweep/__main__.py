@@ -10,6 +10,7 @@ import random
 import signal
 import sys
 import traceback
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -82,7 +83,18 @@ def main() -> int:
     for data in _beside([partial(_sweep, make, found, todo[part::jobs]) for part in range(jobs)]):
         score.add(data)
     print(score)
+    if options.errno:
+        print(_left_out(found))
     return score.status
+
+
+def _left_out(found: dict[str, Found]) -> str:
+    """What isn't tried, by name."""
+    to = Counter(point.to for each in found.values() for point in each.points)
+    return (
+        f"left out: EIO and ENOSPC of {to['pipe']} writes to pipes, which have no disk; all but EINTR "
+        f"of {to['loop']} bytes that wake an event loop, whose failure asyncio ignores"
+    )
 
 
 def _find(make: Make, names: list[str], jobs: int) -> dict[str, Found]:
