@@ -20,9 +20,10 @@ from asyncrt.errors import (
     SandboxUnresponsive,
     SpecInvalid,
     StartFailed,
+    StorageFailed,
 )
 from asyncrt.launch import frames
-from asyncrt.sandbox import ChannelClosed
+from asyncrt.sandbox import ChannelClosed, unix
 from asyncrt.status import Status
 
 if TYPE_CHECKING:
@@ -170,7 +171,10 @@ async def attach(
             why += "; logs(follow=True, tail=0), 'asyncrt logs -f', shows what it writes"
         raise NoOutput(container_id=container_id, operation="attach to", why=why)
     statuses.require(container_id, "attach", observed.status)
-    ours, theirs = socket.socketpair()
+    try:
+        ours, theirs = socket.socketpair()
+    except OSError as error:
+        raise context.unreachable(record, error) from error
     attachment = Attachment(
         ours.detach(), lambda rows, columns: _resize(context, record, rows, columns)
     )
@@ -211,6 +215,8 @@ async def _ask(
             raise unresponsive(record.id, operation, seconds) from None
         except ChannelClosed:
             pass  # it went meanwhile, and the terminal with it
+        except OSError as error:
+            raise context.unreachable(record, error) from error
     if "ended" in answer:
         statuses.require(record.id, "attach", Status.STOPPED)
     if "ok" not in answer:
@@ -231,14 +237,16 @@ class ConsoleSocket:
         self._listener: socket.socket | None = None
 
     async def __aenter__(self) -> Self:
-        """Listen. Raises OSError when the path is taken or too long. If cancelled, nothing is left."""
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        """Listen. Raises StorageFailed when that can't be. If cancelled, nothing is left."""
+        listener: socket.socket | None = None
         try:
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             listener.bind(self.path)
             listener.listen()
-        except BaseException:
-            listener.close()
-            raise
+        except OSError as error:
+            if listener is not None:
+                listener.close()
+            raise self._failed(error) from error
         self._listener = listener
         return self
 
@@ -247,19 +255,30 @@ class ConsoleSocket:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.path)
+            try:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self.path)
+            except OSError as failure:
+                raise self._failed(failure) from failure
+
+    def _failed(self, error: OSError) -> StorageFailed:
+        number = errno.ENAMETOOLONG if error.errno is None else error.errno
+        return StorageFailed(path=self.path, errno=number)
 
     async def receive(self) -> Attachment:
         """The next terminal that somebody sends, to read, write and resize.
 
-        Connections that end without one are passed over. If cancelled, none is lost or left open.
+        Connections that end without one are passed over. Raises StorageFailed when there is no
+        descriptor for it. If cancelled, none is lost or left open.
         """
         if self._listener is None:
             raise RuntimeError("the console socket isn't open: use 'async with ConsoleSocket(...)'")
         loop = asyncio.get_running_loop()
         while True:
-            sock, _ = await loop.sock_accept(self._listener)
+            try:
+                sock, _ = await loop.sock_accept(self._listener)
+            except OSError as error:
+                raise self._failed(error) from error
             with sock:
                 fd = await _receive_terminal(sock)
             if fd is not None:
@@ -296,11 +315,13 @@ def take_terminal(sock: socket.socket) -> int | None:
 
 def connect_console(container_id: str, path: PathLike) -> socket.socket:
     """A connection to a console socket that listens. Raises StartFailed: it is dead or missing."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    sock: socket.socket | None = None
     try:
-        sock.connect(os.fspath(path))
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        unix.connect_to(sock, os.fspath(path))
     except OSError as error:
-        sock.close()
+        if sock is not None:
+            sock.close()
         raise StartFailed(
             container_id=container_id,
             what="console socket",

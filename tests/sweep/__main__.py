@@ -92,7 +92,7 @@ def _left_out(found: dict[str, Found]) -> str:
     """What isn't tried, by name."""
     to = Counter(point.to for each in found.values() for point in each.points)
     return (
-        f"left out: EIO and ENOSPC of {to['pipe']} writes to pipes, which have no disk; all but EINTR "
+        f"left out: EIO and ENOSPC of {to['pipe']} writes to pipes and sockets, which have no disk; all but EINTR "
         f"of {to['loop']} bytes that wake an event loop, whose failure asyncio ignores"
     )
 

@@ -126,6 +126,8 @@ def mutating(number: int, arguments: Sequence[int], peek: Callable[[int], int]) 
             return None
         case "clone" if arguments[0] & _CLONE_THREAD:
             return None
+        case "clone3" if peek(arguments[0]) & _CLONE_THREAD:
+            return None
         case "kill" | "tgkill" if not arguments[1 if call.name == "kill" else 2]:
             return None
         case "tgkill" if arguments[2] == signal.SIGURG:  # how Go preempts a goroutine

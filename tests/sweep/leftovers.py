@@ -57,9 +57,7 @@ async def _lose(engine: Engine, id: str) -> None:
     """A supervisor and its init that no record names any more."""
     await engine.create(id, spec=spec(), **null())
     root = engine.root
-    for suffix in (".state", ".lock", ".queue"):
-        if os.path.exists(f"{root}/{id}{suffix}"):
-            os.unlink(f"{root}/{id}{suffix}")
+    os.unlink(f"{root}/{id}.state")
     os.rename(f"{root}/{id}.d", f"{root}/.{id}.d~")
 
 

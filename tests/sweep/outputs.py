@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from asyncrt import PIPE, ConsoleSocket, Log
 from asyncrt.state import read_record
 from tests.helpers import reality
-from tests.sweep.verb import ID, MARK, Verb, ended, null, spec, warm
+from tests.sweep.verb import ID, MARK, Verb, by_another, ended, null, spec, warm
 
 if TYPE_CHECKING:
     from asyncrt import Container, Engine
@@ -188,6 +188,8 @@ def verbs() -> dict[str, Verb]:
         "log pump": Verb(_orphaned, _write_and_end, again=_read, orphaned=True),
         "create terminal": Verb(warm, lambda e, _: _at_terminal(e), creates=True),
         "attach": Verb(_catting, _type),
+        "attach loaded": Verb(by_another(_catting), _type),
+        "exec loaded": Verb(by_another(_running), lambda e, c: _exec(c, "/bin/true")),
         "terminal exit": Verb(_asking, _answer),
         "exec pipes": Verb(_running, lambda e, c: _exec(c, "/bin/cat", **piped)),
         "exec terminal": Verb(_running, lambda e, c: _exec(c, "/bin/echo", "hello", terminal=True)),
@@ -195,12 +197,16 @@ def verbs() -> dict[str, Verb]:
             _running, lambda e, c: _exec(c, "/bin/sleep", "1000", deadline_seconds=0.05)
         ),
         "exec kill": Verb(_running, lambda e, c: _exec_and_kill(c)),
-        "run input": Verb(warm, _feed_a_run, creates=True),
+        "run input": Verb(warm, _feed_a_run, creates=True, in_steps=True),
     }
 
 
 def console(supervision: str) -> Verb:
     """A create whose terminal goes over a console socket."""
     return Verb(
-        _at_console, lambda e, s: _over_console(e, s[1], supervision), creates=True, feeds=True
+        _at_console,
+        lambda e, s: _over_console(e, s[1], supervision),
+        creates=True,
+        feeds=True,
+        in_steps=True,
     )

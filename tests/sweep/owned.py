@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from asyncrt import Lease
 from asyncrt.state import read_record
 from tests.helpers.processes import until
-from tests.sweep.verb import ID, Verb, ended, null, spec, warm
+from tests.sweep.verb import ID, Verb, by_another, ended, null, spec, warm
 
 if TYPE_CHECKING:
     from asyncrt import Container, Engine, Pool
@@ -58,7 +58,10 @@ async def _open(engine: Engine) -> Pool:
 async def _take(_: Engine, pool: Pool) -> None:
     """Till the stock is full again: the refilling is a part of it."""
     await pool.take()
-    await until(lambda: pool.ready == pool.size, "it is full again")
+    while not pool.ready:
+        await until(lambda: bool(pool.ready) or not pool._wanted.is_set(), "it is full or failed")
+        if not pool.ready:
+            await (await pool.take()).destroy()  # it tries again for the next taker
 
 
 async def _use(engine: Engine, _: Any) -> None:
@@ -72,9 +75,10 @@ def verbs() -> dict[str, Verb]:
     return {
         "create attached": Verb(warm, lambda e, _: _attached(e), creates=True, owned=True),
         "start attached": Verb(_attached, lambda e, c: c.start(), owned=True),
-        "run attached": Verb(warm, _run, creates=True, owned=True),
-        "running": Verb(warm, _run_for_a_block, creates=True, owned=True),
+        "run attached": Verb(warm, _run, creates=True, owned=True, in_steps=True),
+        "running": Verb(warm, _run_for_a_block, creates=True, owned=True, in_steps=True),
         "lease": Verb(_unowned, lambda e, c: c.renew(Lease(0))),
+        "lease loaded": Verb(by_another(_unowned), lambda e, c: c.renew(Lease(0))),
         "renew": Verb(_running, lambda e, c: c.renew(_HEIR)),
         "renew for nobody": Verb(_running, lambda e, c: c.renew(None)),
         "owner's end": Verb(_running, _close, again=lambda e, c: c.wait(), owned=True),
@@ -82,5 +86,7 @@ def verbs() -> dict[str, Verb]:
             warm, lambda e, _: _pool(e, 2).__aenter__(), creates=True, again=_use, owned=True
         ),
         "pool take": Verb(_open, _take, creates=True, again=_use, owned=True),
-        "pool close": Verb(_open, lambda e, p: p.close(), creates=True, again=_use, owned=True),
+        "pool close": Verb(
+            _open, lambda e, p: p.close(), creates=True, again=_use, owned=True, stops=True
+        ),
     }

@@ -337,7 +337,7 @@ def _faults_of(
         faults.append(f"raised {outcome.error}: {outcome.text}")
     # Where somebody was killed any container may have ended; that a call failed ends it only where
     # the verb says so.
-    killed = not errno or outcome.error == "StartFailed"
+    killed = not errno or outcome.error == "StartFailed" or verb.stops
     if not outcome.error:
         if not _is_like(listed, found.after, killed=killed):
             faults.append(f"succeeded, but {listed} instead of {found.after}")

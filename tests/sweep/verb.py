@@ -42,6 +42,7 @@ class Verb(NamedTuple):
     again: Act | None = None
     owned: bool = False  # nothing that it makes runs on without its engine
     in_steps: bool = False  # what failed may have been done in part
+    stops: bool = False  # it may have stopped what it then couldn't remove
     orphaned: bool = False  # its supervisor was killed before: nobody is left to tell of its end
 
 
@@ -59,6 +60,17 @@ async def warm(engine: Engine) -> None:
 
 async def cold(engine: Engine) -> None:
     """No container and no fork server."""
+
+
+def by_another(prepare: Prepare) -> Prepare:
+    """The same container made by an engine that is gone, for one that isn't connected yet."""
+
+    async def made(engine: Engine) -> asyncrt.Container:
+        async with asyncrt.Engine(engine.root) as other:
+            await prepare(other)
+        return await engine.load(ID)
+
+    return made
 
 
 async def ended(*identities: Identity | None) -> None:

@@ -9,7 +9,7 @@ from asyncrt.state import read_record
 from tests.helpers import reality
 from tests.helpers.containers import shell_hook
 from tests.sweep import leftovers, outputs, owned
-from tests.sweep.verb import ID, MARK, Verb, cold, ended, null, spec, warm
+from tests.sweep.verb import ID, MARK, Verb, by_another, cold, ended, null, spec, warm
 
 if TYPE_CHECKING:
     from asyncrt import Container, Engine
@@ -106,15 +106,16 @@ class _Kind:
             "exec": Verb(running, lambda e, c: _execute(c)),
             "wait": Verb(self.ready, self.end, feeds=True),
             "natural exit": Verb(self.ready, self.end_alone, feeds=True),
-            "destroy": Verb(running, lambda e, c: c.destroy()),
-            "destroy created": Verb(created, lambda e, c: c.destroy()),
-            "destroy paused": Verb(self.paused, lambda e, c: c.destroy()),
-            "destroy hooks": Verb(self.hooked, lambda e, c: c.destroy()),
+            "destroy": Verb(running, lambda e, c: c.destroy(), stops=True),
+            "destroy created": Verb(created, lambda e, c: c.destroy(), stops=True),
+            "destroy paused": Verb(self.paused, lambda e, c: c.destroy(), stops=True),
+            "destroy hooks": Verb(self.hooked, lambda e, c: c.destroy(), stops=True),
             "delete": Verb(self.stopped, lambda e, c: c.delete()),
-            "delete force": Verb(running, lambda e, _: e.delete(ID, force=True)),
-            "run": Verb(
-                warm, self.run, creates=True, in_steps=self._options["supervision"] == "caller"
-            ),
+            "delete force": Verb(running, lambda e, _: e.delete(ID, force=True), stops=True),
+            "pause loaded": Verb(by_another(running), lambda e, c: c.pause()),
+            "stop loaded": Verb(by_another(running), lambda e, c: c.stop()),
+            "destroy loaded": Verb(by_another(running), lambda e, c: c.destroy(), stops=True),
+            "run": Verb(warm, self.run, creates=True, in_steps=True),
         }
 
 
