@@ -65,7 +65,7 @@ def main() -> int:
     }
     make: Make = runc.RuncSweep if options.runc else partial(Sweep, chosen)
     jobs = max(1, options.jobs)
-    found = _find(make, _spread([*chosen], options.sample), jobs)
+    found = _find(make, _spread([*chosen], options.sample, second=options.errno), jobs)
     every = [
         [
             (name, point, errno)
@@ -159,11 +159,12 @@ def _fork(task: Callable[[], Any]) -> tuple[int, int]:
         os._exit(0)
 
 
-def _spread(every: list[T], size: int | None) -> list[T]:
-    """So many of them at most, evenly spread; None: all."""
+def _spread(every: list[T], size: int | None, *, second: bool) -> list[T]:
+    """So many of them at most, evenly spread, the `second` ones between the first; None: all."""
     count = len(every)
     size = count if size is None else min(size, count)
-    return [every[index * count // size] for index in range(size)]
+    first = count // size // 2 if second and size else 0
+    return [every[first + index * count // size] for index in range(size)]
 
 
 def _sample(every: list[list[Disturbance]], size: int | None) -> list[Disturbance]:
