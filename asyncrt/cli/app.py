@@ -11,6 +11,7 @@ from asyncrt.cli import (
     attach,
     complete,
     control,
+    doctor,
     ending,
     execute,
     follow,
@@ -21,6 +22,7 @@ from asyncrt.cli import (
     run,
     show,
     show_logs,
+    spec,
 )
 from asyncrt.cli.parameters import ToldHelp
 
@@ -46,6 +48,8 @@ _ORDER: Sequence[click.Command] = (
     ending.wait,
     ending.delete,
     gc.gc,
+    spec.spec,
+    doctor.doctor,
 )
 
 

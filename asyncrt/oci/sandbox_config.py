@@ -104,20 +104,21 @@ def default_config(*, rootless: bool) -> Config:
     `rootless`: for the calling user, whatever its privileges.
     """
     namespaces = ["pid", "network", "ipc", "uts", "mount", "cgroup"]
-    linux: Config = {
-        "maskedPaths": list(MASKED_PATHS),
-        "readonlyPaths": list(READONLY_PATHS),
-        "seccomp": default_seccomp(DEFAULT_CAPABILITIES),
-    }
     if rootless:
         namespaces.append("user")
-        linux |= {
+        own: Config = {
             "uidMappings": single_map(0, os.geteuid()),
             "gidMappings": single_map(0, os.getegid()),
         }
     else:
-        linux["resources"] = {"devices": [{"allow": False, "access": "rwm"}]}
-    linux["namespaces"] = [{"type": each} for each in namespaces]
+        own = {"resources": {"devices": [{"allow": False, "access": "rwm"}]}}
+    linux: Config = {
+        "namespaces": [{"type": each} for each in namespaces],
+        **own,
+        "maskedPaths": list(MASKED_PATHS),
+        "readonlyPaths": list(READONLY_PATHS),
+        "seccomp": default_seccomp(DEFAULT_CAPABILITIES),
+    }
     return {
         "ociVersion": "1.2.0",
         "process": {

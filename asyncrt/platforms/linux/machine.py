@@ -6,6 +6,9 @@ import ctypes
 import errno
 import functools
 import os
+import pwd
+import subprocess
+import sys
 
 from asyncrt import _libc
 from asyncrt.oci import words
@@ -87,3 +90,62 @@ def has_seccomp_action(value: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def try_call(number: int, *arguments: int | bytes) -> int:
+    """The errno of a system call with arguments that are wrong; ENOSYS where there is none."""
+    try:
+        _libc.syscall(number, *arguments)
+    except OSError as error:
+        return error.errno or 0
+    return 0
+
+
+# In a process of its own: there is no way back out of a user namespace.
+_TRY_USER_NAMESPACE = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+user = ctypes.get_errno() if libc.unshare(0x10000000) else 0
+inside = ctypes.get_errno() if libc.unshare(0x04000000) else 0
+print(user, inside)
+"""
+
+
+def try_user_namespace() -> tuple[int, int]:
+    """The errno of making a user namespace, and of using a privilege in it; 0 where it works."""
+    command = [sys.executable, "-I", "-S", "-c", _TRY_USER_NAMESPACE]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        user, inside = map(int, done.stdout.split())
+    except ValueError:
+        return errno.EIO, 0  # killed by a filter
+    return user, inside
+
+
+def parameter(path: str) -> str:
+    """A kernel parameter's value, by its path below /proc/sys; "" where there is none."""
+    try:
+        with open(f"/proc/sys/{path}", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def tells_exit_status() -> bool:
+    """Whether the kernel still knows the status of a process that was reaped (PIDFD_INFO_EXIT)."""
+    pid = os.posix_spawn(sys.executable, [sys.executable, "-I", "-S", "-c", ""], {})
+    pidfd = os.pidfd_open(pid)
+    try:
+        os.waitpid(pid, 0)
+        return _libc.exit_status(pidfd) is not None
+    finally:
+        os.close(pidfd)
+
+
+def user_name() -> str:
+    """The calling user's name, or its number where it has none."""
+    uid = os.geteuid()
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except (KeyError, OSError):
+        return str(uid)
