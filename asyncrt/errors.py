@@ -6,12 +6,31 @@ and the standard class people already catch (FileNotFoundError, TimeoutError, â€
 
 from __future__ import annotations
 
+import errno as errnos
 import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
+
+
+# What to do about a machine at its limits, which the kernel's own words leave out.
+_ADVICE = {
+    errnos.ENOSPC: "make room there and try again",
+    errnos.EDQUOT: "make room there and try again",
+    errnos.EIO: "its disk fails: see 'dmesg'",
+    errnos.EMFILE: "raise this process's limit of open files ('ulimit -n') or use fewer",
+    errnos.ENFILE: "raise the system's limit of open files ('sysctl fs.file-max')",
+    errnos.ENOMEM: "free memory and try again",
+    errnos.EAGAIN: "raise the limit of processes ('ulimit -u') or end some",
+}
+
+
+def _words(errno: int) -> str:
+    """What an errno means and, where that isn't plain, what to do about it."""
+    advice = _ADVICE.get(errno)
+    return os.strerror(errno) + (f"; {advice}" if advice else "")
 
 
 def _rebuild(cls: Callable[..., AsyncrtError], fields: dict[str, Any]) -> AsyncrtError:
@@ -210,7 +229,7 @@ class StorageFailed(AsyncrtError, OSError):
     def __init__(self, *, path: str, errno: int) -> None:
         self.path = path
         self.errno = errno
-        self._set(f"{path}: {os.strerror(errno)}", path=path, errno=errno)
+        self._set(f"{path}: {_words(errno)}", path=path, errno=errno)
 
 
 class SpecInvalid(AsyncrtError, ValueError):
@@ -241,9 +260,11 @@ class SpecUnsupported(AsyncrtError):
             f"{each} ({self.reasons[each]})" if each in self.reasons else each
             for each in self.fields
         ]
+        advice = "take these out of the spec or choose another platform"
+        if all(".user." in each for each in self.fields):
+            advice = "only root may become another user"
         self._set(
-            f"the {platform} platform can't honour: {', '.join(shown)}; "
-            "take these out of the spec or choose another platform",
+            f"the {platform} platform can't honour: {', '.join(shown)}; {advice}",
             platform=platform,
             fields=self.fields,
             reasons=self.reasons,
@@ -290,8 +311,9 @@ class StartFailed(AsyncrtError):
         self.what = what
         self.path = path
         self.errno = errno
+        where = f"{what} {path!r}" if path else what
         self._set(
-            f"container {container_id!r}: {what} {path!r}: {os.strerror(errno)}",
+            f"container {container_id!r}: {where}: {_words(errno)}",
             container_id=container_id,
             what=what,
             path=path,

@@ -176,7 +176,7 @@ class Creation:
                 await self._run_create_hooks()
                 self.record.status = Status.CREATED
                 await self._state.save_locked(self.record)
-                self._acknowledge()  # before the lock goes and another process says go
+                await self._acknowledge()  # before the lock goes and another process says go
             except BaseException:
                 await finish(self._roll_back())
                 raise
@@ -348,12 +348,22 @@ class Creation:
                 why="its init was ended meanwhile, by a forced delete perhaps",
             )
 
-    def _acknowledge(self) -> None:
-        """Tell the launcher that the record is saved; init needs to watch nobody from here on."""
+    async def _acknowledge(self) -> None:
+        """Tell the launcher that the record is saved; init needs to watch nobody from here on.
+
+        One that hears nothing ends. If cancelled, it may have been told.
+        """
         channel = self._channel
         if channel is None:
             return
-        channel.send_nowait(frames.ACKNOWLEDGE)
+        try:
+            await channel.send(frames.ACKNOWLEDGE)
+        except ChannelClosed:
+            pass  # it has ended, which is told by whoever looks
+        except OSError as error:
+            raise StartFailed(
+                container_id=self.record.id, what="launch", path="", errno=error.errno or 0
+            ) from error
         if self.record.supervision == "own":
             key = self.record.id, self.record.instance
             if self._lease is not None:

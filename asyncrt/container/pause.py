@@ -117,8 +117,7 @@ async def _asked(held: Change, operation: str, seconds: float) -> bool:
             return False
         raise unresponsive(record.id, operation, seconds) from None
     except OSError as error:
-        why = f"its supervisor can't be asked: {error.strerror}"
-        raise SandboxUnresponsive(container_id=record.id, operation=operation, why=why) from error
+        raise context.unreachable(record, error) from error
     if "ok" not in answer and "ended" not in answer:
         raise SandboxUnresponsive(
             container_id=record.id, operation=operation, why=f"its supervisor answered {answer}"

@@ -1,4 +1,4 @@
-"""Terminals as a client has them: attached to a container's, or an exec's own; console sockets."""
+"""Terminals as a client has them: attached to a container's, or an exec's own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from asyncrt.errors import (
     StartFailed,
 )
 from asyncrt.launch import frames
-from asyncrt.sandbox import ChannelClosed
+from asyncrt.sandbox import ChannelClosed, unix
 from asyncrt.status import Status
 
 if TYPE_CHECKING:
@@ -170,7 +170,10 @@ async def attach(
             why += "; logs(follow=True, tail=0), 'asyncrt logs -f', shows what it writes"
         raise NoOutput(container_id=container_id, operation="attach to", why=why)
     statuses.require(container_id, "attach", observed.status)
-    ours, theirs = socket.socketpair()
+    try:
+        ours, theirs = socket.socketpair()
+    except OSError as error:
+        raise context.unreachable(record, error) from error
     attachment = Attachment(
         ours.detach(), lambda rows, columns: _resize(context, record, rows, columns)
     )
@@ -211,72 +214,14 @@ async def _ask(
             raise unresponsive(record.id, operation, seconds) from None
         except ChannelClosed:
             pass  # it went meanwhile, and the terminal with it
+        except OSError as error:
+            raise context.unreachable(record, error) from error
     if "ended" in answer:
         statuses.require(record.id, "attach", Status.STOPPED)
     if "ok" not in answer:
         raise NoOutput(
             container_id=record.id, operation="attach to", why=f"its supervisor answered {answer}"
         )
-
-
-class ConsoleSocket:
-    """Receives terminals over an OCI console socket, as `console_socket=` and runc send them.
-
-    Used as a context: the socket listens at `path`, which must be free, and is removed at its end.
-    """
-
-    def __init__(self, path: PathLike) -> None:
-        """Listen at `path` once entered."""
-        self.path = os.fspath(path)
-        self._listener: socket.socket | None = None
-
-    async def __aenter__(self) -> Self:
-        """Listen. Raises OSError when the path is taken or too long. If cancelled, nothing is left."""
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        try:
-            listener.bind(self.path)
-            listener.listen()
-        except BaseException:
-            listener.close()
-            raise
-        self._listener = listener
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        """Stop listening. If cancelled, it has stopped all the same."""
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.path)
-
-    async def receive(self) -> Attachment:
-        """The next terminal that somebody sends, to read, write and resize.
-
-        Connections that end without one are passed over. If cancelled, none is lost or left open.
-        """
-        if self._listener is None:
-            raise RuntimeError("the console socket isn't open: use 'async with ConsoleSocket(...)'")
-        loop = asyncio.get_running_loop()
-        while True:
-            sock, _ = await loop.sock_accept(self._listener)
-            with sock:
-                fd = await _receive_terminal(sock)
-            if fd is not None:
-                return Attachment(fd, None)
-
-
-async def _receive_terminal(sock: socket.socket) -> int | None:
-    """The one descriptor that comes; None if it isn't a terminal. If cancelled, none stays open."""
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Future[None] = loop.create_future()
-    sock.setblocking(False)
-    loop.add_reader(sock, lambda: None if ready.done() else ready.set_result(None))
-    try:
-        await ready
-    finally:
-        loop.remove_reader(sock)
-    return take_terminal(sock)
 
 
 def take_terminal(sock: socket.socket) -> int | None:
@@ -296,11 +241,13 @@ def take_terminal(sock: socket.socket) -> int | None:
 
 def connect_console(container_id: str, path: PathLike) -> socket.socket:
     """A connection to a console socket that listens. Raises StartFailed: it is dead or missing."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    sock: socket.socket | None = None
     try:
-        sock.connect(os.fspath(path))
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        unix.connect_to(sock, os.fspath(path))
     except OSError as error:
-        sock.close()
+        if sock is not None:
+            sock.close()
         raise StartFailed(
             container_id=container_id,
             what="console socket",

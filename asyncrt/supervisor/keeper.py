@@ -55,10 +55,14 @@ def spare(requests: int, taking: int, umask: int, exempt: bool) -> NoReturn:  # 
         os.close(theirs)
         woken = _sleep(alarm, ours)
         handed = handover.take(watch)
-        while handed is None and _lives(pid):
+        while handed is None:
+            # Before the look: of an end after it there is another byte, and nobody sleeps over it.
             _empty(wakeup)
-            woken = _sleep(alarm, ours)
+            alive = _lives(pid)
+            woken = _sleep(alarm, ours) if alive else wakeup
             handed = handover.take(watch)
+            if not alive:
+                break
         if handed is not None:  # else init was told no, or nobody wants it any more
             if woken == ours:
                 _sleep(alarm, ours)  # it was to take this only, or what follows wakes it at once

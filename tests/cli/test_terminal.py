@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -35,7 +36,7 @@ class Tmux:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     def type(self, text: str) -> None:
-        """A line."""
+        """Type a line."""
         self._tmux("send-keys", "-l", text)
         self.key("Enter")
 
@@ -61,6 +62,21 @@ class Tmux:
             wait_until(lambda: self.screen().count(text) >= times, text)
             return
         raise AssertionError(f"no {text!r} in:\n{self.screen()}")
+
+    def ask_size_until(self, wanted: str) -> None:
+        """Ask the inner shell for its size, again if what was typed overtook the news of it.
+
+        Rows and columns. The news comes another way.
+        """
+        told: list[str] = []
+        while told[-1:] != [wanted]:
+            before = len(self._sizes())
+            self.type("stty size")
+            wait_until(lambda: len(self._sizes()) > before, "it says its size")  # noqa: B023 - used at once
+            told = self._sizes()
+
+    def _sizes(self) -> list[str]:
+        return re.findall(r"^\d+ \d+$", self.screen(), re.MULTILINE)
 
     def modes(self) -> str:
         """The modes of the outer shell's terminal, but for its size."""
@@ -106,8 +122,9 @@ def test_a_shell_with_jobs_interrupts_and_a_size_that_changes(tmux: Tmux) -> Non
     tmux.key("C-z")
     tmux.wait("Stopped")
     tmux.resize(100, 30)
-    tmux.type("stty size; fg")
-    tmux.wait("30 100")
+
+    tmux.ask_size_until("30 100")
+    tmux.type("fg")
     tmux.type("word")
     tmux.wait("read word")
     tmux.type("exit 7")
@@ -175,6 +192,43 @@ def test_the_users_terminal_is_put_back_however_the_client_dies(
     tmux.wait("outer>", times=2)
     wait_until(lambda: tmux.modes() == before, "the terminal is as it was")
     assert asyncrt.views()["web"]["status"] == "running"
+
+
+def test_a_client_that_was_stopped_and_goes_on_has_its_raw_terminal_again(
+    tmux: Tmux, asyncrt: Asyncrt
+) -> None:
+    """The shell's own line, or a shell that does so by itself, has put it back meanwhile."""
+    before = tmux.modes()
+    asyncrt.detached("web", "sh", "-i", options=("-t", "--no-log", "-e", "PS1=inner$ "))
+    tmux.type("set -m")
+    tmux.asyncrt("attach", "web")
+    wait_until(lambda: tmux.modes() != before, "it is attached")
+    raw = tmux.modes()
+    (client,) = _clients(asyncrt.root)
+    wait_until(lambda: _has_guard(client), "its guard is there")
+    os.kill(client, signal.SIGSTOP)
+    tmux.wait("Stopped")
+    tmux.key(*"stty", "Space", *"sane", "C-j")  # in a raw terminal Enter is no end of a line
+    wait_until(lambda: tmux.modes() != raw, "the terminal is the shell's")
+    tmux.resize(90, 28)
+    tmux.type("fg")
+    wait_until(lambda: tmux.modes() == raw, "it is raw again")
+    tmux.ask_size_until("28 90")
+    # In the background it is the shell's, whatever continues the client.
+    os.kill(client, signal.SIGSTOP)
+    tmux.wait("Stopped", times=2)
+    tmux.key(*"stty", "Space", *"sane", "C-j")
+    wait_until(lambda: tmux.modes() != raw, "the terminal is the shell's")
+    os.kill(client, signal.SIGCONT)
+    tmux.type("echo st-ill | tr -d -")
+    tmux.wait("still")
+    assert tmux.modes() != raw
+    tmux.type("fg")
+    wait_until(lambda: tmux.modes() == raw, "it is raw again")
+    tmux.key("C-p", "C-q")
+    wait_until(lambda: tmux.modes() != raw, "it is put back")
+    tmux.type("echo e-nd | tr -d -")
+    tmux.wait("end")
 
 
 def _clients(root: str) -> list[int]:

@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import asyncrt
 from asyncrt import Lease, _procid
 from tests.helpers import crash, reality, reaping, truth
 from tests.helpers.containers import (
+    SECONDS,
     Fifo,
     gone,
     init_of,
@@ -49,7 +51,7 @@ async def test_after_a_kill_before_any_step_a_recovery_leaves_what_is_whole(
             where = f"{verb}, step {step}"
             wrong = await _wrong(engine)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(SECONDS):
                     while wrong:  # what was killed may take a moment to end, and to be found
                         await asyncio.sleep(0.01)
                         wrong = await _wrong(engine)
@@ -128,21 +130,25 @@ async def test_of_a_killed_pool_owner_nothing_is_left(
             if round % 2:
                 for each in reality.below(owner.pid):
                     if each.comm == "asyncrt:super" and chance.random() < 0.3:
-                        os.kill(each.pid, signal.SIGKILL)
+                        kill_hard(each.pid)
             owner.kill()
-        # Nothing of it runs within the grace, but programs whose supervisors were killed.
-        for each in reality.marked(["pool"]):
-            if round % 2:
-                kill_hard(each.pid)
-        await until(lambda: not reality.marked(["pool"]), "nothing of it runs")
+        await until(partial(_nothing_runs, kill=round % 2 == 1), "nothing of it runs")
         await until(lambda: not _supervisors_at_work(), "their ends are written")
         reaping.reap_orphans()
-        async with asyncio.timeout(grace + 10):
+        async with asyncio.timeout(SECONDS):
             await recovered(engine)
             while {name.split(".")[0] for name in names(root)} != {"other"}:
                 await asyncio.sleep(0.05)  # what ended by itself is anybody's for the grace
                 await recovered(engine)
     await other.destroy()
+
+
+def _nothing_runs(*, kill: bool) -> bool:
+    """Whether all have ended; what runs without its supervisor, also from now on, is killed."""
+    for each in reality.marked(["pool"]):
+        if kill:
+            kill_hard(each.pid)
+    return not reality.containers_processes()
 
 
 def _supervisors_at_work() -> list[reality.Seen]:
