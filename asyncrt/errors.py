@@ -241,9 +241,11 @@ class SpecUnsupported(AsyncrtError):
             f"{each} ({self.reasons[each]})" if each in self.reasons else each
             for each in self.fields
         )
+        advice = "take these out of the spec or choose another platform"
+        if platform == "host" and all(".user." in each for each in self.fields):
+            advice = "only root may become another user"
         self._set(
-            f"the {platform} platform can't honour: {', '.join(named)}; "
-            "take these out of the spec or choose another platform",
+            f"the {platform} platform can't honour: {', '.join(named)}; {advice}",
             platform=platform,
             fields=self.fields,
             reasons=self.reasons,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 
@@ -13,7 +14,7 @@ import pytest
 
 import asyncrt
 from asyncrt import _fskind, _threads
-from tests.helpers import capabilities, programs, reaping
+from tests.helpers import capabilities, programs, reaping, sandboxes
 from tests.helpers.capabilities import User
 from tests.helpers.leaks import LeakCheck, note_pending_tasks
 
@@ -32,6 +33,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("full" if config.getoption("--full") else "sample")
     reaping.become_subreaper()
+    # What starts us in the background (nohup, a shell's &) has us ignore some, and our children
+    # would too: the command leaves ignored what its parent ignored.
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     note_pending_tasks()
     # The leak check waits for idle threads to end: let them not linger.
     _threads._pool.idle_seconds = 0.05
@@ -158,6 +164,16 @@ def programs_directory() -> Iterator[str]:
     os.chmod(path, 0o755)
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def rootfs() -> Iterator[str]:
+    """A root file system for sandboxes that every user can read. Don't write to it."""
+    path = tempfile.mkdtemp(prefix="asyncrt-rootfs-")
+    try:
+        yield sandboxes.make_rootfs(path)
+    finally:
+        shutil.rmtree(path)
 
 
 @pytest.fixture(scope="session")

@@ -92,6 +92,10 @@ def _is_path(name: object) -> bool:
 def _usage(error: click.UsageError) -> str:
     path = error.ctx.command_path if error.ctx is not None else "asyncrt"
     message = error.format_message().rstrip(".")
+    # click's own guesses are a sentence of their own, some of them in parentheses.
+    what, guess, names = message.replace("(Did", "Did").partition(" Did you mean ")
+    if guess:
+        message = f"{what.rstrip('.')}; did you mean {names.rstrip('?)')}"
     command = path.removeprefix("asyncrt").strip()
     where = f"{command}: " if command else ""
     return f"{where}{message[:1].lower()}{message[1:]}; see '{path} --help'"

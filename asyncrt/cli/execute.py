@@ -29,8 +29,8 @@ _REST_SECONDS = 0.5  # for what a program that has ended wrote to its terminal l
 )
 @p.ID
 @p.DETACH
-@p.ENV
-@p.CWD
+@p.ENV_BESIDE
+@p.CWD_BESIDE
 @p.USER
 @p.TTY
 @p.CONSOLE_SOCKET

@@ -215,11 +215,24 @@ ENV = click.option(
     multiple=True,
     help="A variable of the program's environment; may be repeated. Nothing is inherited.",
 )
+ENV_BESIDE = click.option(
+    "-e",
+    "--env",
+    type=_Variable(),
+    multiple=True,
+    help="A variable beside those of the container; may be repeated.",
+)
 CWD = click.option(
     "--cwd",
     metavar="DIR",
     shell_complete=complete.directories,
-    help="The program's working directory.",
+    help="The program's working directory; / if not given.",
+)
+CWD_BESIDE = click.option(
+    "--cwd",
+    metavar="DIR",
+    shell_complete=complete.directories,
+    help="Its working directory; the container's if not given.",
 )
 USER = click.option(
     "-u", "--user", metavar="USER", help="Who runs the program: UID, NAME, UID:GID or NAME:GROUP."

@@ -54,6 +54,11 @@ class Workload:
                     raise click.UsageError(
                         f"{name} is for a program; a bundle says it in config.json"
                     )
+            if bundle is None and not os.path.lexists("config.json"):
+                raise click.UsageError(
+                    "missing program: write -- CMD [ARGS]... at the end, or give a --bundle; "
+                    "this directory, which has no config.json, is none"
+                )
         self.program = tuple(program)
         self.bundle = None if program else (bundle if bundle is not None else ".")
         self._env = dict(env)

@@ -112,6 +112,12 @@ class Creation:
         self._channel: Channel | None = None
         self._streams: Streams | None = None
         self._fifos: list[int] = []  # for the workload, in the order of the streams' logs
+        self._proceeding = False
+        # These hooks come before the container's root file system is entered.
+        self._waits = self._plan.get("linux") is not None and (
+            any(hook_plans(spec.config, kind) for kind in HOOK_KINDS[:3])
+            or any(kind in context.hooks for kind in HOOK_KINDS[:2])
+        )
         self.record = Record(
             id=container_id,
             instance=uuid.uuid4().hex,
@@ -285,6 +291,8 @@ class Creation:
             "lease": seconds_of(self._lease),
             "plan": self._plan,
             "hooks": start_hooks,
+            "waits": self._waits,
+            "container_hooks": hook_plans(spec.config, "createContainer") if self._waits else [],
             "logs": [] if self.has_terminal else sorted(self._logs),
             "state": state,
         }
@@ -294,12 +302,12 @@ class Creation:
         record, channel = self.record, self._channel
         assert channel is not None  # noqa: S101 - it was launched
         if hooks.has_hooks(self._context, record, *HOOK_KINDS[:3]):
-            running = asyncio.ensure_future(
-                hooks.run_hooks(self._context, self._spec, record, Status.CREATING, *HOOK_KINDS[:3])
-            )
+            running = asyncio.ensure_future(self._create_hooks(channel))
             ended = asyncio.ensure_future(channel.over.wait())
             try:
                 await asyncio.wait((running, ended), return_when=asyncio.FIRST_COMPLETED)
+                if self._proceeding:
+                    await asyncio.wait((running,))  # hears of the end itself, and of its cause
             finally:
                 ended.cancel()
                 if not running.done():
@@ -313,6 +321,29 @@ class Creation:
                 operation="create",
                 why="its init was ended meanwhile, by a forced delete perhaps",
             )
+
+    async def _create_hooks(self, channel: Channel) -> None:
+        record, context = self.record, self._context
+        if not self._waits:
+            await hooks.run_hooks(context, self._spec, record, Status.CREATING, *HOOK_KINDS[:3])
+            return
+        await hooks.run_hooks(context, self._spec, record, Status.CREATING, *HOOK_KINDS[:2])
+        pid = record.init.pid if record.init is not None else None
+        told = hooks.report(record, self._spec, Status.CREATING, pid)
+        self._proceeding = True
+        try:
+            await context.launcher.proceed(channel, json.dumps(told))
+        except LaunchFailed as error:
+            raise start_failed(record.id, error.report) from error
+        except ChannelClosed:
+            return  # whoever waits for the hooks says so
+        except OSError as error:
+            raise StartFailed(
+                container_id=record.id, what="launch", path="", errno=error.errno or 0
+            ) from error
+        finally:
+            self._proceeding = False
+        await hooks.run_hooks(context, None, record, Status.CREATING, HOOK_KINDS[2])
 
     def _acknowledge(self) -> None:
         """Tell the launcher that the record is saved; init needs to watch nobody from here on."""
@@ -365,9 +396,8 @@ def start_failed(container_id: str, report: FailureReport) -> StartFailed | Hook
     """The error for a failure that launch code reported."""
     hook = report.get("hook")
     if hook:
-        return HookFailed(
-            container_id=container_id, kind="startContainer", path=report["path"], why=str(hook)
-        )
+        kind, _, _ = report["what"].partition(" ")
+        return HookFailed(container_id=container_id, kind=kind, path=report["path"], why=str(hook))
     return StartFailed(
         container_id=container_id, what=report["what"], path=report["path"], errno=report["errno"]
     )

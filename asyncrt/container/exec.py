@@ -290,7 +290,7 @@ async def _plan(
     base, platform = spec.config.process, choose(record.platform, spec)
 
     def make() -> ProcessPlan:
-        return platform.plan_process(derive_exec(base, args, env=env, cwd=cwd, user=user))
+        return platform.plan_exec(spec, derive_exec(base, args, env=env, cwd=cwd, user=user))
 
     return make() if user is None and is_known(base) else await run_blocking(make)
 

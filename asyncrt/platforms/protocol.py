@@ -31,5 +31,5 @@ class Platform(Protocol):
         unless oci.is_known says that no home directory has to be looked up.
         """
 
-    def plan_process(self, process: Process, json_path: str = "process") -> ProcessPlan:
-        """The same for one process, say an exec'd one; `json_path` is its place in the config."""
+    def plan_exec(self, spec: Spec, process: Process) -> ProcessPlan:
+        """How to run one more process in the container that was made of `spec`. Raises as `plan`."""

@@ -37,11 +37,15 @@ class LaunchFailed(Exception):  # noqa: N818 - internal: create makes a StartFai
 
 
 class Launched(NamedTuple):
-    """An init at its gate: the identities of it and its launcher, and the launcher's channel."""
+    """An init at its gate: the identities of it and its launcher, and the launcher's channel.
+
+    `waits`: it isn't there yet, but waits for the hooks of its creation, see `proceed`.
+    """
 
     init: dict[str, Any]
     launcher: dict[str, Any]
     channel: Channel
+    waits: bool
 
 
 class Launcher:
@@ -69,10 +73,23 @@ class Launcher:
             report = await channel.greeting()
             if "failed" in report:
                 raise LaunchFailed(report["failed"])
-            return Launched(report["launched"]["init"], report["launched"]["launcher"], channel)
+            who = report["launched"]
+            return Launched(who["init"], who["launcher"], channel, "waits" in report)
         except BaseException:
             await finish(self.abandon(channel))
             raise
+
+    @staticmethod
+    async def proceed(channel: Channel, state: str) -> None:
+        """Have an init that waits go on to its gate; `state` is for the hooks that it runs itself.
+
+        Raises LaunchFailed, ChannelClosed, OSError. If cancelled, it goes on until the channel is
+        given up.
+        """
+        await channel.send({"op": "proceed", "state": state})
+        report = await channel.greeting()
+        if "failed" in report:
+            raise LaunchFailed(report["failed"])
 
     def _ask(
         self, role: bytes, message: dict[str, Any], fds: Sequence[int]

@@ -11,7 +11,7 @@ import math
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from asyncrt import _events
+from asyncrt import _events, _procid
 from asyncrt.errors import AsyncrtError, ContainerNotFound
 from asyncrt.state import event_log
 from asyncrt.state.event import DESTROYED, decode_line, encode_event
@@ -112,6 +112,8 @@ def _missing(
                 continue
         elif last.status == status or _FINAL.get(last.status, 0) > _FINAL.get(status, 0):
             continue
+        if status is Status.STOPPED and record.supervisor and _procid.alive(record.supervisor):
+            continue  # it writes the exit record first, and is about to tell
         line = encode_event(
             id=record.id,
             instance=record.instance,

@@ -63,7 +63,10 @@ class Execs:
     ) -> None:
         """Fork it; the answer goes out when its program runs or couldn't be executed."""
         deadline, lease = seconds(message.get("deadline")), seconds(message.get("lease"))
-        pid, report = beside.spawn(message["plan"], streams, self._supervisor.umask)
+        above = self._supervisor
+        pid, report = beside.spawn(
+            message["plan"], streams, above.umask, above.init, above.namespaces
+        )
         each = Exec(pid, report, client, message["req"], lease)
         self._by_pid[pid] = each
         self._supervisor.listen(report, lambda _: self._reported(each, deadline))

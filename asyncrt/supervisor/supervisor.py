@@ -72,6 +72,7 @@ class Supervisor:
         "_watch_open",
         "goodbye",
         "init",
+        "namespaces",
         "status",
         "umask",
     )
@@ -91,8 +92,10 @@ class Supervisor:
         lease: float,
         instance: str,
         held: list[int],
+        namespaces: list[int],
     ) -> None:
         self.init = init
+        self.namespaces = namespaces  # init's own, where it may not be asked for them later
         self.umask = umask
         self.status: int | None = None  # of init, once reaped
         self.goodbye = b""  # the exit as a frame, once it is recorded

@@ -18,8 +18,11 @@ from tests.helpers.events import append_line
 def test_a_watch_shows_a_table_that_grows_and_ends_by_ctrl_c(asyncrt: Asyncrt) -> None:
     with asyncrt.start("watch") as watch:
         assert watch.line().split() == ["TIME", "ID", "STATUS", "BEFORE", "BY", "EXIT"]
-        asyncrt("run", "web", "--", "sh", "-c", "sleep 0.1; exit 3", status=3)
-        rows = [watch.line().split()[1:] for _ in range(5)]
+        program = ("sh", "-c", "read x; exit 3")
+        with asyncrt.start("run", "web", "--", *program, stdin=subprocess.PIPE) as running:
+            rows = [watch.line().split()[1:] for _ in range(3)]  # told to run before it has ended
+            assert running.end()[0] == 3
+        rows += [watch.line().split()[1:] for _ in range(2)]
         assert rows == [
             ["web", "creating", "-", "create", "-"],
             ["web", "created", "creating", "create", "-"],
@@ -32,7 +35,9 @@ def test_a_watch_shows_a_table_that_grows_and_ends_by_ctrl_c(asyncrt: Asyncrt) -
 
 
 def test_a_watch_as_json_can_be_resumed_and_filtered(asyncrt: Asyncrt) -> None:
-    asyncrt("run", "web", "--", "sh", "-c", "sleep 0.1; exit 3", status=3)
+    asyncrt.detached("web", "sleep", "1000")
+    asyncrt.do("stop", "web")
+    asyncrt.do("delete", "web")
     with asyncrt.start("watch", "--format", "json", "--after", "oldest") as watch:
         events = [json.loads(watch.line()) for _ in range(5)]
     assert [each["status"] for each in events][-2:] == ["stopped", "destroyed"]
@@ -40,7 +45,7 @@ def test_a_watch_as_json_can_be_resumed_and_filtered(asyncrt: Asyncrt) -> None:
         *("id", "instance", "sandbox", "revision", "time", "operation", "previous", "status"),
         *("exit", "position"),
     ]
-    assert events[3]["exit"]["status_code"] == 3
+    assert events[3]["exit"]["status_code"] == 128 + signal.SIGTERM
     after = events[2]["position"]
     with asyncrt.start("watch", "--format", "json", "--after", after) as watch:
         assert [json.loads(watch.line()) for _ in range(2)] == events[3:]

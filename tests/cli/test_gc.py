@@ -8,8 +8,9 @@ import signal
 from pathlib import Path
 
 from asyncrt import FileLock
+from asyncrt.state import read_record
 from tests.cli.command import TELLS, Asyncrt
-from tests.helpers.processes import wait_until
+from tests.helpers.processes import wait_gone
 from tests.helpers.recovery import snapshot
 
 
@@ -18,9 +19,11 @@ def test_what_a_killed_run_left_is_told_and_removed(asyncrt: Asyncrt) -> None:
     with asyncrt.start("run", "job", "--", "sh", "-c", TELLS) as running:
         assert running.line() == "ready"
         assert asyncrt("gc") == "nothing to clear up\n"
+        supervisor = read_record(asyncrt.root, "job").supervisor
+        assert supervisor is not None
         running.signal(signal.SIGKILL)
-    # Its program is dead, and so "stopped" can be read, before its exit record stands.
-    wait_until(lambda: asyncrt.views()["job"]["exit"] is not None, "its end is written down")
+    # "stopped" can be read before the exit record stands, and that before the end is among the events.
+    wait_gone(supervisor.pid)
     before = snapshot(asyncrt.root)
     header, line = asyncrt("gc", "--dry-run").splitlines()
     assert header.split() == ["FOUND", "WHERE", "OUTCOME", "WHAT"]

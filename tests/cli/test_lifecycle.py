@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cli.command import TELLS, Asyncrt, at_once
+from tests.helpers.processes import wait_until
 
 
 def _bundle(directory: Path, **config: Any) -> None:
@@ -85,6 +86,8 @@ def test_kill_by_pid_and_by_group_hits_only_that(asyncrt: Asyncrt) -> None:
         asyncrt.start("run", "it", "--", "sh", "-c", program, stdin=stdin) as running,
     ):
         sleep, group = running.line().split()
+        comm = Path(f"/proc/{sleep}/comm")
+        wait_until(lambda: comm.read_text() == "sleep\n", "the child has executed its program")
         processes = asyncrt.json("ps", "--format", "json", "it")
         by_pid = {each["pid"]: each for each in processes}
         assert by_pid[int(sleep)]["command"] == ["sleep", "1000"]

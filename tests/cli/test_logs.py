@@ -22,7 +22,7 @@ def test_detached_output_is_kept_and_shown_by_logs(asyncrt: Asyncrt) -> None:
 
 
 def test_logs_follow_until_the_end(asyncrt: Asyncrt) -> None:
-    asyncrt.detached("web", "sh", "-c", "echo one; trap 'echo bye; exit' TERM; sleep 1000 & wait")
+    asyncrt.detached("web", "sh", "-c", "trap 'echo bye; exit' TERM; echo one; sleep 1000 & wait")
     with asyncrt.start("logs", "-f", "web") as following:
         assert following.line() == "one"
         asyncrt.do("kill", "web")

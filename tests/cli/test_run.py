@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import TELLS, Asyncrt
-from tests.helpers.processes import wait_gone
+from tests.helpers.processes import wait_gone, wait_until
 
 
 def test_it_exits_with_exactly_the_programs_status_and_deletes(asyncrt: Asyncrt) -> None:
@@ -229,8 +229,8 @@ def test_detached_it_returns_at_once_and_has_no_input(asyncrt: Asyncrt, tmp_path
     view = asyncrt.views()["it"]
     assert view["status"] == "running"
     assert pid_file.read_text() == str(view["pid"])
+    wait_until(lambda: asyncrt("logs", "it") == "/dev/null\n", "it has told of its input")
     asyncrt.do("stop", "--grace", "0", "it")
-    assert asyncrt("logs", "it") == "/dev/null\n"
     asyncrt.do("delete", "it")
 
 
@@ -268,7 +268,6 @@ def test_a_fifo_nobody_reads_can_be_given_up(asyncrt: Asyncrt, tmp_path: Path) -
 
 def _until_opening(pid: int) -> None:
     """Wait until a thread of the process sits in the open of a FIFO, which no event tells."""
-    from tests.helpers.processes import wait_until
 
     def opening() -> bool:
         for task in os.listdir(f"/proc/{pid}/task"):

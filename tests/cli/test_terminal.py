@@ -35,7 +35,7 @@ class Tmux:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     def type(self, text: str) -> None:
-        """A line."""
+        """Type a line."""
         self._tmux("send-keys", "-l", text)
         self.key("Enter")
 
@@ -106,8 +106,13 @@ def test_a_shell_with_jobs_interrupts_and_a_size_that_changes(tmux: Tmux) -> Non
     tmux.key("C-z")
     tmux.wait("Stopped")
     tmux.resize(100, 30)
-    tmux.type("stty size; fg")
-    tmux.wait("30 100")
+
+    def has_the_size() -> bool:
+        tmux.type("stty size")  # which may overtake the news of it, that comes another way
+        return "30 100" in tmux.screen()
+
+    wait_until(has_the_size, "it has the size")
+    tmux.type("fg")
     tmux.type("word")
     tmux.wait("read word")
     tmux.type("exit 7")

@@ -17,6 +17,7 @@ import asyncrt
 from asyncrt import Lease, _procid
 from tests.helpers import crash, reality, reaping, truth
 from tests.helpers.containers import (
+    SECONDS,
     Fifo,
     gone,
     init_of,
@@ -49,7 +50,7 @@ async def test_after_a_kill_before_any_step_a_recovery_leaves_what_is_whole(
             where = f"{verb}, step {step}"
             wrong = await _wrong(engine)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(SECONDS):
                     while wrong:  # what was killed may take a moment to end, and to be found
                         await asyncio.sleep(0.01)
                         wrong = await _wrong(engine)
@@ -137,7 +138,7 @@ async def test_of_a_killed_pool_owner_nothing_is_left(
         await until(lambda: not reality.marked(["pool"]), "nothing of it runs")
         await until(lambda: not _supervisors_at_work(), "their ends are written")
         reaping.reap_orphans()
-        async with asyncio.timeout(grace + 10):
+        async with asyncio.timeout(SECONDS):
             await recovered(engine)
             while {name.split(".")[0] for name in names(root)} != {"other"}:
                 await asyncio.sleep(0.05)  # what ended by itself is anybody's for the grace

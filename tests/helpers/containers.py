@@ -11,6 +11,8 @@ import signal
 import socket
 from typing import TYPE_CHECKING, Any, Self
 
+import psutil
+
 import asyncrt
 from asyncrt import _paths, _procid
 from asyncrt.sandbox import unix
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 # A safety net only: nothing is ordered by it.
 SECONDS = 20.0
+
+_SPARE = "asyncrt:spare"
 
 
 def sleeper(**options: Any) -> asyncrt.Spec:
@@ -111,6 +115,23 @@ async def in_state(pid: int, states: str) -> None:
         return found is not None and found.state in states
 
     await until(is_so, f"pid {pid} is in state {states}")
+
+
+async def spare_pair(engine: asyncrt.Engine) -> tuple[int, int]:
+    """The pids of the supervisor and the init that the fork server has ready for the next create."""
+    server = engine._context.launcher.server
+    if not server.pid:
+        await engine.run("first", spec=asyncrt.Spec.command(["/bin/true"]))
+    found: list[tuple[int, int]] = []
+
+    def is_ready() -> bool:
+        for above in psutil.Process(server.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):  # of one that is ending
+                found.extend((above.pid, b.pid) for b in above.children() if b.name() == _SPARE)
+        return bool(found)
+
+    await until(is_ready, "a spare pair")
+    return found[0]
 
 
 def is_alive(pid: int) -> bool:

@@ -118,10 +118,9 @@ def strays() -> list[Seen]:
     return [each for each in seen if each.pid not in ready]
 
 
-def marked(marks: Iterable[str] | None = None) -> list[Seen]:
-    """Living workload processes: of these marks, or of any."""
-    wanted = None if marks is None else set(marks)
-    return [each for each in everything() if each.mark and (wanted is None or each.mark in wanted)]
+def marked(marks: Iterable[str]) -> list[Seen]:
+    """Living workload processes of these marks; of this test run, not of another one beside it."""
+    return [each for each in below() if each.mark in marks]
 
 
 def locked_files(root: str) -> list[str]:

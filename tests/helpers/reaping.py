@@ -88,7 +88,18 @@ def describe(pid: int) -> str:
     state = stat.state if stat else "?"
     origin = "born here" if pid in _born else "orphan"
     comm = stat.comm if stat else ""
-    return f"pid {pid}, {origin}, state {state}: {command[:200] or f'[{comm}]'}"
+    below = ", ".join(
+        f"{each.comm} {each.state}" for each in map(_procid.stat, _below(pid)) if each
+    )
+    return f"pid {pid}, {origin}, {comm}, state {state}, above [{below}]: {command[:200]}"
+
+
+def _below(pid: int) -> list[int]:
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
+            return list(map(int, file.read().split()))
+    except OSError:
+        return []
 
 
 def reap_orphans() -> None:

@@ -13,7 +13,7 @@ import pytest
 import asyncrt
 from asyncrt import Engine, Spec
 from asyncrt.state import StateFile
-from tests.helpers.containers import gone, supervisor_of
+from tests.helpers.containers import gone, spare_pair, supervisor_of
 from tests.helpers.records import names
 
 
@@ -36,18 +36,11 @@ async def test_an_end_that_nobody_saw_still_has_its_known_start(engine: Engine) 
 
 async def test_a_killed_spare_fails_no_create(engine: Engine) -> None:
     spec = Spec.command(["true"])
-    await engine.run("warm", spec=spec)
-    server = engine._context.launcher.server.pid
     for _ in range(5):
-        for spare in _children(server):
-            os.kill(spare, signal.SIGKILL)
-            await gone(spare)  # or it might take the request and die with it
+        supervisor, _ = await spare_pair(engine)
+        os.kill(supervisor, signal.SIGKILL)
+        await gone(supervisor)  # or it might take the request and die with it
         assert (await engine.run("next", spec=spec)).exit.exit_code == 0
-
-
-def _children(pid: int) -> list[int]:
-    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:
-        return [int(each) for each in children.read().split()]
 
 
 async def test_an_engine_refuses_another_loop_at_once(root: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -21,25 +22,26 @@ WORKER = "from tests.helpers import chaos; chaos.main()"
 def test_random_verbs_of_many_processes_on_few_ids(root: str, tmp_path: Path, full: bool) -> None:
     processes, tasks, seconds = (8, 20, 20) if full else (4, 10, 6)
     path = str(tmp_path / "log")
-    with ExitStack() as stack:
-        workers = [
-            stack.enter_context(Interpreter(WORKER, root, path, seed, tasks, seconds))
-            for seed in range(processes)
-        ]
-        for worker in workers:
-            assert worker.line(timeout=60) == "ready"
-        for worker in workers:
-            worker.say("go")
-        faults = [
-            fault for worker in workers for fault in json.loads(worker.line(timeout=seconds + 90))
-        ]
-        assert [worker.wait(timeout=30) for worker in workers] == [0] * processes
-    wrong, counts = chaos.judge(path)
-    assert faults == []
-    assert wrong == []
-    # It was chaos indeed: everything that was tried succeeded somewhere.
-    succeeded = {name.removesuffix(" done") for name in counts if name.endswith(" done")}
-    assert succeeded >= set(chaos.VERBS) - {"delete", "wait"}, counts
+    counts: Counter[str] = Counter()
+    seed = 0
+    # Until it was chaos indeed, everything that was tried having succeeded somewhere: a slow machine
+    # doesn't come as far in so many seconds.
+    while not {f"{verb} done" for verb in set(chaos.VERBS) - {"delete", "wait"}} <= set(counts):
+        with ExitStack() as stack:
+            workers = [
+                stack.enter_context(Interpreter(WORKER, root, path, seed + n, tasks, seconds))
+                for n in range(processes)
+            ]
+            for worker in workers:
+                assert worker.line(timeout=60) == "ready"
+            for worker in workers:
+                worker.say("go")
+            told = [json.loads(worker.line(timeout=seconds + 90)) for worker in workers]
+            assert [worker.wait(timeout=30) for worker in workers] == [0] * processes
+        assert told == [[]] * processes
+        wrong, counts = chaos.judge(path)
+        assert wrong == []
+        seed += processes
     asyncio.run(_destroy_all(root))
     assert reality.files(root) == set()
     assert reality.settles(reality.strays) is None

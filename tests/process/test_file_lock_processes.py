@@ -36,6 +36,7 @@ def python(*args: str) -> subprocess.Popen[str]:
 def compete(path: Path, people: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Let processes loose on the lock at the same moment; what each counted."""
     (path.parent / f"{path.name}.counter").write_bytes(bytes(8))
+    (path.parent / f"{path.name}.entries").write_bytes(bytes(8 * len(people)))
     default = {
         "path": str(path),
         "tasks": 1,
@@ -47,7 +48,8 @@ def compete(path: Path, people: list[dict[str, Any]]) -> list[dict[str, Any]]:
         "loop": 0,
     }
     workers = [
-        python("-m", "tests.helpers.lock_worker", json.dumps(default | asked)) for asked in people
+        python("-m", "tests.helpers.lock_worker", json.dumps(default | asked | {"slot": slot}))
+        for slot, asked in enumerate(people)
     ]
     try:
         for worker in workers:
@@ -94,7 +96,7 @@ def test_hazard_8_processes_and_tasks_get_even_shares(tmp_path: Path) -> None:
     results = compete(tmp_path / "lock", [{"tasks": 4, "seconds": 1.2}] * 3)
     assert jain([sum(result["counts"]) for result in results]) > 0.9
     assert jain([count for result in results for count in result["counts"]]) > 0.85
-    assert max(result["longest"] for result in results) < 0.6
+    assert max(result["longest unfair"] for result in results) < 0.6
 
 
 def test_hazard_8_a_writer_is_not_starved_by_readers(tmp_path: Path) -> None:
@@ -102,7 +104,7 @@ def test_hazard_8_a_writer_is_not_starved_by_readers(tmp_path: Path) -> None:
     writer = {"pause": 0.001, "seconds": 1}
     results = compete(tmp_path / "lock", [readers, readers, writer])
     assert results[2]["counts"][0] > 60
-    assert results[2]["longest"] < 0.3
+    assert results[2]["longest unfair"] < 0.3
     assert all(count > 20 for result in results[:2] for count in result["counts"])
 
 

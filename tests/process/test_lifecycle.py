@@ -14,6 +14,7 @@ import pytest
 import asyncrt
 from asyncrt.status import TABLE, Status
 from tests.helpers.containers import (
+    SECONDS,
     Fifo,
     destroyed,
     init_of,
@@ -197,7 +198,7 @@ async def test_readers_are_never_blocked_by_the_lock(engine: Engine) -> None:
     container = await started(engine, "web", sleeper())
     lock = asyncrt.FileLock(f"{engine.root}/web.lock", create=False)
     await lock.acquire()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SECONDS):  # less than any verb waits for the lock
         assert (await container.view()).status is Status.RUNNING
         assert (await container.state())["status"] == "running"
         assert len(await engine.list()) == 1

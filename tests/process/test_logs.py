@@ -381,8 +381,8 @@ async def test_output_of_any_size_takes_no_more_memory(
     if how is RAW and full and not _has_room(root):
         capabilities.skip_lacking("3 GB in memory, for a log of 1 GB")
     megabytes = 1024 if full else 64
-    script = f"read x; head -c 4M /dev/zero; read x; head -c {megabytes}M /dev/zero"
-    container = await started(engine, "web", shell(script), stdin=PIPE, stdout=how)
+    script = f"read x; head -c 4M /dev/zero; echo begun >&2; read x; head -c {megabytes}M /dev/zero"
+    container = await started(engine, "web", shell(script), stdin=PIPE, stdout=how, stderr=PIPE)
     assert container.stdin is not None
     async with destroyed(container), asyncio.timeout(60):
         supervisor = supervisor_of(container, root)
@@ -392,6 +392,7 @@ async def test_output_of_any_size_takes_no_more_memory(
         if how is PIPE:
             assert container.stdout is not None
             await container.stdout.readexactly(4 << 20)
+        assert await line(container.stderr) == "begun"
         before = [_resident(each) for each in (os.getpid(), supervisor)]
         container.stdin.write(b"go\n")
         if how is PIPE:

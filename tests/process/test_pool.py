@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 from typing import Any
 
@@ -271,13 +270,11 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("grace", [0, 0.3])
-async def test_a_killed_owners_stock_is_gone_within_the_grace(engine: Engine, grace: float) -> None:
+async def test_a_killed_owners_stock_is_gone_after_the_grace(engine: Engine, grace: float) -> None:
     with Interpreter(OWNER, engine.root, grace) as owner:
         assert await owner.next_line() == "ready"
         owner.kill()
-        began = time.monotonic()
         await until(lambda: not reality.strays(), "nothing of it runs")
-        assert time.monotonic() - began < grace + 1
     reasons = {view.exit.reason for view in await engine.list() if view.exit is not None}
     assert reasons <= {"lease", "creation interrupted"}
     for name in {each.lstrip(".").partition(".")[0] for each in names(engine.root)}:

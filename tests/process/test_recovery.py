@@ -33,7 +33,7 @@ async def main():
     told = asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
     async with asyncrt.Engine(sys.argv[1]) as engine:
         print("ready", flush=True)
-        while not told.done():
+        while not told.done() or counts["rounds"] < 6:
             report = await engine.recover(dry_run=counts["rounds"] % 4 == 3)
             counts["rounds"] += 1
             for each in report.findings:
@@ -75,7 +75,7 @@ def test_beside_random_verbs_of_many_processes_it_harms_nothing(
         assert [each.wait(timeout=30) for each in workers] == [0] * processes
     assert faults == []
     assert {name for name in counts if name.startswith("fault")} == set()
-    assert counts["rounds"] > 10
+    assert counts["rounds"] > 10, counts
     # Its own removals and folds have no witness in the log; what workers did must be legal still.
     wrong = [each for each in chaos.judge(path)[0] if "a save was lost" not in each]
     assert [each for each in wrong if "which nobody destroyed" not in each] == []
@@ -147,11 +147,10 @@ def _begun() -> Any:
 
 
 async def test_a_hook_that_never_ends_holds_it_up_for_a_bounded_time(
-    root: str, engine: asyncrt.Engine, monkeypatch: pytest.MonkeyPatch
+    root: str, engine: asyncrt.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The hook is killed and stays begun; everything else is mended meanwhile."""
-    monkeypatch.setattr("asyncrt.engine.recovery.work.EACH_SECONDS", 0.3)
-    hook = shell_hook("sleep 1000")
+    hook = shell_hook('echo begun >>"$1"; sleep 1000', str(tmp_path / "begun"))
     container = await engine.create("web", spec=sleeper(hooks={"poststop": [hook]}), **NULL)
     await container.kill("KILL")
     await container.wait()
@@ -162,12 +161,15 @@ async def test_a_hook_that_never_ends_holds_it_up_for_a_bounded_time(
     await state.save_locked(record)
     state.close()
     (Path(root) / "left.lock").touch()
-    report = await engine.recover()
-    assert told(report) == [
-        ("files without record", "left", "mended"),
-        ("interrupted deletion", "web", "failed"),
-    ]
-    assert "took longer than 0.3 s" in report.of("failed")[0].why
+    seconds, found = 0.3, set()
+    while not (tmp_path / "begun").exists():  # on a slow machine the time may be up before that
+        monkeypatch.setattr("asyncrt.engine.recovery.work.EACH_SECONDS", seconds)
+        report = await engine.recover()
+        found |= set(told(report))
+        (failed,) = [each for each in report.of("failed") if each.id == "web"]
+        assert f"took longer than {seconds:g} s" in failed.why
+        seconds *= 2
+    assert ("files without record", "left", "mended") in found
     assert reality.containers_processes() == []
     from asyncrt.state import read_record
 

@@ -8,7 +8,7 @@ import signal
 
 from asyncrt import Engine, Spec
 from asyncrt.container import Supervision
-from tests.helpers.containers import supervisor_of
+from tests.helpers.containers import gone, in_state, spare_pair, supervisor_of
 
 
 async def test_a_creator_that_closes_its_engine_wakes_no_supervisor(root: str) -> None:
@@ -16,6 +16,7 @@ async def test_a_creator_that_closes_its_engine_wakes_no_supervisor(root: str) -
         container = await first.create("idle", spec=Spec.command(["sleep", "60"]))
         await container.start()
         supervisor = supervisor_of(container, root)
+        await in_state(supervisor, "S")  # it has closed what it was forked with
         before = set(os.listdir(f"/proc/{supervisor}/fd"))
     # A supervisor that woke up has taken over what init handed it: descriptors more.
     async with Engine(root) as second:
@@ -77,9 +78,8 @@ async def test_an_engine_that_dies_before_it_acknowledges_leaves_no_process(
 async def test_a_creator_that_is_gone_before_init_reports_leaves_nobody_spinning(
     engine: Engine, root: str
 ) -> None:
-    # Init ends the moment it has handed over, before its supervisor looks. Whoever is left when the
-    # engine is closed is found by the leak check.
-    await engine.run("warm", spec=Spec.command(["true"]))
+    # Init ends the moment it has handed over, before its supervisor looks.
+    await spare_pair(engine)
     launcher = engine._context.launcher
     for deadline in (None, 60.0):
         for role in (b"S", b"O"):
@@ -89,12 +89,13 @@ async def test_a_creator_that_is_gone_before_init_reports_leaves_nobody_spinning
                 dir_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
                 null = os.open("/dev/null", os.O_RDWR)
                 message = {"op": "launch", **_message(), "deadline": deadline}
+                pair = await spare_pair(engine)
                 channel, rest = launcher._ask(role, message, (dir_fd, null, null, null))
                 assert not rest
                 channel.close()
                 os.close(null)
-                # The next request is taken when the fork server's next pair is there.
-                await engine.run("next", spec=Spec.command(["true"]))
+                for pid in pair:
+                    await gone(pid)
                 for name in os.listdir(dir_fd):
                     os.unlink(name, dir_fd=dir_fd)
                 os.close(dir_fd)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import tempfile
@@ -15,7 +14,7 @@ import asyncrt
 from asyncrt import Engine
 from asyncrt.sandbox import launcher
 from tests.helpers.capabilities import User
-from tests.helpers.containers import gone, init_of, record_of, sleeper, started
+from tests.helpers.containers import gone, init_of, record_of, sleeper, spare_pair, started
 from tests.helpers.leaks import LeakCheck
 from tests.helpers.processes import Interpreter, until
 
@@ -35,24 +34,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-async def spare_pair(engine: Engine) -> tuple[int, int]:
-    """The pids of the supervisor and the init that wait for the next create."""
-    await engine.run("first", spec=asyncrt.Spec.command(["/bin/true"]))
-    found: list[tuple[int, int]] = []
-
-    def is_ready() -> bool:
-        for above in psutil.Process(engine._context.launcher.server.pid).children():
-            with contextlib.suppress(psutil.NoSuchProcess):  # the first one's end meanwhile
-                for below in above.children():
-                    if below.name() == "asyncrt:spare":
-                        found.append((above.pid, below.pid))
-                        return True
-        return False
-
-    await until(is_ready, "a spare pair")
-    return found[0]
 
 
 async def test_an_init_whose_supervisor_was_killed_names_no_other_process_as_its_supervisor(

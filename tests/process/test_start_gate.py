@@ -20,6 +20,7 @@ from tests.helpers.containers import (
     destroyed,
     directory_of,
     gone,
+    in_state,
     init_of,
     line,
     record_of,
@@ -260,7 +261,9 @@ async def test_a_start_that_gets_no_answer_says_unresponsive_and_destroy_still_w
 ) -> None:
     container = await engine.create("web", spec=sleeper())
     await (await container.exec(["/bin/true"])).wait()  # init has heard that it is recorded
-    os.kill(init_of(container, engine.root), signal.SIGSTOP)
+    init = init_of(container, engine.root)
+    os.kill(init, signal.SIGSTOP)
+    await in_state(init, "T")
     with pytest.raises(asyncrt.SandboxUnresponsive):
         await container.start(timeout=0.1)
     await container.destroy()

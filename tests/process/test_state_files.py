@@ -33,9 +33,12 @@ Gate.wait(gate)
 SAVING = (
     PRELUDE
     + """
+import select
+
 async def main():
     state = StateFile(root, "web")
-    for _ in range(rounds):
+    saves = 0
+    while saves < rounds or not select.select([0], [], [], 0)[0]:
         await state.lock()
         os.mkdir(root + "/web.d/inside")  # fails if somebody else is inside
         record = await state.load_locked()
@@ -44,10 +47,11 @@ async def main():
         await state.save_locked(record)
         os.rmdir(root + "/web.d/inside")
         state.unlock()
+        saves += 1
     state.close()
+    print(saves, flush=True)
 
 asyncio.run(main())
-print("done", flush=True)
 """
 )
 
@@ -192,6 +196,9 @@ async def test_no_save_of_any_process_is_lost_and_every_reader_sees_a_whole_reco
     ends = asyncio.gather(*(child.next_line() for child in children))
     revisions = [0]
     while not ends.done():
+        if len(set(revisions)) == 10:  # they save until it was read meanwhile
+            for child in children:
+                child.say("enough")
         (view,) = list_views(root)
         assert view.broken is None
         record = read_record(root, "web")
@@ -199,10 +206,8 @@ async def test_no_save_of_any_process_is_lost_and_every_reader_sees_a_whole_reco
         assert record.revision >= revisions[-1]
         revisions.append(record.revision)
         await asyncio.sleep(0)
-    assert ends.result() == ["done"] * 3
     assert [child.wait() for child in children] == [0] * 3
-    assert raw_record(root)["revision"] == 3 * rounds
-    assert len(set(revisions)) > 2
+    assert raw_record(root)["revision"] == sum(map(int, ends.result())) >= 3 * rounds
     assert not [name for name in names(root) if name.endswith("~")]
 
 

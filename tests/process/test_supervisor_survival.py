@@ -18,6 +18,7 @@ from tests.helpers.containers import (
     Fifo,
     directory_of,
     gone,
+    in_state,
     init_of,
     is_alive,
     line,
@@ -195,6 +196,7 @@ async def test_a_hung_supervisor_is_told_as_such_and_destroyed_all_the_same(
     container = await started(engine, "web", sleeper())
     supervisor = supervisor_of(container, engine.root)
     os.kill(supervisor, signal.SIGSTOP)
+    await in_state(supervisor, "T")
     for verb in (container.exec(["/bin/true"], timeout=0.05), container.pause(timeout=0.05)):
         with pytest.raises(asyncrt.SandboxUnresponsive):
             await verb
@@ -219,6 +221,7 @@ async def test_an_exec_whose_supervisor_is_killed_meanwhile_does_not_call_the_co
     container = await started(engine, "web", sleeper())
     supervisor = supervisor_of(container, engine.root)
     os.kill(supervisor, signal.SIGSTOP)
+    await in_state(supervisor, "T")
     asking = asyncio.create_task(container.exec(["/bin/true"]))
     (channel,) = engine._context.watches._open.values()
     assert isinstance(channel, Channel)
@@ -257,6 +260,7 @@ async def test_the_supervisor_is_a_session_of_its_own_and_holds_nothing_of_its_e
     """HAZARDS 7: no lock descriptor ever."""
     container = await started(engine, "web", sleeper())
     supervisor = supervisor_of(container, engine.root)
+    await in_state(supervisor, "S")  # it has closed what it was forked with
     assert os.getsid(supervisor) != os.getsid(0)
     targets = [
         os.readlink(f"/proc/{supervisor}/fd/{fd}") for fd in os.listdir(f"/proc/{supervisor}/fd")
@@ -305,13 +309,15 @@ async def test_a_broken_record_stays_while_a_hung_supervisor_keeps_its_container
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """HAZARDS 14: nothing but the directory leads to these processes any more."""
-    monkeypatch.setattr(delete, "_END_SECONDS", 0.2)
     container = await started(engine, "web", sleeper())
     init, supervisor = init_of(container, engine.root), supervisor_of(container, engine.root)
     Path(engine.root, "web.state").write_text("{")
     os.kill(supervisor, signal.SIGSTOP)
-    with pytest.raises(asyncrt.DestroyFailed, match="supervisor"):
-        await engine.delete("web", force=True)
+    await in_state(supervisor, "T")
+    with monkeypatch.context() as patch:
+        patch.setattr(delete, "_END_SECONDS", 0.2)
+        with pytest.raises(asyncrt.DestroyFailed, match="supervisor"):
+            await engine.delete("web", force=True)
     assert is_alive(init)
     assert {"web.state", "web.d"} <= set(names(engine.root))
     os.kill(supervisor, signal.SIGCONT)

@@ -36,11 +36,13 @@ SHELL = asyncrt.Spec.command(["/bin/sh", "-i"], env={"PS1": "$ ", "TERM": "dumb"
 
 async def seen(attached: Attachment, wanted: str) -> str:
     """All that comes up to what is wanted."""
-    found = b""
+    found = bytearray()
+    looked = 0
     async with asyncio.timeout(20):
-        while wanted.encode() not in found:
+        while found.find(wanted.encode(), looked) < 0:
+            looked = max(0, len(found) - len(wanted))
             data = await attached.read()
-            assert data, f"the terminal ended after {found!r}"
+            assert data, f"the terminal ended after {bytes(found)!r}"
             found += data
     return found.decode()
 

@@ -906,7 +906,10 @@ async def sweep(name: str, engine: asyncrt.Engine, *, full: bool) -> None:
         await bench.undo.aclose()
         others = asyncio.all_tasks() - {asyncio.current_task()}
         assert others == set()
-        await until(lambda: _nothing_more(bench, before), "all is as it was before", timeout=5)
+        try:
+            await until(lambda: not _more(bench, before), "all is as it was before")
+        except TimeoutError:
+            pytest.fail(f"{outcome} left {_more(bench, before)}")
 
     # In CI only the first way to cancel meets every tick.
     places = {how: index for index, how in enumerate(HOWS)}
@@ -919,10 +922,11 @@ async def sweep(name: str, engine: asyncrt.Engine, *, full: bool) -> None:
     assert ticks >= 0
 
 
-def _nothing_more(bench: Bench, before: dict[int, str]) -> bool:
+def _more(bench: Bench, before: dict[int, str]) -> list[object]:
+    """Descriptors, files and processes that weren't there before."""
     reaping.reap_orphans()
-    more = {fd: to for fd, to in _descriptors().items() if fd not in before}
-    return not more and reality.files(bench.root) == set() and not reality.strays()
+    more = [f"{fd} -> {to}" for fd, to in _descriptors().items() if fd not in before]
+    return [*more, *reality.files(bench.root), *reality.strays()]
 
 
 def test_every_public_awaitable_has_a_scenario() -> None:

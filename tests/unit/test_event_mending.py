@@ -15,7 +15,7 @@ from asyncrt.state import (
 )
 from asyncrt.status import Status
 from tests.helpers.events import append_line, append_raw, make_line
-from tests.helpers.records import make_record, put_record
+from tests.helpers.records import dead_identity, make_record, own_identity, put_record
 
 Seen = tuple[Record, Observed]
 
@@ -85,6 +85,19 @@ def test_what_was_saved_before_the_log_begins_was_told_once(root: str) -> None:
         ("unsaved", "stopped")
     ]
     forget(root, "running", "unsaved")
+
+
+def test_an_end_isnt_missing_while_its_supervisor_may_be_about_to_tell(root: str) -> None:
+    append_line(root, "web", 3)
+    ended = ExitResult(reason="exit", exit_code=0, finished_at=datetime.now(UTC))
+    for supervisor, found in (
+        (own_identity(), []),
+        (dead_identity(), [("web", "stopped")]),
+        (None, [("web", "stopped")]),
+    ):
+        web = seen(root, supervisor=supervisor)[0], Observed(Status.STOPPED, ended)
+        assert missing(root, web) == found
+    forget(root, "web")
 
 
 def test_an_end_that_its_killed_supervisor_didnt_tell_is_added_with_how(root: str) -> None:

@@ -71,7 +71,7 @@ def test_who_is_gone_or_nobody_has_no_descendants() -> None:
 def test_stop_and_resume_reach_all_but_the_root(family: subprocess.Popen[bytes]) -> None:
     below = tree.descendants(family.pid)
     tree.pause(family.pid)
-    assert states(below) == {"T"}
+    wait_until(lambda: states(below) == {"T"}, "all stand still")  # pause waits for a bounded time
     assert "T" not in states([family.pid])
     tree.resume(family.pid)
     wait_until(lambda: states(below) == {"S"}, "all go on")

@@ -480,11 +480,16 @@ def test_auto_gives_a_platform_that_names_what_nobody_can_honour() -> None:
     assert caught.value.fields == ("hostname",)
 
 
+def test_auto_takes_linux_for_a_spec_that_has_namespaces() -> None:
+    spec = spec_of(linux={"namespaces": [{"type": "user"}], "uidMappings": [], "gidMappings": []})
+    assert choose("auto", spec).name == "linux"
+
+
 def test_auto_takes_the_first_that_honours_the_whole_spec(monkeypatch: pytest.MonkeyPatch) -> None:
     class Able:
         name = "able"
         plan = staticmethod(host.plan)
-        plan_process = staticmethod(host.plan_process)
+        plan_exec = staticmethod(host.plan_exec)
 
         def unsupported(self, spec: Spec) -> list[str]:
             return []
@@ -500,5 +505,5 @@ def test_an_unknown_platform_is_one_error_that_lists_those_there_are(name: str) 
     with pytest.raises(AsyncrtError) as caught:
         choose(name, Spec.command(["a"]))
     assert isinstance(caught.value, ValueError)
-    assert str(caught.value) == f"there is no platform {name!r}; choose one of auto, host"
-    assert PLATFORM_NAMES == ("auto", "host")
+    assert str(caught.value) == f"there is no platform {name!r}; choose one of auto, host, linux"
+    assert PLATFORM_NAMES == ("auto", "host", "linux")

@@ -1,0 +1,40 @@
+"""The process above an init, until it becomes a supervisor: no news of its child is missed."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from tests.helpers.processes import Interpreter
+
+# An init that does nothing, and ends at the worst moment: `_lives` has just seen it alive.
+ENDS_AFTER_THE_LOOK = """
+import os, signal, socket
+from asyncrt import _csignal
+from asyncrt.launch import init
+from asyncrt.supervisor import keeper
+
+def live(*_):
+    os.write(1, b"%d\\n" % os.getpid())
+    signal.pause()
+
+def look(pid):
+    found = lives(pid)
+    if found:
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    return found
+
+lives, keeper._lives, init.live = keeper._lives, look, live
+_csignal.signal(_csignal.SIGCHLD, lambda *_: None)
+requests, _ = socket.socketpair()
+_, taking = os.pipe()
+keeper.spare(requests.detach(), taking, 0o22, True)
+"""
+
+
+def test_an_init_that_ends_right_after_it_was_looked_at_leaves_nobody_asleep_for_ever() -> None:
+    with Interpreter(ENDS_AFTER_THE_LOOK) as spare:
+        # A child that is stopped, or an orphan that ends, wakes it while its init lives.
+        os.kill(int(spare.line()), signal.SIGSTOP)
+        assert spare.wait() == 0
