@@ -11,6 +11,7 @@ from asyncrt.cli import (
     attach,
     complete,
     control,
+    do,
     doctor,
     ending,
     execute,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 _ORDER: Sequence[click.Command] = (
     run.run,
+    do.do,
     lifecycle.create,
     lifecycle.start,
     execute.exec_,
@@ -90,10 +92,11 @@ def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> N
 )
 @click.option(
     "--platform",
-    type=click.Choice(["auto", "host"]),
+    type=click.Choice(["auto", "host", "linux"]),
     default="auto",
     show_default=True,
-    help="How containers are made: host is a plain process without isolation.",
+    help="How containers are made: host is a plain process without isolation, linux has namespaces. "
+    "auto is the least that honours a container's spec.",
 )
 @click.option(
     "--log",

@@ -19,6 +19,7 @@ COMMANDS = [
     "attach",
     "create",
     "delete",
+    "do",
     "doctor",
     "events",
     "exec",
