@@ -38,7 +38,7 @@ def attach(context: click.Context, id: str, detach_keys: bytes) -> int:
             return (await container.wait()).status_code
         async with await container.attach() as attachment:
             lent = tty.Lent(attachment, detach_keys)
-            signals.resize(lent.resize)
+            signals.lend(lent.resize, lent.continued)
             signals.forward(None)
             if not await lent.until_end():
                 return 0

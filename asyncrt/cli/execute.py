@@ -102,7 +102,7 @@ def exec_(
                 return 0
             if process.terminal is not None:
                 lent = Lent(process.terminal, b"")
-                signals.resize(lent.resize)
+                signals.lend(lent.resize, lent.continued)
                 showing = asyncio.create_task(lent.until_end())
             signals.forward(process.kill)
             result = await attached.until_end(process.wait(), writing)

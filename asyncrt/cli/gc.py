@@ -34,7 +34,8 @@ def gc(context: click.Context, dry_run: bool, format_: str) -> int:
 
     Finishes interrupted creations and deletions, poststop hooks included; writes ends that nobody
     wrote down into their records; removes containers with a lease (those of a killed 'asyncrt run'
-    or pool) that have ended and whose owners are gone; ends processes and removes files that no
+    or pool) that have ended and whose owners are gone; has the output of programs whose supervisor was
+    killed written into their logs again; ends processes and removes files that no
     record tells of; completes the log of events. Whatever somebody else has in hand just now is busy
     and let be. Other stopped containers stay until 'asyncrt delete'.
 

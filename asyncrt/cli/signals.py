@@ -59,6 +59,7 @@ class Signals:
         self._sends: asyncio.Queue[int] | None = None
         self._pump: asyncio.Task[None] | None = None
         self._resized: Callable[[], Awaitable[object]] | None = None
+        self._continued: Callable[[], object] | None = None
 
     def __enter__(self) -> Self:
         for number in ENDING:
@@ -88,10 +89,17 @@ class Signals:
             self._sends.put_nowait(number)
         self._pump = self._loop.create_task(self._send_all(self._sends, send))
 
-    def resize(self, resized: Callable[[], Awaitable[object]]) -> None:
-        """From now on a change of our window's size isn't passed on, but told by `resized`."""
-        self._catch(signal.SIGWINCH, self._take)
+    def lend(
+        self, resized: Callable[[], Awaitable[object]], continued: Callable[[], object]
+    ) -> None:
+        """From now on a change of our window's size isn't passed on, but told by `resized`.
+
+        When we were stopped and go on `continued` is called, and the size may be another.
+        """
         self._resized = resized
+        self._continued = continued
+        for number in (signal.SIGWINCH, signal.SIGCONT):
+            self._catch(number, self._take)
 
     def interrupt(self) -> None:
         """From now on a signal to end cancels the command again: the program is gone."""
@@ -110,6 +118,9 @@ class Signals:
         self._task.cancel()
 
     def _take(self, number: int) -> None:
+        if number == signal.SIGCONT and self._continued is not None:
+            self._continued()
+            self._take(signal.SIGWINCH)
         if self._sends is not None:
             self._sends.put_nowait(number)
             return

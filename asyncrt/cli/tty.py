@@ -16,6 +16,7 @@ from asyncrt.cli import errors, tty_guard
 from asyncrt.cli.detach_keys import Keys
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from asyncrt.container import Attachment, TerminalChoice
@@ -30,6 +31,7 @@ class Raw:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._before: list[object] | None = None
+        self._raw: list[object] = []
         self._guard = -1
         self._pipe = -1
 
@@ -41,7 +43,8 @@ class Raw:
         self._before = tty_guard.plain(before)
         tty.setraw(self._fd, termios.TCSANOW)
         try:
-            self._watch(tty_guard.plain(termios.tcgetattr(self._fd)))
+            self._raw = tty_guard.plain(termios.tcgetattr(self._fd))
+            self._watch(self._raw)
         except BaseException:
             self._put_back()
             raise
@@ -89,6 +92,16 @@ class Raw:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(self._guard, 0)
 
+    def again(self) -> None:
+        """As raw as it was, should a shell have put it back while we were stopped.
+
+        In the background it stays the shell's; to change it there would stop us again (SIGTTOU).
+        """
+        if self._before is not None:
+            with contextlib.suppress(termios.error, OSError):  # it is gone
+                if os.tcgetpgrp(self._fd) == os.getpgrp():
+                    termios.tcsetattr(self._fd, termios.TCSANOW, self._raw)  # type: ignore[arg-type]  # as tcgetattr gave it
+
     def _put_back(self) -> None:
         if self._before is not None:
             with contextlib.suppress(termios.error):  # it is gone
@@ -105,6 +118,22 @@ def own_size() -> TerminalChoice:
     return (rows, columns) if rows and columns else True
 
 
+@contextlib.contextmanager
+def _own_stdin() -> Iterator[int]:
+    """Our terminal, opened anew so as never to block; 0, which the shell has open too, else."""
+    fd = 0
+    if os.isatty(0):
+        with contextlib.suppress(OSError):  # another user's since an su
+            fd = os.open(
+                "/proc/self/fd/0", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+            )
+    try:
+        yield fd
+    finally:
+        if fd:
+            os.close(fd)
+
+
 class Lent:
     """Our stdin and stdout, connected to a container's terminal."""
 
@@ -113,13 +142,15 @@ class Lent:
         self._keys = Keys(keys)
         self._loop = asyncio.get_running_loop()
         self._detached = asyncio.Event()
+        self._raw = Raw(0)
+        self._stdin = 0
 
     async def until_end(self) -> bool:
         """Whether the terminal has ended; False when the user typed the detach keys.
 
         If cancelled, the user's terminal is put back first.
         """
-        with Raw(0):
+        with self._raw, _own_stdin() as self._stdin:
             await self.resize()
             tasks = [
                 asyncio.create_task(each)
@@ -134,6 +165,10 @@ class Lent:
             if not tasks[0].cancelled():
                 tasks[0].result()
             return not self._detached.is_set()
+
+    def continued(self) -> None:
+        """We were stopped and go on."""
+        self._raw.again()
 
     def close(self) -> None:
         """Let go of the container's terminal."""
@@ -156,21 +191,24 @@ class Lent:
                 return
 
     async def _input(self) -> bytes:
-        """What is typed next; b"" at its end. Our stdin is the shell's too, so it stays blocking."""
-        ready = asyncio.Event()
-        try:
-            self._loop.add_reader(0, ready.set)
-        except PermissionError:
-            await asyncio.sleep(0)  # a file: epoll knows nothing of it, it is always readable
-        else:
+        """What is typed next; b"" at its end."""
+        while True:
+            ready = asyncio.Event()
             try:
-                await ready.wait()
-            finally:
-                self._loop.remove_reader(0)
-        try:
-            return os.read(0, 4096)
-        except OSError:
-            return b""  # our terminal is gone
+                self._loop.add_reader(self._stdin, ready.set)
+            except PermissionError:
+                await asyncio.sleep(0)  # a file: epoll knows nothing of it, it is always readable
+            else:
+                try:
+                    await ready.wait()
+                finally:
+                    self._loop.remove_reader(self._stdin)
+            try:
+                return os.read(self._stdin, 4096)
+            except BlockingIOError:
+                continue  # a shell has read it, while we were in the background
+            except OSError:
+                return b""  # our terminal is gone
 
     async def _show(self) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from asyncrt.container.callables import HookCalls
+from asyncrt.container.console import ConsoleSocket
 from asyncrt.container.container import Container
 from asyncrt.container.context import Context
 from asyncrt.container.create import Creation, Supervision
@@ -21,7 +22,7 @@ from asyncrt.container.streams import (
     StreamTarget,
     open_streams,
 )
-from asyncrt.container.terminal import Attachment, ConsoleSocket, TerminalChoice
+from asyncrt.container.terminal import Attachment, TerminalChoice
 
 __all__ = [
     "DEVNULL",

@@ -44,8 +44,10 @@ class _Count:
 
     def take(self, line: bytes, *, ended: bool) -> bool:
         """A line of the file, the last first; whether what is wanted begins right behind it."""
+        if self._stamped and not ended and len(line) < HEADER_BYTES:
+            return False  # torn in its header
         if self._stamped and len(line) >= HEADER_BYTES:
-            ended = line[HEADER_BYTES - 2] == _FINISHED
+            ended = ended and line[HEADER_BYTES - 2] == _FINISHED
         if self.unfinished is None:
             self.unfinished = 0 if ended else 1
         if not ended:

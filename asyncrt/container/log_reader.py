@@ -234,9 +234,12 @@ class StreamReader:
             await self._open(newer[0])
 
     def _end_of_file(self) -> None:
-        """A killed writer's last line may lack its end, or half of its header."""
+        """A killed writer's last line may lack its end, or half of its header.
+
+        Whoever came after it went on with the rest of the line (see asyncrt.supervisor.log_taken).
+        """
         if self.stamped and len(self._rest) >= HEADER_BYTES:
-            self._take_line(self._rest, end=b"")
+            self._take_line(self._rest, end=b"", torn=True)
         if self.stamped:
             self._rest = b""
 
@@ -253,7 +256,7 @@ class StreamReader:
         for each in lines:
             self._take_line(each, end=b"\n")
 
-    def _take_line(self, line: bytes, *, end: bytes) -> None:
+    def _take_line(self, line: bytes, *, end: bytes, torn: bool = False) -> None:
         """A line of the file: one of the workload's, or a part of one."""
         if self.since is not None:
             if line[:STAMP_BYTES] < self.since:
@@ -262,7 +265,7 @@ class StreamReader:
         try:
             time: datetime | None = datetime.fromisoformat(line[:STAMP_BYTES].decode())
             data = line[HEADER_BYTES:]
-            goes_on = line[HEADER_BYTES - 2] == _UNFINISHED
+            goes_on = torn or line[HEADER_BYTES - 2] == _UNFINISHED
         except (ValueError, IndexError):
             # Not ours: somebody has written in the file.
             time, data, goes_on = None, line, False

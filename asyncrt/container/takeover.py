@@ -21,8 +21,11 @@ from portalocker import LockFlags
 from portalocker.portalocker import FlockLocker
 
 from asyncrt import _paths, _procid, _threads
+from asyncrt.supervisor.pump import DIRECTORY_FD, LOGS_FD, PUMP_COMM
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from asyncrt.container.context import Context
     from asyncrt.state import Record
 
@@ -74,35 +77,41 @@ class Pumps:
 
         Doesn't block but for a posix_spawn. What fails is logged: the workload waits on.
         """
-        if not record.logs or record.supervisor is None or _procid.alive(record.supervisor):
-            return
         try:
-            self._start(record, directory)
-        except FileNotFoundError:
-            pass  # it is being removed
+            self.pump_on(record, directory)
         except OSError as error:
             _log.warning("container %s: its output isn't pumped on: %s", record.id, error)
 
-    def _start(self, record: Record, directory: str) -> None:
+    def pump_on(self, record: Record, directory: str) -> bool:
+        """As take_over; whether a pump was started. Raises OSError."""
+        if not is_orphaned(record):
+            return False
+        try:
+            return self._start(record, directory)
+        except FileNotFoundError:
+            return False  # it is being removed
+
+    def _start(self, record: Record, directory: str) -> bool:
         dir_fd = os.open(directory, _DIRECTORY)
         try:
             if not any(_is_held(dir_fd, stream) for stream in record.logs):
-                return
+                return False
             logs = os.open(_paths.LOGS, _DIRECTORY, dir_fd=dir_fd)
             try:
                 _flock(logs, _TRY)
                 self._spawn(dir_fd, logs)
             except BlockingIOError:
-                pass  # somebody pumps
+                return False  # somebody pumps
             finally:
                 os.close(logs)  # the pump has it open, and with it the lock
         finally:
             os.close(dir_fd)
+        return True
 
     def _spawn(self, dir_fd: int, logs: int) -> None:
         # Both may be 3 or 4 themselves: a dup2 onto the other would lose it.
         high = [os.dup(each) for each in (dir_fd, logs)]
-        while min(high) < 5:
+        while min(high[-2:]) <= LOGS_FD:
             high += [os.dup(each) for each in high[-2:]]
         try:
             pid = os.posix_spawn(
@@ -110,8 +119,8 @@ class Pumps:
                 [sys.executable, "-I", "-S", "-X", "utf8", "-c", _CODE, _PACKAGES],
                 {},
                 file_actions=[
-                    (os.POSIX_SPAWN_DUP2, high[-2], 3),
-                    (os.POSIX_SPAWN_DUP2, high[-1], 4),
+                    (os.POSIX_SPAWN_DUP2, high[-2], DIRECTORY_FD),
+                    (os.POSIX_SPAWN_DUP2, high[-1], LOGS_FD),
                     (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
                     (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
                     (os.POSIX_SPAWN_OPEN, 2, "/dev/null", os.O_WRONLY, 0),
@@ -150,6 +159,44 @@ class Pumps:
             await asyncio.wait(list(self._starting.values()))
 
 
+def is_orphaned(record: Record) -> bool:
+    """Whether the record has logs, and the supervisor that pumped into them is dead."""
+    supervisor = record.supervisor
+    return bool(record.logs) and supervisor is not None and not _procid.alive(supervisor)
+
+
+def lacks_pump(record: Record, directory: str) -> bool:
+    """Whether take_over would start one, as far as that shows; changes nothing and takes no lock.
+
+    A lock that is tried for, if only for an instant, would tell a take-over that somebody pumps. So
+    the pumps that run are looked at: each has the logs open as descriptor 4. Blocks for that.
+    """
+    if not is_orphaned(record):
+        return False
+    try:
+        dir_fd = os.open(directory, _DIRECTORY)
+    except OSError:
+        return False  # it is being removed
+    try:
+        if not any(_is_held(dir_fd, stream) for stream in record.logs):
+            return False
+        found = os.stat(_paths.LOGS, dir_fd=dir_fd)
+        return (found.st_dev, found.st_ino) not in _pumped()
+    except OSError:
+        return False
+    finally:
+        os.close(dir_fd)
+
+
+def _pumped() -> Iterator[tuple[int, int]]:
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        process = _procid.stat(int(name))
+        if process is not None and process.comm == PUMP_COMM:
+            with contextlib.suppress(OSError):
+                found = os.stat(f"/proc/{name}/fd/{LOGS_FD}")
+                yield found.st_dev, found.st_ino
+
+
 def _is_held(dir_fd: int, stream: str) -> bool:
     """Whether anybody has the FIFO open: workloads have it open for reading too (fifo(7), ENXIO)."""
     try:
@@ -172,7 +219,7 @@ async def drained(context: Context, record: Record) -> None:
     For a container that has ended; returns at once where the supervisor saw to that. If cancelled,
     nothing has changed.
     """
-    if not record.logs or record.supervisor is None or _procid.alive(record.supervisor):
+    if not is_orphaned(record):
         return
     if record.init is not None and _procid.alive(record.init):
         return

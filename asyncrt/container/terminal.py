@@ -1,4 +1,4 @@
-"""Terminals as a client has them: attached to a container's, or an exec's own; console sockets."""
+"""Terminals as a client has them: attached to a container's, or an exec's own."""
 
 from __future__ import annotations
 
@@ -217,66 +217,6 @@ async def _ask(
         raise NoOutput(
             container_id=record.id, operation="attach to", why=f"its supervisor answered {answer}"
         )
-
-
-class ConsoleSocket:
-    """Receives terminals over an OCI console socket, as `console_socket=` and runc send them.
-
-    Used as a context: the socket listens at `path`, which must be free, and is removed at its end.
-    """
-
-    def __init__(self, path: PathLike) -> None:
-        """Listen at `path` once entered."""
-        self.path = os.fspath(path)
-        self._listener: socket.socket | None = None
-
-    async def __aenter__(self) -> Self:
-        """Listen. Raises OSError when the path is taken or too long. If cancelled, nothing is left."""
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        try:
-            listener.bind(self.path)
-            listener.listen()
-        except BaseException:
-            listener.close()
-            raise
-        self._listener = listener
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        """Stop listening. If cancelled, it has stopped all the same."""
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.path)
-
-    async def receive(self) -> Attachment:
-        """The next terminal that somebody sends, to read, write and resize.
-
-        Connections that end without one are passed over. If cancelled, none is lost or left open.
-        """
-        if self._listener is None:
-            raise RuntimeError("the console socket isn't open: use 'async with ConsoleSocket(...)'")
-        loop = asyncio.get_running_loop()
-        while True:
-            sock, _ = await loop.sock_accept(self._listener)
-            with sock:
-                fd = await _receive_terminal(sock)
-            if fd is not None:
-                return Attachment(fd, None)
-
-
-async def _receive_terminal(sock: socket.socket) -> int | None:
-    """The one descriptor that comes; None if it isn't a terminal. If cancelled, none stays open."""
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Future[None] = loop.create_future()
-    sock.setblocking(False)
-    loop.add_reader(sock, lambda: None if ready.done() else ready.set_result(None))
-    try:
-        await ready
-    finally:
-        loop.remove_reader(sock)
-    return take_terminal(sock)
 
 
 def take_terminal(sock: socket.socket) -> int | None:

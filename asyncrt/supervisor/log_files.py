@@ -1,8 +1,9 @@
 """A stream's log on disk: numbered files, appended to, the oldest taken away.
 
 `logs/STREAM.N.log`, N counting up: nothing is ever renamed, so that a reader's place, a number and
-an offset, stays true while files come and go. Whoever begins to write begins a new file: what a
-killed writer left torn is the end of a file and nowhere else.
+an offset, stays true while files come and go. Whoever begins to write goes on in the last file,
+or begins another where that ends in a line that a killed writer left torn: so what is torn is the
+end of a file and nowhere else.
 
 With timestamps the format is the one of Kubernetes' CRI, which log collectors read and podman
 writes too: `TIME STREAM F|P TEXT`, a line each. P: the line of the workload's goes on in the next
@@ -24,6 +25,7 @@ from asyncrt import _durable, _paths, clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import TypedDict
 
     class LogOptions(TypedDict):
@@ -39,7 +41,11 @@ NUMBERS = {"stdout": 1, "stderr": 2}
 STAMP_BYTES = 27  # of clock.stamp()
 HEADER_BYTES = STAMP_BYTES + 1 + 6 + 1 + 1 + 1  # both streams' names have six letters
 
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+_MOST_AT_ONCE = 1 << 22  # 64 KiB of empty lines, with their headers
+
+_RESUME = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def name_of(stream: str, generation: int) -> str:
@@ -102,22 +108,37 @@ class LogWriter:
         self._stamps = options["timestamps"]
         self._generation = max(generations(directory, stream), default=0)
         self._fd = -1
+        with contextlib.suppress(OSError):
+            self._resume()
         self._lost = 0
         self._lost_before = 0
         self._lost_told = 0
+        self._done = 0  # bytes of the workload's, of those being written
+        self.on_next: Callable[[int, int, int], None] | None = None  # see Taken
         with contextlib.suppress(OSError, ValueError):
             self._lost_before = int(_durable.read(lost_name(stream), dir_fd=directory))
+
+    def _resume(self) -> None:
+        fd = os.open(name_of(self._stream, self._generation), _RESUME, dir_fd=self._directory)
+        size = os.fstat(fd).st_size
+        if self._stamps and size and os.pread(fd, 1, size - 1) != b"\n":
+            os.close(fd)
+        else:
+            self._fd = fd
 
     def write(self, data: bytes) -> None:
         """Append what the workload wrote, or count it as lost."""
         if self._stamps:
             data = stamped(data, self._stream)
         left = data
+        self._done = 0
         try:
             while left:
                 piece = self._fitting(left)
                 self._append(piece)
                 left = left[len(piece) :]
+                if left:
+                    self._done += self._count(piece)
         except OSError:
             self._lost += len(left)
         if self._lost > self._lost_told and not left:
@@ -159,13 +180,63 @@ class LogWriter:
             os.close(self._fd)
         self._fd = fd
         self._generation += 1
+        if self.on_next is not None:
+            self.on_next(self._generation, 0, self._done)
+        if self._max is None:
+            return  # everything is kept
         for each in generations(self._directory, self._stream):
             if each <= self._generation - self._files:
                 with contextlib.suppress(OSError):
                     os.unlink(name_of(self._stream, each), dir_fd=self._directory)
 
+    def splice(self, fifo: int, most: int) -> int | None:
+        """Move what a FIFO has straight to the end of the open file, where nothing is added or cut.
+
+        How many bytes; None if they have to be written. Raises BlockingIOError.
+        """
+        if self._stamps or self._fd < 0 or self._lost > self._lost_told:
+            return None
+        size = self._size()
+        if size < 0 or (self._max is not None and size + most > self._max):
+            return None
+        try:
+            return os.splice(fifo, self._fd, most, offset_dst=size, flags=os.SPLICE_F_NONBLOCK)
+        except BlockingIOError:
+            raise
+        except OSError:
+            return None  # a write will tell why
+
+    def place(self) -> tuple[int, int]:
+        """The number of the file, and where in it, that what is written next goes to at first."""
+        size = self._size()
+        return (self._generation + 1, 0) if size < 0 else (self._generation, size)
+
+    def written_since(self, generation: int, size: int) -> int:
+        """How many bytes of the workload's a killed writer has appended behind `size`. Raises OSError."""
+        try:
+            fd = os.open(name_of(self._stream, generation), _READ, dir_fd=self._directory)
+        except FileNotFoundError:
+            return 0
+        try:
+            found = os.pread(fd, _MOST_AT_ONCE, size)
+        finally:
+            os.close(fd)
+        whole, _, torn = found.rpartition(b"\n")
+        count = self._count(found[: len(found) - len(torn)])
+        if self._stamps:
+            unfinished = whole.rpartition(b"\n")[2][HEADER_BYTES - 2 : HEADER_BYTES - 1] == b"P"
+            count += max(0, len(torn) - HEADER_BYTES) - unfinished
+        else:
+            count += len(torn)
+        return count
+
+    def _count(self, lines: bytes) -> int:
+        """How many bytes of the workload's are in whole lines none of which goes on in the next."""
+        return len(lines) - (lines.count(b"\n") * HEADER_BYTES if self._stamps else 0)
+
     def _append(self, data: bytes) -> None:
         written = 0
+        os.lseek(self._fd, 0, os.SEEK_END)  # O_APPEND forbids a splice
         try:
             while written < len(data):
                 written += os.write(self._fd, memoryview(data)[written:] if written else data)

@@ -15,12 +15,15 @@ import select
 
 from asyncrt import _paths, _procid
 from asyncrt.supervisor.log_files import LogWriter, read_options
+from asyncrt.supervisor.log_taken import Taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncrt.supervisor.supervisor import Supervisor
 
-_CHUNK = 65536  # what a FIFO holds
+PUMP_COMM = "asyncrt:pump"  # what a pump that goes on for a dead supervisor calls itself
+DIRECTORY_FD, LOGS_FD = 3, 4  # what it is given
+
 _CHUNKS = 16  # at a time, before others get their turn
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FIFO = os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -29,28 +32,32 @@ _FIFO = os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 class Pipe:
     """One stream's FIFO, and where it goes."""
 
-    __slots__ = ("fd", "writer")
+    __slots__ = ("_taken", "_writer", "fd")
 
     def __init__(self, dir_fd: int, logs: int, stream: str, options: object, access: int) -> None:
         self.fd = os.open(_paths.fifo(stream), access | _FIFO, dir_fd=dir_fd)
-        self.writer = LogWriter(logs, stream, options)  # type: ignore[arg-type]  # as json has it
+        self._writer = LogWriter(logs, stream, options)  # type: ignore[arg-type]  # as json has it
+        self._taken = Taken(logs, stream, self._writer)
 
     def pump(self, chunks: int = _CHUNKS) -> bool:
         """Write what is there, so many chunks at most; False at the end, when nobody has it open."""
         for _ in range(chunks):
             try:
-                data = os.read(self.fd, _CHUNK)
+                if not self._taken.pump(self.fd):
+                    return False
             except BlockingIOError:
                 return True
-            if not data:
-                return False
-            self.writer.write(data)
         return True
 
     def close(self) -> None:
         """Let go of both ends."""
         os.close(self.fd)
-        self.writer.close()
+        self.close_log()
+
+    def close_log(self) -> None:
+        """Nothing more is written."""
+        self._taken.close()
+        self._writer.close()
 
 
 def _open(dir_fd: int, access: int) -> list[Pipe]:
@@ -78,20 +85,20 @@ class Pump:
         """
         for each in self._pipes:
             each.pump(2 * _CHUNKS)
-            each.writer.close()
+            each.close_log()
 
 
 def main() -> None:
-    """Pump until nobody has the FIFOs open: 3 is the container's directory, 4 the locked `logs/`.
+    """Pump until nobody has the FIFOs open; given the container's directory and the locked `logs/`.
 
     Forks and lets the parent end: whoever started it must not have to stay to reap it.
     """
     if os.fork():
         os._exit(0)
-    os.closerange(5, 1 << 30)
-    _procid.set_name("asyncrt:pump")
+    os.closerange(LOGS_FD + 1, 1 << 30)
+    _procid.set_name(PUMP_COMM)
     poller = select.poll()
-    pipes = {each.fd: each for each in _open(3, os.O_RDONLY)}
+    pipes = {each.fd: each for each in _open(DIRECTORY_FD, os.O_RDONLY)}
     for fd in pipes:
         poller.register(fd, select.POLLIN)
     _pump_all(poller, pipes)

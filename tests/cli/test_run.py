@@ -271,11 +271,11 @@ def _until_opening(pid: int) -> None:
 
     def opening() -> bool:
         for task in os.listdir(f"/proc/{pid}/task"):
-            with contextlib.suppress(OSError):
-                if "fifo" in Path(f"/proc/{pid}/task/{task}/wchan").read_text():
-                    return True
-                if "wait_for_partner" in Path(f"/proc/{pid}/task/{task}/stack").read_text():
-                    return True
+            for file in ("wchan", "stack"):  # the one tells some kernels' users, the other root
+                with contextlib.suppress(OSError):
+                    where = Path(f"/proc/{pid}/task/{task}/{file}").read_text()
+                    if "fifo_open" in where or "wait_for_partner" in where:
+                        return True
         return False
 
     wait_until(opening, "a thread waits for the FIFO's reader")

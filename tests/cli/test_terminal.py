@@ -182,6 +182,44 @@ def test_the_users_terminal_is_put_back_however_the_client_dies(
     assert asyncrt.views()["web"]["status"] == "running"
 
 
+def test_a_client_that_was_stopped_and_goes_on_has_its_raw_terminal_again(
+    tmux: Tmux, asyncrt: Asyncrt
+) -> None:
+    """The shell's own line, or a shell that does so by itself, has put it back meanwhile."""
+    before = tmux.modes()
+    asyncrt.detached("web", "sh", "-i", options=("-t", "--no-log", "-e", "PS1=inner$ "))
+    tmux.type("set -m")
+    tmux.asyncrt("attach", "web")
+    wait_until(lambda: tmux.modes() != before, "it is attached")
+    raw = tmux.modes()
+    (client,) = _clients(asyncrt.root)
+    wait_until(lambda: _has_guard(client), "its guard is there")
+    os.kill(client, signal.SIGSTOP)
+    tmux.wait("Stopped")
+    tmux.key(*"stty", "Space", *"sane", "C-j")  # in a raw terminal Enter is no end of a line
+    wait_until(lambda: tmux.modes() != raw, "the terminal is the shell's")
+    tmux.resize(90, 28)
+    tmux.type("fg")
+    wait_until(lambda: tmux.modes() == raw, "it is raw again")
+    tmux.type("stty size")
+    tmux.wait("28 90")
+    # In the background it is the shell's, whatever continues the client.
+    os.kill(client, signal.SIGSTOP)
+    tmux.wait("Stopped", times=2)
+    tmux.key(*"stty", "Space", *"sane", "C-j")
+    wait_until(lambda: tmux.modes() != raw, "the terminal is the shell's")
+    os.kill(client, signal.SIGCONT)
+    tmux.type("echo st-ill | tr -d -")
+    tmux.wait("still")
+    assert tmux.modes() != raw
+    tmux.type("fg")
+    wait_until(lambda: tmux.modes() == raw, "it is raw again")
+    tmux.key("C-p", "C-q")
+    wait_until(lambda: tmux.modes() != raw, "it is put back")
+    tmux.type("echo e-nd | tr -d -")
+    tmux.wait("end")
+
+
 def _clients(root: str) -> list[int]:
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):

@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,13 +130,9 @@ async def test_of_a_killed_pool_owner_nothing_is_left(
             if round % 2:
                 for each in reality.below(owner.pid):
                     if each.comm == "asyncrt:super" and chance.random() < 0.3:
-                        os.kill(each.pid, signal.SIGKILL)
+                        kill_hard(each.pid)
             owner.kill()
-        # Nothing of it runs within the grace, but programs whose supervisors were killed.
-        for each in reality.marked(["pool"]):
-            if round % 2:
-                kill_hard(each.pid)
-        await until(lambda: not reality.marked(["pool"]), "nothing of it runs")
+        await until(partial(_nothing_runs, kill=round % 2 == 1), "nothing of it runs")
         await until(lambda: not _supervisors_at_work(), "their ends are written")
         reaping.reap_orphans()
         async with asyncio.timeout(SECONDS):
@@ -144,6 +141,14 @@ async def test_of_a_killed_pool_owner_nothing_is_left(
                 await asyncio.sleep(0.05)  # what ended by itself is anybody's for the grace
                 await recovered(engine)
     await other.destroy()
+
+
+def _nothing_runs(*, kill: bool) -> bool:
+    """Whether all have ended; what runs without its supervisor, also from now on, is killed."""
+    for each in reality.marked(["pool"]):
+        if kill:
+            kill_hard(each.pid)
+    return not reality.containers_processes()
 
 
 def _supervisors_at_work() -> list[reality.Seen]:

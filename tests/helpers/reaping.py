@@ -17,7 +17,9 @@ from typing import Any
 
 from asyncrt import _libc, _procid
 
-_born: set[int] = set()
+# Pid and start time: where a pid may be reused (32768 are all there are on many machines), an orphan
+# that has one of an earlier child's is nobody's all the same.
+_born: set[tuple[int, int]] = set()
 
 
 def become_subreaper() -> None:
@@ -33,12 +35,27 @@ def _noting(start: Callable[..., int]) -> Callable[..., int]:
 
     def noting(*args: Any, **kwargs: Any) -> int:
         pid = start(*args, **kwargs)
-        if pid:
-            _born.add(pid)
+        if pid and (key := _key(pid)):
+            _born.add(key)
         return pid
 
     noting.__wrapped__ = start  # type: ignore[attr-defined]  # what functools.wraps would set
     return noting
+
+
+def _key(pid: int) -> tuple[int, int] | None:
+    stat = _procid.stat(pid)
+    return None if stat is None else (pid, stat.start)
+
+
+def is_born_here(pid: int) -> bool:
+    """Whether a child was started by this process, who is to wait for it."""
+    return _key(pid) in _born
+
+
+def orphans() -> set[int]:
+    """Pids of the children that nobody here waits for."""
+    return {pid for pid in children() if not is_born_here(pid)}
 
 
 def children() -> set[int]:
@@ -67,11 +84,6 @@ def _searched_children() -> set[int]:
     return {pid for pid in pids if (stat := _procid.stat(pid)) and stat.ppid == ours}
 
 
-def forget(pid: int) -> None:
-    """A child that was born here has been waited for: its pid may be anybody's from now on."""
-    _born.discard(pid)
-
-
 def forget_all() -> None:
     """In a forked child: what was born before are its parent's children."""
     _born.clear()
@@ -86,7 +98,7 @@ def describe(pid: int) -> str:
     except OSError:
         command = ""
     state = stat.state if stat else "?"
-    origin = "born here" if pid in _born else "orphan"
+    origin = "born here" if is_born_here(pid) else "orphan"
     comm = stat.comm if stat else ""
     below = ", ".join(
         f"{each.comm} {each.state}" for each in map(_procid.stat, _below(pid)) if each
@@ -104,7 +116,7 @@ def _below(pid: int) -> list[int]:
 
 def reap_orphans() -> None:
     """Reap the orphans that ended; for long tests that would else collect thousands of zombies."""
-    for pid in children() - _born:
+    for pid in orphans():
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
 
@@ -119,7 +131,7 @@ def settle(*, keep: Collection[int] = (), seconds: float) -> set[int]:
         reap_orphans()
         left = children() - set(keep)
         if not left:
-            _born.intersection_update(keep)
+            _born.intersection_update(map(_key, keep))
             return set()
         remaining = deadline - time.monotonic()
         if remaining <= 0:
@@ -138,7 +150,7 @@ def kill_all(pids: Collection[int]) -> None:
                 os.kill(pid, signal.SIGKILL)
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
-    _born.intersection_update(keep)
+    _born.intersection_update(map(_key, keep))
 
 
 def _wait_for_any(pids: Collection[int], seconds: float) -> None:

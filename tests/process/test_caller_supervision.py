@@ -65,7 +65,7 @@ async def reaper(engine: Engine) -> AsyncIterator[None]:
 def _orphans() -> list[int]:
     from tests.helpers import reaping
 
-    return [pid for pid in reaping.children() - reaping._born if not is_alive(pid)]
+    return [pid for pid in reaping.orphans() if not is_alive(pid)]
 
 
 async def test_it_starts_and_ends_and_the_kernel_tells_how(engine: Engine, reaper: None) -> None:

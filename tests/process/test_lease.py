@@ -292,7 +292,7 @@ async def test_a_fork_of_the_owner_doesnt_hold_what_it_owned(engine: Engine) -> 
         owner.kill()
         assert (await ended(engine, "web")).reason == "lease"
     await engine.delete("web")
-    for pid in reaping.children() - reaping._born:
+    for pid in reaping.orphans():
         os.kill(pid, signal.SIGKILL)
 
 

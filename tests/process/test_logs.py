@@ -167,6 +167,29 @@ async def test_a_log_truncated_under_its_reader_is_read_on(engine: Engine) -> No
 
 
 @pytest.mark.parametrize(
+    "torn", ["", "2026-01", "{} stdout F ", "{} stdout F tw", "{} stdout P tw"]
+)
+async def test_a_line_that_a_killed_writer_left_torn_is_one_with_its_rest(
+    engine: Engine, root: str, torn: str
+) -> None:
+    stamp = "2026-01-31T12:00:00.000000Z"
+    begun = torn.format(stamp)
+    rest = "o" if torn.endswith("tw") else "two"
+    container = await started(engine, "web", shell("true"), stdout=LOG)
+    async with destroyed(container):
+        await container.wait()
+        with open(f"{root}/web.d/logs/stdout.1.log", "a") as file:
+            file.write(f"{stamp} stdout F one\n{begun}")
+        with open(f"{root}/web.d/logs/stdout.2.log", "w") as file:
+            file.write(f"{stamp} stdout F {rest}\n{stamp} stdout F three\n")
+        whole = ["one", "two", "three"]
+        assert [each.text for each in await lines(container)] == whole
+        for tail in range(4):
+            found = [each.text for each in await lines(container, tail=tail)]
+            assert found == whole[3 - tail :]
+
+
+@pytest.mark.parametrize(
     "log", [LOG, RAW, Log(max_bytes=700, files=50)], ids=["one", "raw", "many"]
 )
 async def test_tail_is_exactly_so_many_lines(engine: Engine, log: Log) -> None:

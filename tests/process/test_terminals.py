@@ -7,7 +7,9 @@ import contextlib
 import errno
 import os
 import re
+import resource
 import select
+import signal
 import socket
 from typing import Any
 
@@ -417,6 +419,60 @@ async def test_a_console_socket_passes_over_what_is_no_terminal(root: str) -> No
         received.close()
         with pytest.raises(OSError, match="in use"):
             await asyncrt.ConsoleSocket(console.path).__aenter__()
+
+
+async def test_who_connects_to_a_console_socket_and_says_nothing_holds_nobody_up(
+    engine: Engine, root: str
+) -> None:
+    async with asyncrt.ConsoleSocket(f"{root}/console") as console, asyncio.timeout(20):
+        silent = []
+        for _ in range(100):
+            silent.append(socket.socket(socket.AF_UNIX))
+            silent[-1].connect(console.path)
+        receiving = [asyncio.create_task(console.receive()) for _ in range(2)]
+        for id in ("one", "two"):
+            await engine.create(id, spec=SHELL, terminal=True, console_socket=console.path)
+        for each in receiving:
+            (await each).close()
+        await engine.destroy_many(["one", "two"])
+        for sock in silent:
+            sock.close()
+        waiting = asyncio.create_task(console.receive())
+        await asyncio.sleep(0)
+    with pytest.raises(RuntimeError, match="isn't open"):
+        await waiting
+    with pytest.raises(RuntimeError, match="isn't open"):
+        await console.receive()
+
+
+async def test_terminals_that_nobody_received_hang_up_with_the_console_socket(
+    engine: Engine, root: str
+) -> None:
+    async with asyncrt.ConsoleSocket(f"{root}/console") as console:
+        container = await engine.create(
+            "web", spec=shell("sleep 1000"), terminal=True, console_socket=console.path
+        )
+        await container.start()
+    async with destroyed(container):
+        assert (await container.wait()).signal == signal.SIGHUP
+
+
+async def test_a_console_socket_without_descriptors_says_so_and_goes_on(root: str) -> None:
+    async with asyncrt.ConsoleSocket(f"{root}/console") as console, asyncio.timeout(20):
+        with socket.socket(socket.AF_UNIX) as peer:
+            master, slave = os.openpty()
+            before = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (slave + 1, before[1]))
+            try:
+                peer.connect(console.path)
+                with pytest.raises(OSError, match="Too many open files"):
+                    await console.receive()
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, before)
+            frames.send(peer, b"/dev/ptmx", [master])
+            (await console.receive()).close()
+        os.close(master)
+        os.close(slave)
 
 
 async def test_it_speaks_as_runc_does(engine: Engine, root: str) -> None:

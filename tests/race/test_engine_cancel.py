@@ -77,14 +77,20 @@ class Bench:
         view = (await self.engine.list())[0]
         assert view.status is record.status
         assert record.init is not None
-        seen = reality.look(record.init.pid)
+        pid = record.init.pid
         if record.status == "stopped":
-            assert seen is None
-        else:
+            assert reality.look(pid) is None
+            return str(record.status)
+        at_gate = "created" in (record.status, record.paused_from)
+
+        def agrees() -> bool:
+            seen = reality.look(pid)
             assert seen is not None
-            assert (seen.state == "T") == (record.status == "paused"), (seen, record.status)
-            at_gate = "created" in (record.status, record.paused_from)
             assert (seen.comm == "asyncrt:gate") == at_gate
+            return (seen.state == "T") == (record.status == "paused")
+
+        # A stop is taken when the process runs next; pause waits for that for a bounded time.
+        await until(agrees, f"init is as the record says: {record.status}")
         return str(record.status)
 
 
@@ -650,12 +656,15 @@ async def nothing_open(bench: Bench, watch: asyncrt.Watch, outcome: Outcome) -> 
         assert bench.engine._context.watchers == set()
 
 
-async def something_to_come(bench: Bench) -> None:
-    asyncio.get_running_loop().call_later(0.003, append_line, bench.root, "later")
+async def something_to_come(bench: Bench) -> str:
+    id = uuid.uuid4().hex
+    asyncio.get_running_loop().call_later(0.003, append_line, bench.root, id)
+    return id
 
 
-async def first_event(bench: Bench, _: None) -> str:
-    async with contextlib.aclosing(bench.engine.watch(ids="later").__aiter__()) as events:
+async def first_event(bench: Bench, id: str) -> str:
+    # From the oldest on: it may have come before a slow machine's watch has begun.
+    async with contextlib.aclosing(bench.engine.watch("oldest", ids=id).__aiter__()) as events:
         return (await anext(events)).id
 
 

@@ -272,7 +272,6 @@ class Sweep:
         stage.close()
         with contextlib.suppress(ChildProcessError):
             os.waitpid(stage.pid, 0)
-        reaping.forget(stage.pid)
         if alive := reality.settles(self._others, seconds=_SETTLING_SECONDS):
             faults.append(f"processes left after the engine: {alive}")
         return faults

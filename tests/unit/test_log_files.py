@@ -96,6 +96,29 @@ def test_whoever_begins_to_write_begins_a_file_so_a_torn_end_stays_an_end(logs: 
 
 @pytest.mark.leaves
 @pytest.mark.parametrize("timestamps", [False, True])
+def test_who_comes_after_a_killed_writer_takes_no_file_away(logs: int, *, timestamps: bool) -> None:
+    """Each with a file of its own, a few of them would push out all that was kept."""
+    for each in range(10):
+        log = writer(logs, max_bytes=1000, timestamps=timestamps)
+        log.write(b"%d\n" % each)
+        log.close()
+    (kept,) = contents(logs)
+    assert kept.count(b"\n") == 10
+
+
+@pytest.mark.leaves
+def test_without_a_limit_everything_is_kept_whoever_was_killed(logs: int) -> None:
+    for each in range(10):
+        log = writer(logs, timestamps=True)
+        log.write(b"%d\n" % each)
+        log.close()
+        with open(f"/proc/self/fd/{logs}/{name_of('stdout', each + 1)}", "ab") as file:
+            file.write(b"torn")
+    assert len(contents(logs)) == 10
+
+
+@pytest.mark.leaves
+@pytest.mark.parametrize("timestamps", [False, True])
 def test_a_full_disk_costs_log_and_is_told_when_there_is_room_again(
     logs: int, monkeypatch: pytest.MonkeyPatch, *, timestamps: bool
 ) -> None:

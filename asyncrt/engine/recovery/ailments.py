@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from asyncrt import _paths, _procid
+from asyncrt.container.takeover import lacks_pump
 from asyncrt.engine.recovery import report
 from asyncrt.state import survey
 from asyncrt.status import Status
@@ -33,12 +34,16 @@ _INTERRUPTED = "creation interrupted"
 
 
 class Examined(NamedTuple):
-    """A survey, what seems wrong with which containers, and members of sandboxes that are none."""
+    """A survey, what seems wrong with which containers, and members of sandboxes that are none.
+
+    `unpumped`: the records of those whose output nobody pumps.
+    """
 
     survey: Survey
     lockless: list[ContainerId]
     suspects: list[tuple[ContainerId, str]]
     members: list[tuple[ContainerId, str]]
+    unpumped: list[Record]
 
 
 def examine(root: str) -> Examined:
@@ -49,9 +54,13 @@ def examine(root: str) -> Examined:
         for container_id in (*found.containers, *found.broken)
         if container_id + _paths.LOCK not in found.names
     ]
-    examined = Examined(found, lockless, [], [])
+    examined = Examined(found, lockless, [], [], [])
     for container_id, (record, observed) in found.containers.items():
         there = container_id + _paths.DIRECTORY in found.names
+        if record.logs and _may_write(observed) and there:
+            directory = f"{root}/{container_id}{_paths.DIRECTORY}"
+            if lacks_pump(record, directory):
+                examined.unpumped.append(record)
         kind = _ailment(record, observed, there)
         if kind:
             examined.suspects.append((container_id, kind))
@@ -62,6 +71,11 @@ def examine(root: str) -> Examined:
                 if each not in found.containers and each not in found.broken
             )
     return examined
+
+
+def _may_write(observed: Observed) -> bool:
+    """Whether any of it may live: what a supervisor has seen the end of has nothing left that does."""
+    return observed.exit is None or observed.exit.reason == "unknown"
 
 
 def _members(directory: str) -> list[str]:

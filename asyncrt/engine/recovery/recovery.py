@@ -15,6 +15,7 @@ from asyncrt.engine.recovery.ailments import examine
 from asyncrt.engine.recovery.containers import forget_member, make_lock, mend, tell_broken
 from asyncrt.engine.recovery.events import complete_events
 from asyncrt.engine.recovery.files import clear_rest
+from asyncrt.engine.recovery.output import pump_on
 from asyncrt.engine.recovery.processes import end_strays
 from asyncrt.engine.recovery.report import RecoveryReport
 from asyncrt.engine.recovery.work import Work
@@ -33,6 +34,7 @@ async def recover(context: Context, *, dry_run: bool) -> RecoveryReport:
     found = await run_blocking(examine, context.root)
     for container_id, error in found.survey.broken.items():
         tell_broken(work, container_id, error)
+    await work.each(found.unpumped, pump_on)
     await work.each(found.lockless, make_lock)
     await work.each(found.suspects, mend)
     await work.guarded(end_strays(work, found.survey))

@@ -11,6 +11,7 @@ DELETION: Final = "interrupted deletion"
 ABANDONED: Final = "owner gone"
 UNRECORDED: Final = "unrecorded end"
 BEGUN: Final = "unrecorded start"
+UNPUMPED: Final = "dead log pump"
 BROKEN: Final = "broken record"
 LOCKLESS: Final = "record without lock"
 PROCESS: Final = "process without record"
@@ -31,9 +32,9 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One thing that isn't as it should be.
 
     `kind` is one of: interrupted creation, interrupted deletion, owner gone (of a container with a
-    lease), unrecorded end, unrecorded start, broken record, record without lock, process without
-    record, files without record, temporary file, stale member, missing event, full event log, foreign file, unknown (a
-    part of the search itself failed). Of `id`, `path` and `pid` those are set that it has.
+    lease), unrecorded end, unrecorded start, dead log pump, broken record, record without lock,
+    process without record, files without record, temporary file, stale member, missing event, full
+    event log, foreign file, unknown (a part of the search itself failed). Of `id`, `path` and `pid` those are set that it has.
 
     `outcome`: mended; would mend (on a dry run); busy, somebody holds its lock, who will see to it
     or let the next recovery do so; left, which is not for a recovery to touch; failed, and `why`.
