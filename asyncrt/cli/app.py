@@ -15,6 +15,7 @@ from asyncrt.cli import (
     doctor,
     ending,
     execute,
+    features,
     follow,
     gc,
     lifecycle,
@@ -52,6 +53,7 @@ _ORDER: Sequence[click.Command] = (
     gc.gc,
     spec.spec,
     doctor.doctor,
+    features.features,
 )
 
 

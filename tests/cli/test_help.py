@@ -23,6 +23,7 @@ COMMANDS = [
     "doctor",
     "events",
     "exec",
+    "features",
     "gc",
     "kill",
     "list",
