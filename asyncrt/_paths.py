@@ -12,6 +12,7 @@ LOCK = ".lock"
 QUEUE = ".queue"  # the lock's fairness gate
 STATE = ".state"
 DIRECTORY = ".d"
+LAST_EXIT = ".exit"
 
 # Of the whole root
 EVENTS = "~events"
@@ -75,6 +76,11 @@ def being_saved(container_id: str) -> str:
 def being_removed(container_id: str) -> str:
     """What a container's directory is called while whoever holds its lock removes it."""
     return f".{container_id}{DIRECTORY}~"
+
+
+def last_exit(container_id: str) -> str:
+    """Where the exit record of a container is kept while its directory is gone and its record isn't."""
+    return f".{container_id}{LAST_EXIT}~"
 
 
 def through(dir_fd: int, name: str) -> str:

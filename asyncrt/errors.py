@@ -6,12 +6,31 @@ and the standard class people already catch (FileNotFoundError, TimeoutError, â€
 
 from __future__ import annotations
 
+import errno as errnos
 import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
+
+
+# What to do about a machine at its limits, which the kernel's own words leave out.
+_ADVICE = {
+    errnos.ENOSPC: "make room there and try again",
+    errnos.EDQUOT: "make room there and try again",
+    errnos.EIO: "its disk fails: see 'dmesg'",
+    errnos.EMFILE: "raise this process's limit of open files ('ulimit -n') or use fewer",
+    errnos.ENFILE: "raise the system's limit of open files ('sysctl fs.file-max')",
+    errnos.ENOMEM: "free memory and try again",
+    errnos.EAGAIN: "raise the limit of processes ('ulimit -u') or end some",
+}
+
+
+def _words(errno: int) -> str:
+    """What an errno means and, where that isn't plain, what to do about it."""
+    advice = _ADVICE.get(errno)
+    return os.strerror(errno) + (f"; {advice}" if advice else "")
 
 
 def _rebuild(cls: Callable[..., AsyncrtError], fields: dict[str, Any]) -> AsyncrtError:
@@ -210,7 +229,7 @@ class StorageFailed(AsyncrtError, OSError):
     def __init__(self, *, path: str, errno: int) -> None:
         self.path = path
         self.errno = errno
-        self._set(f"{path}: {os.strerror(errno)}", path=path, errno=errno)
+        self._set(f"{path}: {_words(errno)}", path=path, errno=errno)
 
 
 class SpecInvalid(AsyncrtError, ValueError):
@@ -228,11 +247,11 @@ class SpecInvalid(AsyncrtError, ValueError):
 class SpecUnsupported(AsyncrtError):
     """A well-formed spec that the platform can't honour; every such field is named.
 
-    `reasons` says why, of those fields where there is more to say than that.
+    `reasons` has, by field, why it can't be honoured here although it could be elsewhere.
     """
 
     def __init__(
-        self, *, platform: str, fields: Iterable[str], reasons: dict[str, str] | None = None
+        self, *, platform: str, fields: Iterable[str], reasons: Mapping[str, str] | None = None
     ) -> None:
         self.platform = platform
         self.fields = tuple(fields)
@@ -292,8 +311,9 @@ class StartFailed(AsyncrtError):
         self.what = what
         self.path = path
         self.errno = errno
+        where = f"{what} {path!r}" if path else what
         self._set(
-            f"container {container_id!r}: {what} {path!r}: {os.strerror(errno)}",
+            f"container {container_id!r}: {where}: {_words(errno)}",
             container_id=container_id,
             what=what,
             path=path,

@@ -28,7 +28,7 @@ def fresh_id(prefix: str = "bench") -> str:
 async def scratch_engine(directory: str) -> AsyncIterator[asyncrt.Engine]:
     """An engine with a root of its own, warm (its fork server runs); at the end all of it goes."""
     root = tempfile.mkdtemp(prefix="root-", dir=directory)
-    async with asyncrt.Engine(root, platform="host") as engine:
+    async with asyncrt.Engine(root) as engine:
         try:
             spec = asyncrt.Spec.command(["/bin/true"])
             for _ in range(_WARM):

@@ -74,6 +74,13 @@ def _new_uvloop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--full"):
+        for item in items:
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(1800))  # the usual one is for samples
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers():
         if mark.name.startswith("needs_") and (what := capabilities.missing(mark)):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 from typing import TYPE_CHECKING, Self
 
 from asyncrt.container.terminal import Attachment, take_terminal
+from asyncrt.errors import StorageFailed
 
 if TYPE_CHECKING:
     from asyncrt.container.terminal import PathLike
@@ -33,14 +35,16 @@ class ConsoleSocket:
         self._arrived: asyncio.Queue[Attachment | OSError | None] = asyncio.Queue()
 
     async def __aenter__(self) -> Self:
-        """Listen. Raises OSError when the path is taken or too long. If cancelled, nothing is left."""
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        """Listen. Raises StorageFailed when that can't be. If cancelled, nothing is left."""
+        listener: socket.socket | None = None
         try:
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             listener.bind(self.path)
             listener.listen()
-        except BaseException:
-            listener.close()
-            raise
+        except OSError as error:
+            if listener is not None:
+                listener.close()
+            raise self._failed(error) from error
         self._listener = listener
         self._arrived = asyncio.Queue()
         self._listen()
@@ -102,14 +106,21 @@ class ConsoleSocket:
             if isinstance(left, Attachment):
                 left.close()
         self._arrived.put_nowait(None)  # whoever waits
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.path)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path)
+        except OSError as failure:
+            raise self._failed(failure) from failure
+
+    def _failed(self, error: OSError) -> StorageFailed:
+        number = errno.ENAMETOOLONG if error.errno is None else error.errno
+        return StorageFailed(path=self.path, errno=number)
 
     async def receive(self) -> Attachment:
         """The next terminal that somebody sends, to read, write and resize.
 
-        Connections that end without one are passed over. Raises OSError when none can be accepted.
-        If cancelled, none is lost or left open.
+        Connections that end without one are passed over. Raises StorageFailed when there is no
+        descriptor for one. If cancelled, none is lost or left open.
         """
         found = await self._arrived.get() if self._listener is not None else None
         if found is None:
@@ -118,5 +129,5 @@ class ConsoleSocket:
             raise RuntimeError("the console socket isn't open: use 'async with ConsoleSocket(...)'")
         self._listen()
         if isinstance(found, OSError):
-            raise found
+            raise self._failed(found) from found
         return found

@@ -14,7 +14,7 @@ from asyncrt import _fskind, _paths, _procid
 from asyncrt._inotify import Directories
 from asyncrt._threads import run_blocking
 from asyncrt.container.takeover import Pumps
-from asyncrt.errors import ContainerNotFound, SandboxUnresponsive
+from asyncrt.errors import ContainerNotFound, SandboxUnresponsive, StorageFailed
 from asyncrt.launch import frames
 from asyncrt.sandbox import Channel, Launcher, PidWatch, unix
 from asyncrt.state import Identity, look
@@ -111,7 +111,8 @@ class Context:
         """The container's supervisor, else its init's pidfd, or None when both are gone.
 
         Shared: all users of one container in one engine have the same one. Raises
-        SandboxUnresponsive when a hung supervisor's queue of clients is full.
+        SandboxUnresponsive when a hung supervisor's queue of clients is full, StorageFailed when
+        there is no descriptor or memory to reach it.
         """
         with self.watches.use((record.id, record.instance), lambda: self._open(record)) as watch:
             yield watch
@@ -146,11 +147,21 @@ class Context:
                     operation="reach",
                     why="too many clients wait for its supervisor",
                 ) from None
+            except OSError as error:
+                raise self.unreachable(record, error) from error
         if record.init is None:
             return None
         refuse_foreign(record, "wait")
-        pidfd = _procid.open_pidfd(record.init)
+        try:
+            pidfd = _procid.open_pidfd(record.init)
+        except OSError as error:
+            raise StorageFailed(path=f"/proc/{record.init.pid}", errno=error.errno or 0) from error
         return None if pidfd is None else PidWatch(pidfd)
+
+    def unreachable(self, record: Record, error: OSError) -> StorageFailed:
+        """The error for a supervisor that can't be reached for want of memory or descriptors."""
+        path = f"{self.directory(record.id)}/{_paths.CONTROL}"
+        return StorageFailed(path=path, errno=error.errno or 0)
 
     def take_over(self, record: Record) -> None:
         """See to it that the output of a container whose supervisor was killed is pumped on."""

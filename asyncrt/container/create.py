@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -14,8 +15,8 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from asyncrt import _durable, _paths
-from asyncrt._threads import finish
-from asyncrt.container import hooks
+from asyncrt._threads import finish, run_blocking
+from asyncrt.container import cgroup, hooks
 from asyncrt.container.change import Change, busy, check_timeout, unresponsive
 from asyncrt.container.context import own_identity, patience
 from asyncrt.container.destroy import end_processes
@@ -24,6 +25,7 @@ from asyncrt.container.log import close_all, make_logs
 from asyncrt.container.streams import NAMES
 from asyncrt.container.terminal import connect_console, planned
 from asyncrt.errors import (
+    DestroyFailed,
     HookFailed,
     LockTimeout,
     SandboxUnresponsive,
@@ -35,7 +37,7 @@ from asyncrt.launch import frames
 from asyncrt.oci import HOOK_KINDS, hook_plans, membership
 from asyncrt.platforms import choose
 from asyncrt.sandbox import ChannelClosed, LaunchFailed
-from asyncrt.state import Identity, Record, StateFile
+from asyncrt.state import CgroupPlace, Identity, Record, StateFile
 from asyncrt.status import Status
 
 if TYPE_CHECKING:
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
     from asyncrt.sandbox import Channel, Launched
 
 _log = logging.getLogger("asyncrt.container")
+
+_CLEARING_SECONDS = 5.0
 
 Supervision = Literal["own", "caller"]
 PathLike = str | os.PathLike[str]
@@ -93,7 +97,10 @@ class Creation:
         self._spec = spec
         self._deadline = deadline_seconds
         platform = choose(context.platform, spec)
-        self._plan: ProcessPlan = platform.plan(spec)
+        instance = uuid.uuid4().hex
+        # Ids are unique below one root only, and there may be many on a machine.
+        name = f"asyncrt-{container_id}.{instance[:8]}"
+        self._plan: ProcessPlan = platform.plan(spec, name=name)
         if terminal is not None:
             self._plan["terminal"] = planned(terminal, self._plan.get("terminal"))
         self._console_path = console_socket
@@ -120,7 +127,7 @@ class Creation:
         )
         self.record = Record(
             id=container_id,
-            instance=uuid.uuid4().hex,
+            instance=instance,
             sandbox=membership(spec.config).sandbox_id or container_id,
             status=Status.CREATING,
             created_at=datetime.now(UTC),
@@ -175,7 +182,7 @@ class Creation:
                 await self._run_create_hooks()
                 self.record.status = Status.CREATED
                 await self._state.save_locked(self.record)
-                self._acknowledge()  # before the lock goes and another process says go
+                await self._acknowledge()  # before the lock goes and another process says go
             except BaseException:
                 await finish(self._roll_back())
                 raise
@@ -190,8 +197,14 @@ class Creation:
         await self._state.clear_locked()
 
     async def _begin(self) -> None:
-        """The directory, then the record that says creating, before anything is started."""
+        """The directory, then the record that says creating, before anything is started.
+
+        The cgroups that will be made are in it already: whoever finds it takes them away.
+        """
         await self._context.run(self._make_directory)
+        planned = self._plan.get("cgroup")
+        if planned is not None:
+            self.record.cgroups = await self._context.run(cgroup.missing, planned)
         await self._state.save_locked(self.record)
 
     def _make_directory(self) -> None:
@@ -243,6 +256,7 @@ class Creation:
                     for name in (_paths.GATE, _paths.CONTROL):
                         with contextlib.suppress(OSError):
                             os.unlink(name, dir_fd=dir_fd)
+                    await self._clear_cgroups()
                     launched = await self._ask(dir_fd)
         except TimeoutError:
             raise unresponsive(record.id, "create", seconds) from None
@@ -271,6 +285,26 @@ class Creation:
         record.init = msgspec.convert(launched.init, Identity)
         if record.supervision == "own":
             record.supervisor = msgspec.convert(launched.launcher, Identity)
+        if launched.cgroup is not None:
+            record.cgroups = tuple(launched.cgroup["made"])
+            record.cgroup = tuple(CgroupPlace(*each) for each in launched.cgroup["places"])
+
+    async def _clear_cgroups(self) -> None:
+        """What an init that was killed has made would be somebody else's to the next."""
+        planned = self._plan.get("cgroup")
+        if planned is None:
+            return
+        full = await run_blocking(cgroup.too_small, planned)
+        if full is not None:
+            raise StartFailed(
+                container_id=self.record.id,
+                what="linux.resources.memory.limit",
+                path=full,
+                errno=errno.ENOMEM,
+            )
+        left = await run_blocking(cgroup.end, self.record, _CLEARING_SECONDS)
+        if left:
+            raise DestroyFailed(container_id=self.record.id, left=left)
 
     async def _ask(self, dir_fd: int) -> Launched:
         return await self._context.launcher.launch(
@@ -345,12 +379,22 @@ class Creation:
             self._proceeding = False
         await hooks.run_hooks(context, None, record, Status.CREATING, HOOK_KINDS[2])
 
-    def _acknowledge(self) -> None:
-        """Tell the launcher that the record is saved; init needs to watch nobody from here on."""
+    async def _acknowledge(self) -> None:
+        """Tell the launcher that the record is saved; init needs to watch nobody from here on.
+
+        One that hears nothing ends. If cancelled, it may have been told.
+        """
         channel = self._channel
         if channel is None:
             return
-        channel.send_nowait(frames.ACKNOWLEDGE)
+        try:
+            await channel.send(frames.ACKNOWLEDGE)
+        except ChannelClosed:
+            pass  # it has ended, which is told by whoever looks
+        except OSError as error:
+            raise StartFailed(
+                container_id=self.record.id, what="launch", path="", errno=error.errno or 0
+            ) from error
         if self.record.supervision == "own":
             key = self.record.id, self.record.instance
             if self._lease is not None:

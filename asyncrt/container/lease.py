@@ -115,6 +115,8 @@ async def _ask(context: Context, record: Record, lease: Lease | None, seconds: f
             raise unresponsive(record.id, "renew", seconds) from None
         except ChannelClosed:
             raise await hung_up(context, record, "renew") from None
+        except OSError as error:
+            raise context.unreachable(record, error) from error
         finally:
             if lease is None or not (done or held):
                 context.watches.let_go(key)

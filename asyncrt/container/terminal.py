@@ -22,7 +22,7 @@ from asyncrt.errors import (
     StartFailed,
 )
 from asyncrt.launch import frames
-from asyncrt.sandbox import ChannelClosed
+from asyncrt.sandbox import ChannelClosed, unix
 from asyncrt.status import Status
 
 if TYPE_CHECKING:
@@ -170,7 +170,10 @@ async def attach(
             why += "; logs(follow=True, tail=0), 'asyncrt logs -f', shows what it writes"
         raise NoOutput(container_id=container_id, operation="attach to", why=why)
     statuses.require(container_id, "attach", observed.status)
-    ours, theirs = socket.socketpair()
+    try:
+        ours, theirs = socket.socketpair()
+    except OSError as error:
+        raise context.unreachable(record, error) from error
     attachment = Attachment(
         ours.detach(), lambda rows, columns: _resize(context, record, rows, columns)
     )
@@ -211,6 +214,8 @@ async def _ask(
             raise unresponsive(record.id, operation, seconds) from None
         except ChannelClosed:
             pass  # it went meanwhile, and the terminal with it
+        except OSError as error:
+            raise context.unreachable(record, error) from error
     if "ended" in answer:
         statuses.require(record.id, "attach", Status.STOPPED)
     if "ok" not in answer:
@@ -236,11 +241,13 @@ def take_terminal(sock: socket.socket) -> int | None:
 
 def connect_console(container_id: str, path: PathLike) -> socket.socket:
     """A connection to a console socket that listens. Raises StartFailed: it is dead or missing."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    sock: socket.socket | None = None
     try:
-        sock.connect(os.fspath(path))
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        unix.connect_to(sock, os.fspath(path))
     except OSError as error:
-        sock.close()
+        if sock is not None:
+            sock.close()
         raise StartFailed(
             container_id=container_id,
             what="console socket",

@@ -7,7 +7,7 @@ import json
 import os
 
 from asyncrt import _libc
-from asyncrt.launch import process
+from asyncrt.launch import cgroup, process
 from asyncrt.launch.failure import Failure
 
 TYPE_CHECKING = False
@@ -58,6 +58,8 @@ def spawn(
         try:
             os.setsid()
             process.fresh_signals()
+            if watch < 0 and plan.get("cgroups"):
+                cgroup.join(plan["cgroups"])
             _connect(plan, streams)
             process.close_all_but((theirs, watch, -1 if proc is None else proc))
             if watch < 0:

@@ -26,10 +26,11 @@ STARTED = b"G"
 FAILED = b"F"
 
 # Role, durable, deadline and lease in seconds (negative: none), instance, init's pid as the parent
-# sees it, number of namespaces. Descriptors come with it: the container's directory, the creator's
-# connection and, unless a one-shot's, the control socket; then those of the workload's streams that
-# the supervisor is at the other end of; last the namespaces that an exec is to join.
-_FORMAT = struct.Struct("=c?dd32siB")
+# sees it, numbers of cgroups and of namespaces. Descriptors come with it: the container's directory,
+# the creator's connection and, unless a one-shot's, the control socket; those of the workload's
+# streams that the supervisor is at the other end of; the cgroups that it needs; last the namespaces
+# that an exec is to join.
+_FORMAT = struct.Struct("=c?dd32siBB")
 _SIZE = _FORMAT.size
 _ANCILLARY = 128  # bytes: 28 descriptors
 _FLAGS = _socket.MSG_CMSG_CLOEXEC | _socket.MSG_DONTWAIT
@@ -45,12 +46,14 @@ def send(
     lease: float | None,
     instance: str,
     pid: int,
+    cgroups: Sequence[int] = (),
     namespaces: Sequence[int] = (),
 ) -> None:
     """Init's side: hand over; the descriptors are the parent's as well from here on."""
     times = (-1.0 if each is None else each for each in (deadline, lease))
-    packed = _FORMAT.pack(role, durable, *times, instance.encode(), pid, len(namespaces))
-    frames.send(watch, packed, [*fds, *namespaces])
+    counts = len(cgroups), len(namespaces)
+    packed = _FORMAT.pack(role, durable, *times, instance.encode(), pid, *counts)
+    frames.send(watch, packed, [*fds, *cgroups, *namespaces])
 
 
 def take(watch: _socket.socket) -> Handed | None:
@@ -68,13 +71,19 @@ def pid_of(handed: Handed) -> int:
     return pid
 
 
-def unpack(handed: Handed) -> tuple[bytes, bool, float, float, bytes, list[int], list[int]]:
-    """Role, durable, deadline, lease, instance, descriptors, namespaces."""
+def unpack(
+    handed: Handed,
+) -> tuple[bytes, bool, float, float, bytes, list[int], list[int], list[int]]:
+    """Role, durable, deadline, lease, instance, descriptors, cgroups, namespaces."""
     data, ancillary = handed
     fds = array.array("i")
     for _, _, payload in ancillary:
         fds.frombytes(payload)
-    role, durable, deadline, lease, instance, _, count = _FORMAT.unpack(data)
+    role, durable, deadline, lease, instance, _, cgroups, namespaces = _FORMAT.unpack(data)
     found = list(fds)
-    end = len(found) - count
-    return role, durable, deadline, lease, instance, found[:end], found[end:]
+    middle = len(found) - cgroups - namespaces
+    end = len(found) - namespaces
+    return (
+        *(role, durable, deadline, lease, instance),
+        *(found[:middle], found[middle:end], found[end:]),
+    )

@@ -18,7 +18,7 @@ import select
 import time
 
 from asyncrt import _paths, _procid, clock
-from asyncrt.launch import frames, handover, process, sockets
+from asyncrt.launch import cgroup, frames, handover, process, sockets
 from asyncrt.launch import gate as gates
 from asyncrt.launch import hook as hooks
 from asyncrt.launch.failure import Failure
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from asyncrt.launch.inside import Inside
-    from asyncrt.launch.plan import ProcessPlan
+    from asyncrt.launch.plan import CgroupReport, ProcessPlan
 
 # The roles that a request may ask for.
 SUPERVISED = b"S"
@@ -197,6 +197,7 @@ def _prepare(
     """Become what the plan says, hand over, report; returns the gate. Raises Failure."""
     dir_fd, *streams = fds
     plan: ProcessPlan = message["plan"]
+    cgroups = _enter_cgroups(role, plan)
     control: _socket.socket | None = None
     name = _paths.GATE
     try:
@@ -218,23 +219,47 @@ def _prepare(
         _procid.set_name(_paths.GATE_COMM)
         process.prepare(plan, umask)
     else:
-        if message["waits"]:
-            _hand_over(role, message, parent, given, control, held, inside)
-            _wait_for_hooks(message, peer, parent)
+        if message.get("waits"):
+            _hand_over(role, message, parent, given, control, held, cgroups, inside)
+            _wait_for_hooks(message, peer, parent, cgroups.report)
         inside.enter_root()
         process.become(plan, umask, inside.proc)
     if role == ONE_SHOT:
         # Who supervises by itself expects create to fail for a program that isn't there.
         process.resolve(plan)
-    if not message["waits"]:
-        _hand_over(role, message, parent, given, control, held, inside)
+    if not message.get("waits"):
+        _hand_over(role, message, parent, given, control, held, cgroups, inside)
     if _hung_up(parent, inside=inside is not None):
         # It was killed. Our creator would take whoever has us now for the supervisor, and kill it.
         raise gates.NobodyWants
-    frames.send(peer, frames.encode({"launched": parent.identities}))
+    frames.send(peer, frames.encode({"launched": parent.identities, "cgroup": cgroups.report}))
     kept = (gate, parent.watch, parent.alarm, peer)
     process.close_all_but([each.fileno() for each in kept])
     return gate
+
+
+class _Cgroups:
+    """What was made of the plan's cgroups, and those of them that the supervisor needs, opened."""
+
+    __slots__ = ("opened", "report")
+
+    def __init__(self, report: CgroupReport | None, opened: list[int]) -> None:
+        self.report = report
+        self.opened = opened
+
+
+def _enter_cgroups(role: bytes, plan: ProcessPlan) -> _Cgroups:
+    """Make the cgroups, before anything else, and be in them. Raises Failure.
+
+    What it may use, and in which cgroups it counts, holds from here on; an init of namespaces goes
+    in by itself.
+    """
+    wanted = plan.get("cgroup")
+    if wanted is None:
+        return _Cgroups(None, [])
+    report = cgroup.make(wanted) if "linux" in plan else cgroup.enter(wanted)
+    opened = cgroup.open_all(cgroup.watched(report)) if role == SUPERVISED else []
+    return _Cgroups(report, opened)
 
 
 def _hand_over(
@@ -244,6 +269,7 @@ def _hand_over(
     fds: list[int],
     control: _socket.socket | None,
     held: list[int],
+    cgroups: _Cgroups,
     inside: Inside | None,
 ) -> None:
     """Give the process above us what it is to have, and have it sleep until it is needed."""
@@ -256,6 +282,7 @@ def _hand_over(
         lease=message.get("lease"),
         instance=message["instance"],
         pid=os.getpid() if inside is None else inside.identity["pid"],
+        cgroups=cgroups.opened,
         namespaces=() if inside is None else inside.opened,
     )
     if control is not None:
@@ -269,7 +296,9 @@ def _hand_over(
         inside.let_go()
 
 
-def _wait_for_hooks(message: dict[str, Any], peer: _socket.socket, parent: Parent) -> None:
+def _wait_for_hooks(
+    message: dict[str, Any], peer: _socket.socket, parent: Parent, report: CgroupReport | None
+) -> None:
     """Let the creator run the hooks that come before the new root, then run our own. Raises Failure.
 
     Prestart and createRuntime hooks see the namespaces from outside, createContainer hooks from
@@ -277,15 +306,19 @@ def _wait_for_hooks(message: dict[str, Any], peer: _socket.socket, parent: Paren
     """
     if _hung_up(parent, inside=True):
         raise gates.NobodyWants
-    frames.send(peer, frames.encode({"launched": parent.identities, "waits": True}))
-    poller = select.poll()
-    poller.register(parent.watch, select.POLLIN)
-    poller.register(peer, select.POLLIN)
-    if any(fd == parent.watch.fileno() for fd, _ in poller.poll()):
+    frames.send(
+        peer, frames.encode({"launched": parent.identities, "waits": True, "cgroup": report})
+    )
+    either = select.epoll()  # the end of one of them, or the creator's word
+    either.register(parent.watch, select.EPOLLIN)
+    either.register(peer, select.EPOLLIN)
+    if any(fd == parent.watch.fileno() for fd, _ in either.poll()):
         raise gates.NobodyWants
     said, _ = frames.receive_message(peer)
     for hook in message["container_hooks"]:
-        why = hooks.run(hook, said["state"].encode(), abandon=peer.fileno())
+        why = hooks.run(hook, said["state"].encode(), abandon=either.fileno())
+        if why and _hung_up(parent, inside=True):
+            raise gates.NobodyWants
         if why:
             raise Failure("createContainer hook", hook["path"], errno.ECANCELED, hook=why)
 
@@ -366,7 +399,7 @@ def _rehearse() -> None:
     )
     handed = handover.take(theirs)
     if handed is not None:
-        os.close(handover.unpack(handed)[-2][0])
+        os.close(handover.unpack(handed)[5][0])
     frames.encode({"launched": {"init": _procid.facts(os.getpid()), "launcher": None}})
     clock.stamp()
     process.rehearse()

@@ -11,7 +11,7 @@ import errno
 import os
 
 from asyncrt import _libc
-from asyncrt.launch import inside, namespaces, privileges, process
+from asyncrt.launch import cgroup, inside, namespaces, privileges, process
 from asyncrt.launch.failure import Failure, step
 
 TYPE_CHECKING = False
@@ -76,6 +76,7 @@ def _join(
         privileges.join_initial_cpus(plan["privileges"])
     _libc.set_undumpable()
     proc = inside.open_proc(plan)
+    doors = _open_cgroups(plan)
     inside.forbid_imports()
     kinds = plan["joins"]["kinds"]
     with step(_WHAT, str(init)):
@@ -93,7 +94,20 @@ def _join(
         os.write(bearer, str(pid).encode())
         os._exit(0)
     os.close(bearer)
+    for door in doors:
+        with step(cgroup.PATH, "cgroup.procs"):
+            os.write(door, b"0")
+        os.close(door)
     owner = plan["joins"]["ids"]
     if owner is not None:
         namespaces.become_owner(*owner)
     return 0, watch, proc
+
+
+def _open_cgroups(plan: ProcessPlan) -> list[int]:
+    """Where init's cgroups are joined: their files can't be seen from inside. Raises Failure."""
+    doors = []
+    for path in plan.get("cgroups") or ():
+        with step(cgroup.PATH, path):
+            doors.append(os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
+    return doors

@@ -39,17 +39,20 @@ _WHAT = "linux.namespaces"
 _MAP_OUTPUT = 400  # bytes of what newuidmap says that go into an error
 
 
-def enter(linux: LinuxPlan) -> tuple[dict[str, Any], int]:
+def enter(
+    linux: LinuxPlan, meanwhile: Callable[[int], None]
+) -> tuple[dict[str, Any], _socket.socket]:
     """Go on as a new process in the namespaces of the plan, the parent's child. Raises Failure.
 
-    Returns its identity as the parent sees it, and a descriptor to close once the parent knows of
-    it: until then the process that called this stays. It keeps none of `keep`.
+    Returns its identity as the parent sees it, and a socket to close once the parent knows of it:
+    until then the process that called this stays, without any other descriptor. `meanwhile` is what
+    that one does for the new one, whose pid it gets, beside what this goes on with: see `settled`.
     """
     join(linux["join"])
     flags = linux["new"]
     maps = linux["maps"]
     offsets = linux["time_offsets"]
-    outer = -1
+    outer: _socket.socket | None = None
     if offsets is not None:
         # They can be set until the first process is in, and by who owns it (time_namespaces(7)).
         if flags & CLONE_NEWUSER:
@@ -60,52 +63,80 @@ def enter(linux: LinuxPlan) -> tuple[dict[str, Any], int]:
             unshare(CLONE_NEWTIME)
             _write("/proc/self/timens_offsets", offsets)
         flags &= ~CLONE_NEWTIME
-    identity, ours = _split(flags & ~CLONE_NEWCGROUP, lambda pid: write_maps(pid, maps), outer)
-    if outer >= 0:
-        os.close(outer)
+    identity, ours = _split(
+        flags & ~CLONE_NEWCGROUP, lambda pid: write_maps(pid, maps), meanwhile, outer
+    )
+    if outer is not None:
+        outer.close()
     return identity, ours
 
 
+def settled(ours: _socket.socket) -> None:
+    """Wait until what was to be done meanwhile is done. Raises Failure."""
+    said, _ = frames.receive_message(ours)
+    _raise_failed(said)
+
+
+def _raise_failed(said: dict[str, Any]) -> None:
+    if "failed" in said:
+        failed = said["failed"]
+        raise Failure(failed["what"], failed["path"], failed["errno"])
+
+
 def _split(
-    flags: int, outside: Callable[[int], None], keep: int = -1
-) -> tuple[dict[str, Any], int]:
+    flags: int,
+    outside: Callable[[int], None],
+    meanwhile: Callable[[int], None] | None = None,
+    keep: _socket.socket | None = None,
+) -> tuple[dict[str, Any], _socket.socket]:
     """Go on in a new child of our parent, once `outside` was done for it here.
 
-    `keep` is a descriptor that stays open here for as long as this process stays.
+    `keep` stays open here for as long as this process stays.
     """
-    ours, theirs = _socket.socketpair()
+    # Packets: what is said next isn't read with what is said first.
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     with step(_WHAT, ""):
         pid = _libc.clone(flags | CLONE_PARENT)
     if pid:
         theirs.close()
-        _stand_by(ours, pid, outside, keep)
+        _stand_by(ours, pid, outside, meanwhile, keep)
     ours.close()
     said, _ = frames.receive_message(theirs)
-    if "failed" in said:
-        failed = said["failed"]
-        raise Failure(failed["what"], failed["path"], failed["errno"])
-    return said["made"], theirs.detach()
+    _raise_failed(said)
+    return said["made"], theirs
 
 
 def _stand_by(
-    ours: _socket.socket, pid: int, outside: Callable[[int], None], keep: int
+    ours: _socket.socket,
+    pid: int,
+    outside: Callable[[int], None],
+    meanwhile: Callable[[int], None] | None,
+    keep: _socket.socket | None,
 ) -> NoReturn:
     """Do what is to be done outside, then wait until the child needs us no more."""
     code = 1
     try:
-        try:
-            outside(pid)
-            said: dict[str, object] = {"made": _procid.facts(pid)}
-        except Failure as failure:
-            said = {"failed": failure.report()}
-        frames.send(ours, frames.encode(said))
         # Whoever waits for the child's end must not wait for ours.
-        process.close_all_but([ours.fileno(), keep])
+        process.close_all_but([ours.fileno(), -1 if keep is None else keep.fileno()])
+        _do(ours, pid, outside, {"made": _procid.facts(pid)})
+        if meanwhile is not None:
+            _do(ours, pid, meanwhile, {})
         while ours.recv(1):
             pass
         code = 0
     finally:
         os._exit(code)
+
+
+def _do(
+    ours: _socket.socket, pid: int, work: Callable[[int], None], said: dict[str, object]
+) -> None:
+    """Do it for the child, and tell it."""
+    try:
+        work(pid)
+    except Failure as failure:
+        said = {"failed": failure.report()}
+    frames.send(ours, frames.encode(said))
 
 
 def write_maps(pid: int, maps: IdMaps | None) -> None:

@@ -9,6 +9,29 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NotRequired, TypedDict
 
+    class CgroupPlace(TypedDict):
+        """A cgroup in one hierarchy."""
+
+        top: str  # of the hierarchy, as far as it is seen here
+        path: str  # below it
+        enable: dict[str, str]  # version 2: controllers to hand down, and the field that wants each
+        cpuset: bool  # version 1: what is made gets its parent's processors and memory nodes
+
+    class CgroupPlan(TypedDict):
+        """A container's cgroups. The first place is where all of it is frozen and killed."""
+
+        places: list[CgroupPlace]
+        # JSON path of the field, and files with values of which the first that exists is written.
+        writes: list[tuple[str, list[tuple[str, str]]]]
+        # JSON path, cgroup of version 2, program in hexadecimal.
+        devices: tuple[str, str, str] | None
+
+    class CgroupReport(TypedDict):
+        """What the launch did: directories it made, and the places with their inodes."""
+
+        made: list[str]
+        places: list[tuple[str, int]]
+
     class ProcessPlan(TypedDict):
         """One process: init, or one exec'd."""
 
@@ -25,6 +48,8 @@ if TYPE_CHECKING:
         terminal: NotRequired[
             list[int] | None
         ]  # rows and columns, 0 where unset; None: no terminal
+        cgroup: NotRequired[CgroupPlan | None]  # of init: to be made and joined
+        cgroups: NotRequired[list[str]]  # of an exec'd one: directories to join
         linux: NotRequired[LinuxPlan]  # an init in namespaces
         joins: NotRequired[JoinPlan]  # a process exec'd beside such an init
         privileges: NotRequired[PrivilegePlan]  # what it may do; missing: as the launcher

@@ -18,6 +18,7 @@ from asyncrt.oci.check_privileges import (
     check_process_privileges,
     check_seccomp,
 )
+from asyncrt.oci.check_resources import check_cgroup
 from asyncrt.oci.rlimits import RLIMITS, UNLIMITED
 
 TYPE_CHECKING = False
@@ -127,6 +128,7 @@ def _check_linux(linux: Linux) -> None:
         check_seccomp(linux.seccomp)
     if linux.personality is not None:
         check_personality(linux.personality)
+    check_cgroup(linux)
 
 
 def strings(value: object, path: str) -> Iterator[tuple[str, str]]:

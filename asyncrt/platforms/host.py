@@ -13,14 +13,16 @@ from asyncrt.oci import home_of, membership, merge_env
 from asyncrt.oci.config import Linux
 from asyncrt.platforms import _process
 from asyncrt.platforms._identity import Identity, plan_identity
+from asyncrt.platforms._requests import asks as _asks
 from asyncrt.platforms._requests import requests as _requests
+from asyncrt.platforms.cgroups import Planned, plan_cgroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncrt.launch.plan import ProcessPlan
     from asyncrt.oci import Config, Process, Spec
 
-name = "host"
+name = _NAME = "host"
 
 # Struct fields that no plain process can honour, whatever they ask for, unless they ask for nothing.
 _PROCESS = (
@@ -32,11 +34,12 @@ _PROCESS = (
     "exec_cpu_affinity",
 )
 _CONFIG = ("hostname", "domainname", "mounts", "vm", "windows", "solaris", "zos", "freebsd")
-_LINUX = tuple(each for each in Linux.__struct_fields__ if each != "namespaces")  # those by index
+_OURS = {"namespaces", "cgroups_path", "resources"}  # the first by index, a cgroup if permitted
+_LINUX = tuple(each for each in Linux.__struct_fields__ if each not in _OURS)
 
 
-def plan(spec: Spec) -> ProcessPlan:
-    """How to make the container's init.
+def plan(spec: Spec, *, name: str = "asyncrt") -> ProcessPlan:
+    """How to make the container's init; `name` is its cgroup's, if it asks for one without a path.
 
     Raises SpecUnsupported naming every field that can't be honoured, SpecInvalid when there is no
     program to run. Blocks unless oci.is_known says that no home directory has to be looked up.
@@ -47,20 +50,35 @@ def plan(spec: Spec) -> ProcessPlan:
     else:
         identity = plan_identity(process.user, "process")
         refused = [*_refused_process(process, identity, "process"), *_refused_config(spec.config)]
+    planned = _plan_cgroup(spec.config, name)
+    refused += planned.refused
     if refused:
-        raise SpecUnsupported(platform=name, fields=refused)
+        raise SpecUnsupported(platform=_NAME, fields=refused, reasons=planned.refused)
     if process is None:
         raise SpecInvalid(json_path="process", why="is required and missing", path=spec.path)
-    return _make(process, identity, "process", file=spec.path)
+    made = _make(process, identity, "process", file=spec.path)
+    if planned.plan is not None:
+        made["cgroup"] = planned.plan
+    return made
+
+
+def _plan_cgroup(config: Config, name: str) -> Planned:
+    """A cgroup for a container that asks for one, or for limits; the rest needs none."""
+    linux = config.linux
+    if linux is None or not (linux.cgroups_path or _asks(linux.resources)):
+        return Planned(None, {})
+    return plan_cgroup(linux, name=name, wanted=True)
 
 
 def unsupported(spec: Spec) -> list[str]:
     """The JSON path of every field the host can't honour, in the order of the config."""
     process = spec.config.process
     if process is None:
-        return _refused_config(spec.config)
-    identity = plan_identity(process.user, "process")
-    return [*_refused_process(process, identity, "process"), *_refused_config(spec.config)]
+        found = _refused_config(spec.config)
+    else:
+        identity = plan_identity(process.user, "process")
+        found = [*_refused_process(process, identity, "process"), *_refused_config(spec.config)]
+    return [*found, *_plan_cgroup(spec.config, name).refused]
 
 
 def plan_process(process: Process, json_path: str = "process") -> ProcessPlan:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from asyncrt.launch.failure import FailureReport
-    from asyncrt.launch.plan import HookPlan
+    from asyncrt.launch.plan import CgroupReport, HookPlan
 
 # The fork server forks one at a time. A few under way keep it busy; more would only pile up
 # descriptors, and let a burst of creates hold the event loop for one long tick.
@@ -40,12 +40,14 @@ class Launched(NamedTuple):
     """An init at its gate: the identities of it and its launcher, and the launcher's channel.
 
     `waits`: it isn't there yet, but waits for the hooks of its creation, see `proceed`.
+    `cgroup`: what was made for it and where it is, None without one.
     """
 
     init: dict[str, Any]
     launcher: dict[str, Any]
     channel: Channel
     waits: bool
+    cgroup: CgroupReport | None
 
 
 class Launcher:
@@ -74,7 +76,9 @@ class Launcher:
             if "failed" in report:
                 raise LaunchFailed(report["failed"])
             who = report["launched"]
-            return Launched(who["init"], who["launcher"], channel, "waits" in report)
+            return Launched(
+                who["init"], who["launcher"], channel, "waits" in report, report["cgroup"]
+            )
         except BaseException:
             await finish(self.abandon(channel))
             raise

@@ -21,11 +21,11 @@ def connect(directory: str, name: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         if len(os.fsencode(path)) < _SUN_PATH:
-            _connect(sock, path)
+            connect_to(sock, path)
         else:
             dir_fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                _connect(sock, _paths.through(dir_fd, name))
+                connect_to(sock, _paths.through(dir_fd, name))
             finally:
                 os.close(dir_fd)
     except BaseException:
@@ -34,8 +34,8 @@ def connect(directory: str, name: str) -> socket.socket:
     return sock
 
 
-def _connect(sock: socket.socket, path: str) -> None:
-    """PEP 475 leaves out the connect of a non-blocking socket, which may be interrupted as well."""
+def connect_to(sock: socket.socket, path: str) -> None:
+    """Connect a non-blocking socket; PEP 475 leaves that out, which may be interrupted as well."""
     while True:
         with contextlib.suppress(InterruptedError):
             sock.connect(path)

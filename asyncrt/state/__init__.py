@@ -6,11 +6,12 @@ from asyncrt._paths import default_root
 from asyncrt.state.event import DESTROYED, Event, Told
 from asyncrt.state.event_log import EventLog, Position
 from asyncrt.state.event_mending import Missing, append_missing, missing_events
-from asyncrt.state.exit_record import ExitResult, read_any_exit, read_exit
+from asyncrt.state.exit_record import ExitResult, read_exit
 from asyncrt.state.filter import BROKEN, Filter
 from asyncrt.state.listing import find, list_ids, list_views, view_now
 from asyncrt.state.reality import Observed, look, observe, settle
 from asyncrt.state.record import (
+    CgroupPlace,
     Deletion,
     HookProgress,
     Identity,
@@ -27,6 +28,7 @@ from asyncrt.state.view import View, view_of
 __all__ = [
     "BROKEN",
     "DESTROYED",
+    "CgroupPlace",
     "Deletion",
     "Event",
     "EventLog",
@@ -54,7 +56,6 @@ __all__ = [
     "missing_events",
     "observe",
     "open_root",
-    "read_any_exit",
     "read_exit",
     "read_record",
     "rest_of",

@@ -71,15 +71,22 @@ def exit_path(root: str, container_id: str) -> str:
 def read_exit(root: str, container_id: str, instance: str) -> ExitResult | None:
     """The exit record of exactly that instance, or None when there is none (yet).
 
-    Raises StateCorrupted, SchemaTooNew or StorageFailed. Blocks for one short file read.
+    Also of a container that is being removed, or whose remover was killed. Raises StateCorrupted,
+    SchemaTooNew or StorageFailed. Blocks for a short file read, or three.
     """
-    found = read_any_exit(root, container_id)
-    return found[1] if found is not None and found[0] == instance else None
+    for path in (
+        exit_path(root, container_id),
+        f"{root}/{_paths.being_removed(container_id)}/{_paths.EXIT}",
+        f"{root}/{_paths.last_exit(container_id)}",
+    ):  # in the order in which a removal moves it
+        found = _read(path)
+        if found is not None and found[0] == instance:
+            return found[1]
+    return None
 
 
-def read_any_exit(root: str, container_id: str) -> tuple[str, ExitResult] | None:
+def _read(path: str) -> tuple[str, ExitResult] | None:
     """The instance that the exit record belongs to, and the record; None when there is none."""
-    path = exit_path(root, container_id)
     try:
         data = _durable.read(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -29,27 +29,45 @@ def remove_container(
     `tell` is called right before the record goes. Idempotent. Raises StorageFailed with everything
     later in the order still there.
     """
-    remove_directory(root, container_id)
-    if tell is not None:
-        tell()
-    remove_record(root, container_id)
+    remove_all_but_lock(root, container_id, tell=tell)
     remove_lock_files(root, container_id)
 
 
-def remove_directory(root: str, container_id: str) -> None:
-    """Remove ID.d, out of the way first. Raises StorageFailed.
+def remove_all_but_lock(
+    root: str, container_id: str, *, tell: Callable[[], None] | None = None
+) -> None:
+    """Remove ID.d, then the record, as `remove_container` does.
 
-    So a record without a directory is of a container whose removal has begun, at whatever point its
-    remover was killed.
+    ID.d is renamed out of the way first. So a record without a directory is of a container whose
+    removal has begun, at whatever point its remover was killed. How it ended is kept beside that until
+    the record is gone: no end is unknown because somebody was killed here.
     """
+    _remove_directory(root, container_id)
+    if tell is not None:
+        tell()
+    remove_record(root, container_id)
+
+
+def _remove_directory(root: str, container_id: str) -> None:
     aside = _paths.being_removed(container_id)
-    try:
-        os.rename(f"{root}/{container_id}{_paths.DIRECTORY}", f"{root}/{aside}")
-    except FileNotFoundError:
-        pass
-    except OSError:  # something that a killed one left is there, or it can't be
-        remove_tree(root, container_id + _paths.DIRECTORY)
+    _set_aside(root, container_id, aside)
+    with contextlib.suppress(OSError):  # what there isn't, or can't be kept, is no reason to stop
+        os.rename(f"{root}/{aside}/{_paths.EXIT}", f"{root}/{_paths.last_exit(container_id)}")
     remove_tree(root, aside)
+
+
+def _set_aside(root: str, container_id: str, aside: str) -> None:
+    name = container_id + _paths.DIRECTORY
+    for _ in range(2):
+        try:
+            os.rename(f"{root}/{name}", f"{root}/{aside}")
+        except FileNotFoundError:
+            return
+        except OSError:
+            remove_tree(root, aside)  # something that a killed one left may be there
+        else:
+            return
+    remove_tree(root, name)  # it can't be renamed: gone is what it is to be
 
 
 def remove_record(root: str, container_id: str) -> None:
@@ -60,8 +78,10 @@ def remove_record(root: str, container_id: str) -> None:
 def remove_lock_files(root: str, container_id: str) -> None:
     """Remove the gate and the lock file, in this order. Raises StorageFailed.
 
-    Before them what a killed writer of the record left: only who holds the lock may.
+    Before them the exit that was kept, and what a killed writer of the record left: only who holds
+    the lock may.
     """
+    _unlink(root, _paths.last_exit(container_id))
     _unlink(root, _paths.being_saved(container_id))
     _unlink(root, container_id + _paths.QUEUE)
     _unlink(root, container_id + _paths.LOCK)

@@ -42,10 +42,9 @@ from asyncrt.state.record import (
     read_record,
 )
 from asyncrt.state.removal import (
+    remove_all_but_lock,
     remove_container,
-    remove_directory,
     remove_lock_files,
-    remove_record,
     remove_tree,
 )
 from asyncrt.status import Status
@@ -395,9 +394,7 @@ class StateFile:
 
     def _clear(self) -> None:
         self._data = self._original = self._expected = None
-        remove_directory(self.root, self.id)
-        self._tell_destroyed()
-        remove_record(self.root, self.id)
+        remove_all_but_lock(self.root, self.id, tell=self._tell_destroyed)
         self._saved = None
         self._new = True
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _FILES = (_paths.STATE, _paths.LOCK, _paths.QUEUE, _paths.DIRECTORY)
 _VACANT = (_paths.LOCK, _paths.QUEUE, _paths.DIRECTORY)
+_ASIDE = (_paths.STATE, _paths.DIRECTORY, _paths.LAST_EXIT)  # of ".ID.d~" and its like
 _ROOT_WIDE = {_paths.EVENTS, _paths.EVENTS_OLD, _paths.EVENTS_LOCK}
 
 _RANDOM = re.compile(r"(.+)\.[0-9a-f]{12}")  # as _paths.temporary makes it
@@ -91,7 +92,8 @@ def _sort(name: str, found: Survey, rest: Rest) -> None:
         if inner in _ROOT_WIDE:
             rest.events.append(name)
             return
-        stem = inner.removesuffix(_paths.STATE).removesuffix(_paths.DIRECTORY)
+        suffix = next((each for each in _ASIDE if inner.endswith(each)), "")
+        stem = inner.removesuffix(suffix)  # no other: an id may end like one
         if is_id(stem) and (random is not None or stem != inner):
             container_id = ContainerId(stem)
             there = container_id in found.containers or container_id in found.broken

@@ -131,7 +131,7 @@ def _lives_alone(init: int) -> bool:
 def _keep(
     pid: int, watch: _socket.socket, wakeup: int, umask: int, handed: handover.Handed
 ) -> None:
-    role, durable, deadline, lease, instance, fds, namespaces = handover.unpack(handed)
+    role, durable, deadline, lease, instance, fds, cgroups, namespaces = handover.unpack(handed)
     if role == init.ONE_SHOT:
         one_shot.keep(pid, watch)
         return
@@ -149,6 +149,7 @@ def _keep(
             deadline=deadline,
             lease=lease,
             instance=instance.decode(),
+            cgroups=cgroups,
             held=held,
             namespaces=namespaces,
         ).run()

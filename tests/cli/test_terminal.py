@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -62,6 +63,21 @@ class Tmux:
             return
         raise AssertionError(f"no {text!r} in:\n{self.screen()}")
 
+    def ask_size_until(self, wanted: str) -> None:
+        """Ask the inner shell for its size, again if what was typed overtook the news of it.
+
+        Rows and columns. The news comes another way.
+        """
+        told: list[str] = []
+        while told[-1:] != [wanted]:
+            before = len(self._sizes())
+            self.type("stty size")
+            wait_until(lambda: len(self._sizes()) > before, "it says its size")  # noqa: B023 - used at once
+            told = self._sizes()
+
+    def _sizes(self) -> list[str]:
+        return re.findall(r"^\d+ \d+$", self.screen(), re.MULTILINE)
+
     def modes(self) -> str:
         """The modes of the outer shell's terminal, but for its size."""
         (tty,) = self._tmux("list-panes", "-F", "#{pane_tty}").split()
@@ -107,11 +123,7 @@ def test_a_shell_with_jobs_interrupts_and_a_size_that_changes(tmux: Tmux) -> Non
     tmux.wait("Stopped")
     tmux.resize(100, 30)
 
-    def has_the_size() -> bool:
-        tmux.type("stty size")  # which may overtake the news of it, that comes another way
-        return "30 100" in tmux.screen()
-
-    wait_until(has_the_size, "it has the size")
+    tmux.ask_size_until("30 100")
     tmux.type("fg")
     tmux.type("word")
     tmux.wait("read word")
@@ -201,8 +213,7 @@ def test_a_client_that_was_stopped_and_goes_on_has_its_raw_terminal_again(
     tmux.resize(90, 28)
     tmux.type("fg")
     wait_until(lambda: tmux.modes() == raw, "it is raw again")
-    tmux.type("stty size")
-    tmux.wait("28 90")
+    tmux.ask_size_until("28 90")
     # In the background it is the shell's, whatever continues the client.
     os.kill(client, signal.SIGSTOP)
     tmux.wait("Stopped", times=2)

@@ -12,7 +12,7 @@ import pytest
 import asyncrt
 from asyncrt import LOG, PIPE, Engine, Log, _procid
 from asyncrt.supervisor.log_files import HEADER_BYTES
-from tests.helpers.containers import destroyed, shell, started, supervisor_of
+from tests.helpers.containers import destroyed, gone, shell, started, supervisor_of
 from tests.helpers.processes import kill_hard, until
 from tests.helpers.recovery import recovered, snapshot, told
 
@@ -95,7 +95,9 @@ async def test_a_recovery_starts_one_pump_for_each_log_without_one(
         "bare": await started(engine, "bare", script, stdout=asyncrt.DEVNULL, **null),
         "ended": await started(engine, "ended", shell("echo end"), stdout=LOG, **null),
     }
+    ended = supervisor_of(containers["ended"], root)
     await containers["ended"].wait()
+    await gone(ended)  # it takes its sockets away after it has told of the end
     await recovered(engine)
     for id in ("web", "bare"):
         kill_hard(supervisor_of(containers[id], root))

@@ -129,10 +129,10 @@ def _sweep(*options: str, timeout: float) -> None:
 @pytest.mark.crash
 @pytest.mark.timeout(1800)
 def test_nothing_is_lost_by_a_kill_at_any_call(full: bool) -> None:
-    _sweep(*([] if full else ["--sample", "50"]), timeout=1700)
+    _sweep(*([] if full else ["--sample", "40"]), timeout=1700)
 
 
 @pytest.mark.crash
 @pytest.mark.timeout(3600)
 def test_nothing_is_lost_by_a_call_that_fails(full: bool) -> None:
-    _sweep("--errno", *([] if full else ["--sample", "30"]), timeout=3500)
+    _sweep("--errno", *([] if full else ["--sample", "40"]), timeout=3500)

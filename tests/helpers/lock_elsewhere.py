@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import threading
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import portalocker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -70,3 +71,10 @@ def descriptors() -> set[str]:
 
 def lock_descriptors(directory: Path | str) -> list[str]:
     return [entry for entry in descriptors() if str(directory) in entry]
+
+
+async def settled(condition: Callable[[], bool]) -> None:
+    """Wait for what a thread brings about."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)

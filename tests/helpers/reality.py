@@ -76,16 +76,33 @@ def everything() -> list[Seen]:
 
 def below(top: int | None = None) -> list[Seen]:
     """All living processes that descend from `top`, by default from this one."""
-    children: dict[int, list[Seen]] = {}
-    for each in everything():
-        children.setdefault(each.ppid, []).append(each)
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            children.setdefault(_parent(name), []).append(int(name))
     found: list[Seen] = []
     queue = [os.getpid() if top is None else top]
     while queue:
-        new = children.get(queue.pop(), [])
-        found += new
-        queue += [each.pid for each in new]
+        for pid in children.get(queue.pop(), []):
+            seen = look(pid)
+            if seen is not None:
+                found.append(seen)
+                queue.append(pid)
     return found
+
+
+def _parent(name: str) -> int:
+    """Of the process with that name in /proc; 0 of one that has gone. Much cheaper than a look."""
+    try:
+        fd = os.open(f"/proc/{name}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        return int(os.read(fd, 4096).rpartition(b")")[2].split(None, 2)[1])
+    except ProcessLookupError:
+        return 0
+    finally:
+        os.close(fd)
 
 
 def spares(seen: Iterable[Seen]) -> set[int]:

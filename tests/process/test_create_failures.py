@@ -8,8 +8,9 @@ import errno
 import os
 import resource
 import signal
+import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import pytest
 import asyncrt
 from asyncrt import PIPE, Engine, Status, StorageFailed
 from asyncrt.container import create
+from asyncrt.launch import frames
 from asyncrt.locking import _queue
 from asyncrt.state import StateFile
 from tests.helpers.containers import (
@@ -95,6 +97,26 @@ async def test_a_failure_at_any_stage_leaves_nothing(
     assert names(engine.root) == []
     async with destroyed(await engine.create("web", spec=sleeper())) as container:
         assert (await container.view()).status is Status.CREATED
+
+
+@pytest.mark.parametrize("supervision", ["own", "caller"])
+async def test_a_create_that_cannot_acknowledge_its_init_fails_and_leaves_nothing(
+    supervision: create.Supervision, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An init that isn't told ends: a create that hides it has made a stopped container."""
+    send = frames.send
+
+    def sending(sock: socket.socket, frame: bytes, fds: Sequence[int] = ()) -> int:
+        if frame == frames.ACKNOWLEDGEMENT:
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+        return send(sock, frame, fds)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(frames, "send", sending)
+        with pytest.raises(asyncrt.StartFailed) as caught:
+            await engine.create("web", spec=sleeper(), supervision=supervision)
+    assert caught.value.errno == errno.ENOMEM
+    assert names(engine.root) == []
 
 
 async def test_what_a_creator_left_before_its_first_save_is_no_obstacle(engine: Engine) -> None:

@@ -23,16 +23,21 @@ as_root = pytest.mark.parametrize("who", [ROOT, MAPPED])
 def image(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A root file system of this test's own, to be planted with traps."""
     path = tmp_path_factory.mktemp("image")
+    _let_everybody_in(path)
+    return sandboxes.make_rootfs(str(path))
+
+
+def _let_everybody_in(path: Path) -> None:
     for each in (path, *path.parents):
         if each.stat().st_uid == os.getuid() and len(each.parts) > 2:
             each.chmod(0o755)
-    return sandboxes.make_rootfs(str(path))
 
 
 @pytest.fixture
 def volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory of the host's with a file, for everybody."""
     path = tmp_path_factory.mktemp("volume")
+    _let_everybody_in(path)
     path.chmod(0o777)
     path.joinpath("file").write_text("of the host\n", encoding="utf-8")
     return path
@@ -298,6 +303,23 @@ async def test_devices_have_number_mode_and_owner(engine: asyncrt.Engine, rootfs
         "block special file 7 9 666 0 8",
         "fifo 0 0 666 0 0",
     ]
+
+
+_OPEN = "mknod /tmp/made c 1 11 2>/dev/null; for d in /dev/log /tmp/made; do [ -c $d ] && true > $d && echo $d; done"
+
+
+async def test_only_the_devices_of_the_config_can_be_opened(
+    engine: asyncrt.Engine, rootfs: str
+) -> None:
+    """Who may make nodes makes one of any device; which of them work is the cgroup's to say."""
+    made = _shell(rootfs, f"({_OPEN}) 2>/dev/null; true")
+    sets = ("bounding", "effective", "permitted")
+    made["process"]["capabilities"] = {each: ["CAP_MKNOD"] for each in sets}
+    made["mounts"] = [each for each in made["mounts"] if each["destination"] != "/tmp"]
+    made["mounts"].append(mount("/tmp", "tmpfs"))
+    assert await said(engine, made) == ""
+    made["linux"]["devices"] = [{"path": "/dev/log", "type": "c", "major": 1, "minor": 11}]
+    assert (await said(engine, made)).split() == ["/dev/log", "/tmp/made"]
 
 
 async def test_a_device_of_another_number_cant_be_bound(

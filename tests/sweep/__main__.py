@@ -6,21 +6,22 @@ import argparse
 import contextlib
 import json
 import os
+import random
 import signal
 import sys
 import traceback
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tests.helpers import reaping
 from tests.sweep import calls, runc, verbs
 from tests.sweep.score import Score
-from tests.sweep.sweep import Sweep, disturbances
+from tests.sweep.sweep import Found, Sweep, disturbances
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from tests.sweep.sweep import Found
     from tests.sweep.tracer import Point
 
     Make = Callable[[], Sweep | runc.RuncSweep]
@@ -43,7 +44,9 @@ def main() -> int:
     parser.add_argument("--errno", action="store_true", help="fail calls instead of killing")
     parser.add_argument("--runc", action="store_true", help="sweep runc instead, to compare")
     parser.add_argument("--sample", type=int, metavar="N", help="N points, always the same")
-    parser.add_argument("--verb", action="append", metavar="TEXT", help="only verbs with this text")
+    parser.add_argument(
+        "--verb", action="append", metavar="TEXT", help="only this verb, or all with this text"
+    )
     parser.add_argument("--point", metavar="TEXT", help="only points with this text")
     parser.add_argument("--list", action="store_true", help="print the points, disturb nothing")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="sweeps at a time")
@@ -56,47 +59,90 @@ def main() -> int:
     chosen = {
         name: each
         for name, each in names.items()
-        if not options.verb or any(text in name for text in options.verb)
+        if not options.verb
+        or name in options.verb
+        or any(text in name for text in options.verb if text not in names)
     }
     make: Make = runc.RuncSweep if options.runc else partial(Sweep, chosen)
-    with make() as sweep:
-        found = {name: sweep.find(name) for name in chosen}
+    jobs = max(1, options.jobs)
+    found = _find(make, _spread([*chosen], options.sample, second=options.errno), jobs)
     every = [
-        (name, point, errno)
+        [
+            (name, point, errno)
+            for point, errno in disturbances(each, errno=options.errno)
+            if not options.point or options.point in str(point)
+        ]
         for name, each in found.items()
-        for point, errno in disturbances(each, errno=options.errno)
-        if not options.point or options.point in str(point)
     ]
-    every = [*_sample(every, options.sample)]
+    todo = _sample(every, options.sample)
     if options.list:
-        for name, point, errno in every:
+        for name, point, errno in todo:
             print(f"{name}: {point} {errno}")
         return 0
-    score = _share(make, found, every, max(1, options.jobs))
+    score = Score()
+    for data in _beside([partial(_sweep, make, found, todo[part::jobs]) for part in range(jobs)]):
+        score.add(data)
     print(score)
+    if options.errno:
+        print(_left_out(found))
     return score.status
 
 
-def _share(make: Make, found: dict[str, Found], every: list[Disturbance], jobs: int) -> Score:
-    """Several sweeps beside each other, each with a root of its own and its part of the points."""
-    parts = [_fork(make, found, every[part::jobs]) for part in range(jobs)]
+def _left_out(found: dict[str, Found]) -> str:
+    """What isn't tried, by name."""
+    to = Counter(point.to for each in found.values() for point in each.points)
+    return (
+        f"left out: EIO and ENOSPC of {to['pipe']} writes to pipes and sockets, which have no disk; all but EINTR "
+        f"of {to['loop']} bytes that wake an event loop, whose failure asyncio ignores"
+    )
+
+
+def _find(make: Make, names: list[str], jobs: int) -> dict[str, Found]:
+    """The points of each verb, in the order of their names."""
+
+    def find(part: list[str]) -> dict[str, Any]:
+        with make() as sweep:
+            return {name: sweep.find(name) for name in part}
+
+    told: dict[str, Any] = {}
+    for each in _beside([partial(find, names[part::jobs]) for part in range(jobs)]):
+        if each is None:
+            raise SystemExit(1)  # it has said why
+        told |= each
+    return {name: Found.of(told[name]) for name in names}
+
+
+def _sweep(make: Make, found: dict[str, Found], part: list[Disturbance]) -> dict[str, Any]:
     score = Score()
+    with make() as sweep:
+        for name, point, errno in part:
+            result = sweep.disturb(name, found[name], point, errno)
+            score.note(result)
+            if result.faults or not result.hit:
+                print(score.line(result), flush=True)
+    return score.as_data()
+
+
+def _beside(tasks: list[Callable[[], Any]]) -> list[Any]:
+    """What these return, each in a process of its own beside the others; None: it broke off."""
+    parts = [_fork(each) for each in tasks]
+    answers = []
     try:
         for pid, said in parts:
             with open(said) as file:
                 data = file.read()
             os.waitpid(pid, 0)
-            score.add(json.loads(data) if data else None)
+            answers.append(json.loads(data) if data else None)
     except KeyboardInterrupt:
         for pid, _ in parts:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
         raise
-    return score
+    return answers
 
 
-def _fork(make: Make, found: dict[str, Found], part: list[Disturbance]) -> tuple[int, int]:
-    """A process that sweeps its part; its pid, and a descriptor that its score comes out of."""
+def _fork(task: Callable[[], Any]) -> tuple[int, int]:
+    """A process that does it; its pid, and a descriptor that the answer comes out of."""
     ours, theirs = os.pipe()
     pid = os.fork()
     if pid:
@@ -105,26 +151,31 @@ def _fork(make: Make, found: dict[str, Found], part: list[Disturbance]) -> tuple
     try:
         os.close(ours)
         reaping.forget_all()
-        score = Score()
-        with make() as sweep:
-            for name, point, errno in part:
-                result = sweep.disturb(name, found[name], point, errno)
-                score.note(result)
-                if result.faults or not result.hit:
-                    print(score.line(result), flush=True)
-        os.write(theirs, json.dumps(score.as_data()).encode())
+        with open(theirs, "w") as file:
+            json.dump(task(), file)
     except BaseException:
         traceback.print_exc()
     finally:
         os._exit(0)
 
 
-def _sample(every: list[T], size: int | None) -> Iterator[T]:
-    """That many, evenly spread, the same each time; None: all."""
+def _spread(every: list[T], size: int | None, *, second: bool) -> list[T]:
+    """So many of them at most, evenly spread, the `second` ones between the first; None: all."""
     count = len(every)
     size = count if size is None else min(size, count)
-    for index in range(size):
-        yield every[index * count // size]
+    first = count // size // 2 if second and size else 0
+    return [every[first + index * count // size] for index in range(size)]
+
+
+def _sample(every: list[list[Disturbance]], size: int | None) -> list[Disturbance]:
+    """So many, the same each time, of each verb as many as of any other; None: all."""
+    if size is None:
+        return [each for of_one in every for each in of_one]
+    rounds = -(-size // max(1, len(every)))
+    chance = random.Random(size)
+    return [each for of_one in every for each in chance.sample(of_one, min(rounds, len(of_one)))][
+        :size
+    ]
 
 
 if __name__ == "__main__":

@@ -49,13 +49,14 @@ _BY_NAME = {
         *_call("truncate ftruncate", "EINTR", "EIO"),
         *_call("fallocate", "EINTR", "EIO", "ENOSPC"),
         *_call("utimensat setxattr fsetxattr", "ENOSPC"),
-        *_call("socket socketpair", "EMFILE"),
+        *_call("socket", "EMFILE", "ENOMEM"),
+        *_call("socketpair", "EMFILE"),
         *_call("pipe pipe2", "EMFILE"),
         *_call("memfd_create", "EMFILE", "ENOMEM"),
         *_call("bind", "ENOMEM"),
         *_call("listen shutdown setsockopt"),
         *_call("connect", "EINTR"),
-        *_call("accept accept4", "EINTR", "EMFILE"),
+        *_call("accept accept4", "EINTR", "EMFILE", "ENOMEM"),
         *_call("sendto sendmsg sendmmsg", "EINTR", "ENOMEM"),
         *_call("sendfile splice tee", "EIO", "ENOMEM"),
         *_call("copy_file_range", "EIO", "ENOMEM", "ENOSPC"),
@@ -124,6 +125,8 @@ def mutating(number: int, arguments: Sequence[int], peek: Callable[[int], int]) 
         case "openat2" if not peek(arguments[2]) & _CREATES:
             return None
         case "clone" if arguments[0] & _CLONE_THREAD:
+            return None
+        case "clone3" if peek(arguments[0]) & _CLONE_THREAD:
             return None
         case "kill" | "tgkill" if not arguments[1 if call.name == "kill" else 2]:
             return None

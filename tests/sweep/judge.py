@@ -10,15 +10,18 @@ import signal
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import asyncrt
+from tests.helpers import records
+from tests.sweep.outputs import is_in_order
 from tests.sweep.stage import Outcome, outcome_of
-from tests.sweep.verbs import ID, null, spec
+from tests.sweep.verb import ID, null, spec
 
 if TYPE_CHECKING:
-    from tests.sweep.verbs import Verb
+    from tests.sweep.verb import Verb
 
 # What doing it once more may say, when it was done already or undone.
 _DONE_ALREADY = ("InvalidTransition", "ContainerExists", "ContainerNotFound")
 _SECONDS = 20.0
+_RECOVERIES = 20  # what has just been killed may still be ending
 
 
 class Judge:
@@ -87,7 +90,13 @@ async def _answer(engine: asyncrt.Engine, question: str, verb: Verb | None) -> A
             for view in await engine.list():
                 await (await engine.load(view.id)).destroy()
         case "delete":
-            await engine.delete(ID, force=True)
+            for each in sorted({ID} | _ids(engine.root)):
+                await engine.delete(each, force=True)
+        case "gc":
+            return await _recover(engine)
+        case "ends":
+            views = await engine.list(status="stopped")
+            return [each.exit.reason if each.exit is not None else "" for each in views]
         case "run":
             done = await engine.run(ID, spec=spec("/bin/true"), **null())
             return done.exit.exit_code
@@ -104,18 +113,47 @@ async def _list(engine: asyncrt.Engine) -> list[str]:
         state = await container.state()
         if view.broken is not None or state["status"] != view.status:
             found.append(f"list says {view.status} {view.broken}, state {state['status']}")
+        if container.logged and not container.terminal:
+            async with contextlib.aclosing(container.logs()) as lines:
+                logged = [(each.stream, each.text) async for each in lines]
+            for stream in ("stdout", "stderr"):
+                texts = [text for name, text in logged if name == stream]
+                if not is_in_order(texts):
+                    found.append(f"{stream} is {texts}")
         found.append(str(view.status))
     return found
 
 
+def _ids(root: str) -> set[str]:
+    """Of all that has a file there, whether or not a record tells of it."""
+    return {name.lstrip(".").partition(".")[0] for name in records.names(root)}
+
+
+async def _recover(engine: asyncrt.Engine) -> str:
+    """Recover until there is nothing more to mend; what went wrong."""
+    report = await engine.recover()
+    for _ in range(_RECOVERIES):
+        if not report.complete:
+            return f"failed: {report.findings}"
+        if not report.findings:
+            return ""
+        report = await engine.recover()
+    return f"still: {report.findings}"
+
+
 async def _again(engine: asyncrt.Engine, verb: Verb) -> Outcome:
     """The verb by another process: it works, or says that it is done or undone already."""
+    fed = -1
     try:
         state: Any = None if verb.creates else await engine.load(ID)
         if verb.feeds:
-            state = state, os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        await verb.act(engine, state)
+            fed = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+            state = state, fed
+        await (verb.again or verb.act)(engine, state)
     except asyncrt.AsyncrtError as error:
         outcome = outcome_of(error)
         return Outcome() if outcome.error in _DONE_ALREADY else outcome
+    finally:
+        if verb.creates and verb.feeds:  # else its act closes it
+            os.close(fed)
     return Outcome()

@@ -19,7 +19,7 @@ from tests.sweep import tracer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.sweep.verbs import Verb
+    from tests.sweep.verb import Verb
 
 
 class Outcome(NamedTuple):

@@ -27,6 +27,8 @@ _QUIET_SECONDS = 0.04  # nobody came to a call for so long: all are waiting
 _GETSID = 124
 BEGIN, END = 0x7E57_0001, 0x7E57_0002  # getsid of these pids: the verb begins, has ended
 
+WAKE_UP = "sendto by a thread"
+
 _STOPS = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 
 
@@ -39,7 +41,7 @@ def mark(number: int) -> None:
 class Point(NamedTuple):
     """One mutating call of one process; `comm` is what it called itself then.
 
-    `to` is "pipe" for a write to one, which no disk can fail, and "loop" for a byte by which a
+    `to` is "pipe" for a write to one, or to a socket, which no disk can fail, and "loop" for a byte by which a
     thread wakes its event loop: asyncio takes no notice of its failure, and nobody else can.
     """
 
@@ -66,7 +68,7 @@ def _peek(tid: int, address: int) -> int:
 
 def _is_pipe(tid: int, fd: int) -> bool:
     try:
-        return os.readlink(f"/proc/{tid}/fd/{fd}").startswith("pipe:")
+        return os.readlink(f"/proc/{tid}/fd/{fd}").startswith(("pipe:", "socket:"))
     except OSError:
         return False
 
@@ -85,15 +87,20 @@ class Tracer:
     """Traces one tree, from `attach` until nobody is traced any more."""
 
     def __init__(
-        self, is_ours: Callable[[int], bool], name_child: Callable[[str, int], str]
+        self,
+        is_ours: Callable[[int], bool],
+        name_child: Callable[[str, int], str],
+        name_program: Callable[[int, str], str] = lambda _, who: who,
     ) -> None:
         """Nobody is traced yet.
 
         `is_ours` says of a process that executed a program whether it is still to be traced,
-        `name_child` how the n-th child of a process of that name is called.
+        `name_program` how it is called from then on, `name_child` how the n-th child of a process
+        of that name is.
         """
         self._is_ours = is_ours
         self._name_child = name_child
+        self._name_program = name_program
         self._first = 0
         self._processes: dict[int, _Process] = {}
         self._threads: dict[int, int] = {}  # by thread: its process
@@ -252,6 +259,9 @@ class Tracer:
         if not self._is_ours(tid):
             del self._threads[tid]
             ptrace.detach(tid)
+            return
+        process = self._processes[tid]
+        process.who = self._name_program(tid, process.who)
 
     def _at_call(self, tid: int) -> None:
         found = ptrace.entry(tid)
@@ -278,14 +288,16 @@ class Tracer:
 
     def _count(self, tid: int, call: calls.Call, arguments: Sequence[int]) -> None:
         process = self._processes[self._threads[tid]]
-        process.counts[call.name] += 1
-        point = Point(process.who, call.name, process.counts[call.name])
+        name = call.name
+        if name == "sendto" and tid != process.pid:
+            name = WAKE_UP  # counted apart: threads take turns as they like
+        process.counts[name] += 1
+        point = Point(process.who, name, process.counts[name])
         if self._target is None:
             stat = _procid.stat(process.pid)
             comm = stat.comm if stat is not None else ""
             to = "pipe" if call.name == "write" and _is_pipe(tid, arguments[0]) else ""
-            if call.name == "sendto" and tid != process.pid:
-                to = "loop"
+            to = "loop" if name == WAKE_UP else to
             self.points.append(point._replace(comm=comm, to=to))
         elif point.key == self._target:
             self.hit = point

@@ -194,11 +194,13 @@ FileLock.release = _late
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # some thirty interpreters
 def test_a_planted_slow_checkout_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare, "SMOKE", True)
     was, slow = _checkout(tmp_path / "a", ""), _checkout(tmp_path / "b", _SLOW)
     console = Console(width=200, file=io.StringIO())
-    status = compare.main([was, slow, "lock-uncontended"], console, known=["lock-uncontended"])
+    words = [was, slow, "lock-uncontended", "--rounds", "8"]
+    status = compare.main(words, console, known=["lock-uncontended"])
     assert isinstance(console.file, io.StringIO)
     said = console.file.getvalue()
     assert status == 1, said

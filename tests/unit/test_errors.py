@@ -84,7 +84,7 @@ def test_what_people_already_catch_is_a_parent(name: str, parent: type[Exception
 def test_an_oserror_of_ours_has_its_errno() -> None:
     error = errors.StorageFailed(path="/x", errno=errno.EIO)
     assert error.errno == errno.EIO
-    assert str(error) == "/x: Input/output error"
+    assert str(error) == "/x: Input/output error; its disk fails: see 'dmesg'"
 
 
 def test_long_lists_and_ids_are_shortened_in_the_message_only() -> None:

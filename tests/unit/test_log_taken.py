@@ -135,9 +135,10 @@ def _kill_at(point: int, patch: pytest.MonkeyPatch, *, torn: bool) -> Callable[[
 
 def _close_all(stage: Stage) -> None:
     """What is left open, as the kernel does."""
+    below = os.readlink(f"/proc/self/fd/{stage.logs}") + "/"
     for fd in map(int, os.listdir("/proc/self/fd")):
         with contextlib.suppress(OSError):
-            if fd != stage.logs and "/logs/" in os.readlink(f"/proc/self/fd/{fd}"):
+            if os.readlink(f"/proc/self/fd/{fd}").startswith(below):
                 os.close(fd)
 
 

@@ -140,7 +140,7 @@ def _example_of(annotation: object) -> object:
 def _fields_of(error: type[errors.AsyncrtError]) -> dict[str, Any]:
     if "__init__" not in vars(error):
         return {}
-    hints = typing.get_type_hints(error.__init__, localns={"Iterable": tuple})
+    hints = typing.get_type_hints(error.__init__, localns={"Iterable": tuple, "Mapping": dict})
     return {name: _example_of(hints[name]) for name in inspect.signature(error).parameters}
 
 

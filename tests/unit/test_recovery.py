@@ -191,11 +191,21 @@ async def test_what_had_a_lease_goes_when_nobody_is_left_to_collect_it(
 
 async def test_files_of_ids_without_a_record_are_removed(root: str, engine: asyncrt.Engine) -> None:
     touch(root, "a.lock", "a.queue", "b.lock", "c.queue", ".e.state~", "f.lock", ".f.state~")
-    touch(root, ".h.0123456789ab~", ".i.state.0123456789ab~")
+    touch(root, ".h.0123456789ab~", ".i.state.0123456789ab~", ".j.exit~")
     for name in ("d.d", "f.d", ".g.d~"):
         os.mkdir(f"{root}/{name}")
         touch(root, f"{name}/config.json")
-    await finds(engine, *(("files without record", id, "mended") for id in "abcdefghi"))
+    await finds(engine, *(("files without record", id, "mended") for id in "abcdefghij"))
+    assert names(root) == []
+
+
+async def test_an_id_that_ends_like_a_suffix_keeps_its_files_apart(
+    root: str, engine: asyncrt.Engine
+) -> None:
+    """Else one recovers under another id's lock what its holder is writing."""
+    ids = ["web.d", "web.state", "web.exit"]
+    touch(root, *(f".{id}{suffix}~" for id in ids for suffix in (".state", ".d", ".exit")))
+    await finds(engine, *(("files without record", id, "mended") for id in ids))
     assert names(root) == []
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from asyncrt import clock
+from asyncrt import _paths, clock
 from asyncrt.errors import SchemaTooNew, StateCorrupted
-from asyncrt.state import ExitResult, read_any_exit, read_exit
+from asyncrt.state import ExitResult, read_exit
 from tests.helpers.records import INSTANCE, put_exit
 
 pytestmark = pytest.mark.leaves()
@@ -43,9 +43,19 @@ def test_the_supervisors_own_stamps_are_read_as_utc(root: str) -> None:
 def test_the_exit_record_of_another_instance_is_not_ours(root: str) -> None:
     put_exit(root, instance="ffff")
     assert read_exit(root, "web", INSTANCE) is None
-    found = read_any_exit(root, "web")
-    assert found is not None
-    assert found[0] == "ffff"
+    assert read_exit(root, "web", "ffff") is not None
+
+
+def test_the_exit_record_is_found_at_every_place_that_a_removal_moves_it_to(root: str) -> None:
+    put_exit(root)
+    aside = f"{root}/{_paths.being_removed('web')}"
+    moves = [(f"{root}/web.d", aside), (f"{aside}/exit.json", f"{root}/{_paths.last_exit('web')}")]
+    for before, after in moves:
+        os.rename(before, after)
+        found = read_exit(root, "web", INSTANCE)
+        assert found is not None
+        assert found.exit_code == 3
+        assert read_exit(root, "web", "ffff") is None
 
 
 def test_no_exit_record_is_none(root: str) -> None:

@@ -25,7 +25,15 @@ from asyncrt.state import Deletion, Record, StateFile, list_views, state_file
 from asyncrt.state.record import encode
 from asyncrt.status import Status
 from tests.helpers.lock_elsewhere import lock_descriptors
-from tests.helpers.records import make_record, names, put_record, raw_record, some_id
+from tests.helpers.records import (
+    dead_identity,
+    make_record,
+    names,
+    put_exit,
+    put_record,
+    raw_record,
+    some_id,
+)
 
 CREATED, STOPPED = Status.CREATED, Status.STOPPED
 
@@ -447,6 +455,51 @@ async def test_a_destroy_that_fails_keeps_the_record_for_a_retry(
     state.unlock()
     await remove(state)
     assert names(root) == []
+
+
+@pytest.mark.parametrize("started_over", [False, True])
+async def test_a_destroyer_killed_at_any_step_leaves_no_end_unknown(
+    root: str, monkeypatch: pytest.MonkeyPatch, started_over: bool
+) -> None:
+    """The exit record is in ID.d, which goes before the container's own record does."""
+
+    class KilledError(BaseException):
+        pass
+
+    told = []
+    finished = False
+    for step in range(30):
+        state = await made(root, init=dead_identity(), supervisor=dead_identity())
+        put_exit(root)
+        if started_over:  # somebody was killed at it before
+            os.rename(f"{root}/web.d", f"{root}/{_paths.being_removed('web')}")
+        left = step
+
+        def counting(real: Callable[..., None]) -> Callable[..., None]:
+            def call(*args: Any, **kwargs: Any) -> None:
+                nonlocal left
+                if left == 0:
+                    raise KilledError
+                left -= 1
+                real(*args, **kwargs)
+
+            return call
+
+        with monkeypatch.context() as patch, contextlib.suppress(KilledError):
+            for name in ("rename", "unlink", "rmdir"):
+                patch.setattr(os, name, counting(getattr(os, name)))
+            await remove(state)
+            finished = True
+        state.close()
+        told += [view.exit.exit_code for view in list_views(root) if view.exit is not None]
+        with contextlib.suppress(ContainerNotFound):
+            await remove(StateFile(root, some_id()))
+        assert names(root) == [], step
+        if finished:
+            break
+    assert finished
+    assert len(told) > 4
+    assert set(told) == {3}
 
 
 async def test_from_its_first_step_on_a_removal_shows_by_a_record_without_a_directory(

@@ -12,6 +12,7 @@ import pytest
 
 from asyncrt.launch import beside
 from asyncrt.supervisor.execs import Execs
+from asyncrt.supervisor.processes import Processes
 
 if TYPE_CHECKING:
     from asyncrt.launch.plan import ProcessPlan
@@ -36,6 +37,8 @@ class Supervisor:
     umask = 0o077
     init = 1
     namespaces: tuple[int, ...] = ()
+
+    processes = Processes([])
 
     def __init__(self) -> None:
         self.handlers: dict[int, Callable[[int], None]] = {}

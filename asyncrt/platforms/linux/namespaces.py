@@ -176,14 +176,14 @@ def who(user: User | None, linux: Linux | None, found: Namespaces, json_path: st
     at = f"{json_path}.user"
     if found.is_new("user") and linux is not None:
         uids, gids = linux.uid_mappings or (), linux.gid_mappings or ()
-        if not _is_mapped(uid, uids):
+        if uids and not _is_mapped(uid, uids):
             refused.append(f"{at}.uid" if user is not None else at)
-        if not _is_mapped(gid, gids):
+        if gids and not _is_mapped(gid, gids):
             refused.append(f"{at}.gid" if user is not None else at)
         refused += [
             f"{at}.additionalGids[{index}]"
             for index, each in enumerate((user.additional_gids if user is not None else None) or ())
-            if not _is_mapped(each, gids)
+            if gids and not _is_mapped(each, gids)
         ]
     if _denies_setgroups(linux, found):
         if extra:

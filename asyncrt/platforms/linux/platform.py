@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import os
 
+import msgspec
+
 from asyncrt.errors import SpecInvalid, SpecUnsupported
 from asyncrt.oci import membership, merge_env
 from asyncrt.oci._why import child
+from asyncrt.oci.config import DeviceRule, Resources
 from asyncrt.platforms import _process
 from asyncrt.platforms._requests import requests
+from asyncrt.platforms.cgroups import Planned, plan_cgroup
 from asyncrt.platforms.linux import namespaces, rootfs
 from asyncrt.platforms.linux.privileges import plan_privileges
 
@@ -23,17 +27,16 @@ if TYPE_CHECKING:
     from asyncrt.oci.config import Linux
     from asyncrt.platforms.linux.namespaces import Namespaces
 
-name = "linux"
+name = _NAME = "linux"
 
 _CONFIG = ("vm", "windows", "solaris", "zos", "freebsd")
 _LINUX = (
     "net_devices",
-    "cgroups_path",
-    "resources",
     "intel_rdt",
     "memory_policy",
     "mount_label",
 )
+_DEVICE_RULES = "linux.resources.devices"
 # What only a mount namespace made for the container can have.
 _IN_MOUNTS = ("mounts",)
 _IN_MOUNTS_OF_LINUX = ("devices", "rootfs_propagation", "masked_paths", "readonly_paths")
@@ -41,7 +44,37 @@ _IN_MOUNTS_OF_LINUX = ("devices", "rootfs_propagation", "masked_paths", "readonl
 
 def unsupported(spec: Spec) -> list[str]:
     """The JSON path of every field that can't be honoured, in the order of the config."""
-    return list(_refused(spec))
+    return list(_refused(spec) | _plan_cgroup(spec.config, "asyncrt").refused)
+
+
+def _plan_cgroup(config: Config, name: str) -> Planned:
+    """A cgroup for every sandbox, where this user may have one: by it all of it is found.
+
+    Without rules of the config's own, it may use what every container needs and the devices that
+    it is to have (config-linux.md, "Devices": these must be available).
+    """
+    linux = config.linux
+    wanted = None if linux is None or os.geteuid() != 0 else _with_device_rules(linux)
+    if wanted is not None:
+        planned = plan_cgroup(wanted, name=name, wanted=False)
+        if not any(field.startswith(_DEVICE_RULES) for field in planned.refused):
+            return planned
+    guarded = linux is None or not linux.devices
+    return plan_cgroup(linux, name=name, wanted=False, guard_devices=guarded)
+
+
+def _with_device_rules(linux: Linux) -> Linux | None:
+    """The same with a rule for each of its devices; None if it has none, or rules of its own."""
+    resources = linux.resources or Resources()
+    if resources.devices or not linux.devices:
+        return None
+    rules = tuple(
+        DeviceRule(allow=True, type=each.type, major=each.major, minor=each.minor, access="rwm")
+        for each in linux.devices
+        if each.type != "p"
+    )
+    resources = msgspec.structs.replace(resources, devices=rules)
+    return msgspec.structs.replace(linux, resources=resources)
 
 
 def _refused(spec: Spec) -> dict[str, str]:
@@ -66,17 +99,19 @@ def _refused(spec: Spec) -> dict[str, str]:
     return refused
 
 
-def plan(spec: Spec) -> ProcessPlan:
-    """How to make the container's init.
+def plan(spec: Spec, *, name: str = "asyncrt") -> ProcessPlan:
+    """How to make the container's init; `name` is its cgroup's, if it has no path for one.
 
     Raises SpecUnsupported naming every field that can't be honoured, or SpecInvalid.
     """
     config = spec.config
-    _raise_refused(_refused(spec))
+    cgroup = _plan_cgroup(config, name)
+    _raise_refused(_refused(spec) | cgroup.refused)
     if config.process is None:
         raise SpecInvalid(json_path="process", why="is required and missing", path=spec.path)
     made = _make(config.process, config, joins=False, file=spec.path)
     made["linux"] = _plan_linux(spec)
+    made["cgroup"] = cgroup.plan
     return made
 
 
@@ -93,7 +128,7 @@ def plan_exec(spec: Spec, process: Process) -> ProcessPlan:
 def _raise_refused(refused: dict[str, str]) -> None:
     if refused:
         reasons = {field: why for field, why in refused.items() if why}
-        raise SpecUnsupported(platform=name, fields=refused, reasons=reasons)
+        raise SpecUnsupported(platform=_NAME, fields=refused, reasons=reasons)
 
 
 def _make(process: Process, config: Config, *, joins: bool, file: str | None = None) -> ProcessPlan:

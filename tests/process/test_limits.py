@@ -1,0 +1,59 @@
+"""A machine without memory or descriptors: one line that says what, where and what to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import pytest
+
+import asyncrt
+from asyncrt import Container, Engine, Lease, StorageFailed
+from asyncrt.launch import frames
+from asyncrt.sandbox import unix
+from tests.helpers.containers import destroyed, sleeper, started
+
+Ask = Callable[[Container], Coroutine[Any, Any, object]]
+
+ASKING: dict[str, Ask] = {
+    "pause": lambda container: container.pause(),
+    "renew": lambda container: container.renew(Lease(0)),
+    "attach": lambda container: container.attach(),
+}
+
+
+@pytest.mark.parametrize("verb", ASKING)
+@pytest.mark.parametrize("limit", ["send", "connect"])
+async def test_a_supervisor_that_cannot_be_asked_is_an_error_with_errno_and_path(
+    verb: str, limit: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is no unresponsive one: nobody is to be told to delete it."""
+    number = errno.ENOMEM if limit == "send" else errno.EMFILE
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    def send(sock: socket.socket, frame: bytes, fds: Sequence[int] = ()) -> int:
+        if b'"req":' in frame:
+            refuse()
+        return real(sock, frame, fds)
+
+    real = frames.send
+    container = await started(engine, "web", sleeper(), terminal=True)
+    async with destroyed(container), Engine(engine.root) as other:
+        loaded = await other.load("web")  # it isn't connected yet
+        with monkeypatch.context() as patched:
+            if limit == "send":
+                patched.setattr(frames, "send", send)
+            else:
+                patched.setattr(unix, "connect", refuse)
+            with pytest.raises(StorageFailed) as caught:
+                await ASKING[verb](loaded)
+        assert caught.value.path == f"{engine.root}/web.d/control.sock"
+        assert caught.value.errno == number
+        assert "\n" not in str(caught.value)
+        assert "delete" not in str(caught.value)
+        assert (await loaded.view()).status is asyncrt.Status.RUNNING
