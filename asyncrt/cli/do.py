@@ -14,6 +14,7 @@ from asyncrt.cli import parameters as p
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from asyncrt.cli.signals import Signals
     from asyncrt.engine import Engine
@@ -32,7 +33,7 @@ _PASSED = ("HOME", "LANG", "LC_ALL", "PATH", "TERM", "TZ")
     examples=[
         "asyncrt do -- ls /",
         "asyncrt do --writable . -- make test",
-        "asyncrt do --network --deadline 60 -- ./fetch --all",
+        "asyncrt do --network --memory 256M --deadline 60 -- ./fetch --all",
     ],
 )
 @click.option(
@@ -50,6 +51,14 @@ _PASSED = ("HOME", "LANG", "LC_ALL", "PATH", "TERM", "TZ")
     help="Its root; default: the host's, read-only.",
 )
 @click.option("--network", is_flag=True, help="Share the host's network; default: none.")
+@click.option(
+    "-m",
+    "--memory",
+    metavar="SIZE",
+    help="The most memory it may have, as 256M; no swap beside it.",
+)
+@click.option("--pids", type=int, metavar="N", help="The most processes and threads.")
+@click.option("--cpu", type=float, metavar="N", help="How many CPUs' time; 0.5 is half of one.")
 @p.ENV
 @p.CWD
 @p.USER
@@ -66,6 +75,9 @@ def do(
     writable: Sequence[str],
     rootfs: str | None,
     network: bool,
+    memory: str | None,
+    pids: int | None,
+    cpu: float | None,
     env: Sequence[tuple[str, str]],
     cwd: str | None,
     user: str | None,
@@ -76,7 +88,8 @@ def do(
 
     It sees the host's files, read-only, as its user may read them; nothing in /run, /tmp and
     /var/tmp but the current directory; its own processes only; and no network. Of the environment it
-    gets HOME, LANG, LC_ALL, PATH, TERM and TZ. It needs no privilege.
+    gets HOME, LANG, LC_ALL, PATH, TERM and TZ. It needs no privilege; limits do where cgroups aren't
+    delegated to the user, and are refused then.
 
     Exits with the program's status, as 'asyncrt run' does, and leaves nothing. On the host's root a
     shell is its parent, so that signals end it; with --rootfs it is the first process itself.
@@ -86,12 +99,11 @@ def do(
     passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
     workload = _Sandbox(
         program,
-        writable=[os.path.realpath(each) for each in writable],
-        rootfs=rootfs,
-        network=network,
-        env={**({} if rootfs is not None else passed), **dict(env)},
-        cwd=cwd,
-        user=user,
+        rootfs,
+        [os.path.realpath(each) for each in writable],
+        {**({} if rootfs is not None else passed), **dict(env)},
+        cwd,
+        {"network": network, "memory": memory, "pids": pids, "cpu": cpu, "user": user},
     )
 
     async def work(engine: Engine, signals: Signals) -> int:
@@ -124,21 +136,19 @@ class _Sandbox:
     def __init__(
         self,
         program: Sequence[str],
-        *,
-        writable: Sequence[str],
         rootfs: str | None,
-        network: bool,
+        writable: Sequence[str],
         env: dict[str, str],
         cwd: str | None,
-        user: str | None,
+        others: dict[str, Any],
     ) -> None:
+        """`others` are those of Spec.sandbox that go there as they are."""
         self._program = program
-        self._writable = writable
         self._rootfs = rootfs
-        self._network = network
+        self._writable = writable
         self._env = env
         self._cwd = cwd
-        self._user = user
+        self._others = others
 
     async def spec(self) -> Spec:
         """The spec, made now. If cancelled, nothing has happened."""
@@ -162,10 +172,9 @@ class _Sandbox:
             writable=self._writable,
             # It is to be seen also where it is covered; whoever may write to it sees it anyway.
             readable=[here] if here != "/" and not self._covers(here) else [],
-            network=self._network,
             env=self._env,
             cwd=self._cwd or here,
-            user=self._user,
+            **self._others,
         )
 
     def _covers(self, path: str) -> bool:

@@ -60,6 +60,18 @@ def test_signals_end_what_does_not_catch_them(asyncrt: Asyncrt, number: signal.S
     assert asyncrt.left() == []
 
 
+def test_its_limits_hold(asyncrt: Asyncrt) -> None:
+    limited = ("do", "--memory", "32M", "--pids", "16", "--cpu", "0.5")
+    grow = "x = bytearray(1 << 28); print('grown')"
+    out = asyncrt(*limited, "--", "python3", "-S", "-c", grow, status=128 + 9)
+    assert out == ""
+    fork = "while :; do sleep 1000 & done"
+    _, err = asyncrt.both(*limited, "--deadline", "20", "--", "sh", "-c", fork, status=2)
+    assert "fork" in err
+    assert "'much'" in asyncrt.fails("do", "--memory", "much", "true")
+    assert asyncrt.left() == []
+
+
 def test_a_deadline_ends_all_of_it(asyncrt: Asyncrt) -> None:
     script = "sleep 1000 & sleep 1000"
     _, err = asyncrt.both("do", "--deadline", "0.2", "--", "sh", "-c", script, status=128 + 9)

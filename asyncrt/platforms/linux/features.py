@@ -40,6 +40,13 @@ def features(version: str) -> dict[str, object]:
             ),
             "capabilities": [name for name, number in words.CAPABILITIES.items() if number <= last],
             "seccomp": _seccomp(),
+            "cgroup": {
+                "v1": True,
+                "v2": True,
+                "systemd": False,
+                "systemdUser": False,
+                "rdma": True,
+            },
             "apparmor": {"enabled": machine.has_apparmor()},
             "selinux": {"enabled": machine.has_selinux()},
             "intelRdt": {"enabled": False},
