@@ -47,6 +47,7 @@ def sandbox_config(
     rootfs: Path | None,
     host_root_readonly: bool,
     writable: Iterable[Path],
+    readable: Iterable[Path],
     network: bool,
     memory: int | str | None,
     pids: int | None,
@@ -73,7 +74,8 @@ def sandbox_config(
     mounts = system_mounts(own_network=not network, tty_group=tty_group, cgroups=os.geteuid() == 0)
     if host_root_readonly:
         mounts += _cover_volatile(network=network)
-    mounts += _writable(writable)
+    mounts += _bind(readable, "rro")  # all that is mounted below, too
+    mounts += _bind(writable, "rw")
     linux |= {
         "maskedPaths": list(MASKED_PATHS),
         "readonlyPaths": list(READONLY_PATHS),
@@ -188,7 +190,7 @@ def _cover_volatile(*, network: bool) -> list[dict[str, object]]:
     return found
 
 
-def _writable(paths: Iterable[Path]) -> list[dict[str, object]]:
+def _bind(paths: Iterable[Path], option: str) -> list[dict[str, object]]:
     found = []
     given: object = paths
     if isinstance(given, str | bytes | os.PathLike):
@@ -197,7 +199,7 @@ def _writable(paths: Iterable[Path]) -> list[dict[str, object]]:
         text = plain_text(path, "mounts")
         if not text.startswith("/"):
             raise SpecInvalid(json_path="mounts", why=f"{text!r} isn't an absolute path")
-        found.append(mount(text, "bind", text, "rbind", "rw", "nosuid", "nodev"))
+        found.append(mount(text, "bind", text, "rbind", option, "nosuid", "nodev"))
     return found
 
 

@@ -158,6 +158,7 @@ class Spec:
         rootfs: str | os.PathLike[str] | None = None,
         host_root_readonly: bool = False,
         writable: Iterable[str | os.PathLike[str]] = (),
+        readable: Iterable[str | os.PathLike[str]] = (),
         network: bool = False,
         memory: int | str | None = None,
         pids: int | None = None,
@@ -187,6 +188,7 @@ class Spec:
             host_root_readonly: Its root is the host's, read-only all the way down, with nothing in
                 /run, /tmp and /var/tmp. It may read what its user may. Either this or `rootfs`.
             writable: Directories (or files) of the host that it may write to, at the same place.
+            readable: The same, read-only: what is below /tmp, say.
             network: Share the host's network.
             memory: Bytes, or a text like "256M"; no swap beside it.
             pids: How many processes and threads there may be.
@@ -219,6 +221,7 @@ class Spec:
             rootfs=rootfs,
             host_root_readonly=host_root_readonly,
             writable=writable,
+            readable=readable,
             network=network,
             memory=memory,
             pids=pids,

@@ -18,6 +18,7 @@ from asyncrt import _libc
 from asyncrt.errors import SpecInvalid, SpecUnsupported
 from asyncrt.launch import privileges as launched
 from asyncrt.oci import Spec
+from asyncrt.oci.default_seccomp import default_seccomp
 from asyncrt.oci.words import CAPABILITIES
 from asyncrt.platforms.linux import machine
 from asyncrt.platforms.linux.privileges import plan_privileges
@@ -275,8 +276,44 @@ def test_a_filter_may_deny_all_that_led_to_the_exec() -> None:
     assert run(planned(process, allowed), ROOT if is_root() else USERNS) == ""
 
 
+ORDINARY = """
+import ctypes, errno, fcntl, multiprocessing, os, socket, subprocess, sys, tempfile, threading
+done = []
+thread = threading.Thread(target=done.append, args=(1,)); thread.start(); thread.join()
+assert subprocess.run(["cat"], input=b"x", stdout=subprocess.PIPE).stdout == b"x"
+with tempfile.TemporaryFile() as file:
+    file.write(b"x"); file.flush(); os.fsync(file.fileno())
+    fcntl.flock(file, fcntl.LOCK_EX)
+a, b = socket.socketpair(); a.send(b"x"); assert b.recv(1) == b"x"
+socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+lock = multiprocessing.Lock()
+with lock: pass
+libc = ctypes.CDLL(None, use_errno=True)
+def failing(name, *arguments):
+    assert getattr(libc, name)(*arguments) == -1, name
+    return errno.errorcode[ctypes.get_errno()]
+pid = os.fork()
+if pid == 0: os._exit(0)
+os.waitpid(pid, 0)
+print(
+    failing("unshare", 0x10000000), failing("mount", b"x", b"/tmp", b"tmpfs", 0, 0),
+    failing("setns", 0, 0), failing("ioctl", 0, 0x5412, b"x"), failing("socket", 40, 1, 0),
+    failing("syscall", 99999), failing("reboot", 0), failing("pivot_root", b".", b"."),
+)
+"""
+
+
 @both
-def test_the_order_and_the_nice_value_are_the_schedulers(where: str) -> None:
+def test_ordinary_programs_run_under_the_default_profile_and_what_leads_out_fails(
+    where: str,
+) -> None:
+    process = {"args": [sys.executable, "-I", "-S", "-c", ORDINARY], "noNewPrivileges": True}
+    found = run(planned(process, {"seccomp": default_seccomp([])}), where)
+    assert found.split() == [*["EPERM"] * 4, "EAFNOSUPPORT", "ENOSYS", "EPERM", "EPERM"]
+
+
+@both
+def test_the_policy_and_the_nice_value_are_the_schedulers(where: str) -> None:
     process = shell("cat /proc/self/stat", scheduler={"policy": "SCHED_BATCH", "nice": 7})
     fields = run(planned(process), where).rsplit(") ", 1)[1].split()
     assert (fields[19 - 3], fields[41 - 3]) == ("7", "3")  # proc_pid_stat(5): nice, policy

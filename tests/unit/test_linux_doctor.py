@@ -12,8 +12,10 @@ import pytest
 
 from asyncrt import _fskind
 from asyncrt.oci import id_maps
+from asyncrt.platforms.cgroups import machine as cgroups_machine
+from asyncrt.platforms.cgroups.machine import Hierarchy, Machine
 from asyncrt.platforms.linux import cgroups_here, doctor, machine
-from asyncrt.platforms.linux.cgroups_here import Here, look_at
+from asyncrt.platforms.linux.cgroups_here import Here
 from asyncrt.platforms.linux.doctor import Finding, examine
 
 
@@ -190,47 +192,30 @@ def test_cgroups_that_can_not_limit_are_told(
     assert mend in found.mend
 
 
-def mount_line(root: str, point: object, kind: str, options: str) -> str:
-    return f"31 23 0:28 {root} {point} rw,relatime shared:9 - {kind} {kind} {options}\n"
-
-
-def test_the_own_cgroup_of_the_unified_hierarchy(tmp_path: Path) -> None:
-    own = tmp_path / "user.slice" / "me"
-    own.mkdir(parents=True)
-    (own / "cgroup.controllers").write_text("memory pids\n")
-    (own / "cgroup.procs").touch()
-    mountinfo = mount_line("/", "/proc", "proc", "rw") + mount_line("/", tmp_path, "cgroup2", "rw")
-    found = look_at(mountinfo, "0::/user.slice/me\n")
-    assert found == Here("v2", str(own), writable=True, controllers=("memory", "pids"))
-    # Of a bind of a part, only what is below that part is there.
-    part = mount_line("/user.slice", tmp_path / "user.slice", "cgroup2", "rw")
-    assert look_at(part, "0::/user.slice/me\n") == found
-
-
-def test_a_cgroup_without_its_list_of_processes_is_not_one_to_write_to(tmp_path: Path) -> None:
-    found = look_at(mount_line("/", tmp_path, "cgroup2", "rw"), "0::/\n")
-    assert found == Here("v2", str(tmp_path), writable=False, controllers=())
-
-
-def test_the_older_hierarchies_and_the_two_together(tmp_path: Path) -> None:
-    for name in ("memory/web", "cpu,cpuacct"):
-        (tmp_path / name).mkdir(parents=True)
+def test_the_cgroups_of_this_process_are_those_that_are_mounted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("memory", "cpu", "unified"):
+        (tmp_path / name).mkdir()
         (tmp_path / name / "cgroup.procs").touch()
-    mountinfo = (
-        mount_line("/", tmp_path / "memory", "cgroup", "rw,memory")
-        + mount_line("/", tmp_path / "cpu,cpuacct", "cgroup", "rw,cpu,cpuacct")
-        + mount_line("/", tmp_path / "systemd", "cgroup", "rw,xattr,name=systemd")
-    )
-    membership = "3:name=systemd:/x\n2:cpu,cpuacct:/\n1:memory:/web\n"
-    found = look_at(mountinfo, membership)
-    assert (found.version, found.writable) == ("v1", True)
-    assert found.controllers == ("cpu", "cpuacct", "memory")
-    unified = mount_line("/", tmp_path / "unified", "cgroup2", "rw")
-    assert look_at(mountinfo + unified, f"{membership}0::/\n").version == "hybrid"
-
-
-def test_no_cgroups_at_all() -> None:
-    assert look_at(mount_line("/", "/proc", "proc", "rw"), "").version == "none"
+    (tmp_path / "unified" / "cgroup.controllers").write_text("pids memory\n")
+    v1 = {
+        name: Hierarchy(str(tmp_path / name), str(tmp_path / name), v2=False)
+        for name in ("memory", "cpu")
+    }
+    v2 = Hierarchy(str(tmp_path), str(tmp_path / "unified"), v2=True)
+    memory, unified = str(tmp_path / "memory"), str(tmp_path / "unified")
+    for machine_of, expected in (
+        (Machine({}, v2), Here("v2", unified, writable=True, controllers=("memory", "pids"))),
+        (Machine(v1, None), Here("v1", memory, writable=True, controllers=("cpu", "memory"))),
+        (Machine(v1, v2), Here("hybrid", memory, writable=True, controllers=("cpu", "memory"))),
+        (Machine({}, None), Here("none", "", writable=False, controllers=())),
+    ):
+        monkeypatch.setattr(cgroups_machine, "discover", lambda found=machine_of: found)
+        assert cgroups_here.look() == expected
+    (tmp_path / "unified" / "cgroup.procs").unlink()
+    monkeypatch.setattr(cgroups_machine, "discover", lambda: Machine({}, v2))
+    assert cgroups_here.look().writable is False
 
 
 def test_a_root_directory_is_looked_at_and_not_made(

@@ -66,6 +66,13 @@ def propagation_of(option: str) -> tuple[int, bool] | None:
     return None
 
 
+def option_names() -> set[str]:
+    """Every mount option that is understood here; others go to the file system."""
+    propagation = {*_PROPAGATION, *(f"r{each}" for each in _PROPAGATION)}
+    kinds = {"bind", "rbind", "remount"}
+    return {*_ATTRIBUTES, *_BELOW, *propagation, *kinds, *_OF_FILE_SYSTEM, *_NOTHING}
+
+
 def inside(path: str) -> str:
     """A path of the container's as a normal absolute one."""
     return posixpath.normpath("/" + path.lstrip("/"))
