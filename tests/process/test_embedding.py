@@ -41,7 +41,7 @@ def reap():
         try:
             os.waitpid(-1, 0)
         except ChildProcessError:
-            time.sleep(0.001)
+            time.sleep(0.001)  # it orders nothing: nobody is there to be waited for
 
 threading.Thread(target=reap, daemon=True).start()
 """,
