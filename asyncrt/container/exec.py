@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import socket
 from typing import TYPE_CHECKING, Self
 
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from asyncrt.container.lease import Lease
     from asyncrt.ids import ContainerId
     from asyncrt.launch.plan import ProcessPlan
+    from asyncrt.oci import Spec
     from asyncrt.state import Record
 
 
@@ -291,6 +293,9 @@ async def _plan(
             container_id=record.id, operation="exec", why="its config.json is missing or broken"
         )
     base, platform = spec.config.process, choose(record.platform, spec)
+    if isinstance(user, str) and re.search("[^0-9:]", user) and _has_own_users(spec):
+        why = f"{user!r} is looked up here, and its root file system has users of its own: give UID"
+        raise SpecInvalid(json_path="process.user", why=f"{why} or UID:GID")
 
     def make() -> ProcessPlan:
         plan = platform.plan_exec(spec, derive_exec(base, args, env=env, cwd=cwd, user=user))
@@ -299,6 +304,12 @@ async def _plan(
         return plan
 
     return make() if user is None and is_known(base) else await run_blocking(make)
+
+
+def _has_own_users(spec: Spec) -> bool:
+    """Whether it has another root file system than the host's."""
+    root = spec.config.root
+    return root is not None and bool(root.path.strip("/"))
 
 
 async def _ask(

@@ -115,6 +115,18 @@ async def test_an_exec_that_cant_be_says_why(engine: asyncrt.Engine, rootfs: str
         assert caught.value.what == "process.cwd"
 
 
+async def test_an_execs_user_is_one_of_the_containers(engine: asyncrt.Engine, rootfs: str) -> None:
+    """The host's number of a name that both have would be another's inside."""
+    container = await engine.create("box", spec=spec(config(rootfs, _SLEEP)))
+    async with destroyed(container):
+        await container.start()
+        found = await _exec(container, "/bin/sh", "-c", "id -u; id -g; echo $HOME", user="1000:7")
+        assert found == ["1000", "7", "/home/app"]
+        for name in ("nobody", "0:nogroup", "1000 ", "-1"):
+            with pytest.raises(asyncrt.SpecInvalid):
+                await container.exec(["/bin/true"], user=name)
+
+
 async def test_an_execs_deadline_kills_what_it_started(engine: asyncrt.Engine, rootfs: str) -> None:
     container = await engine.create("box", spec=spec(config(rootfs, _SLEEP)))
     async with destroyed(container):
