@@ -8,16 +8,34 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
+import sys
 
 from asyncrt import _csignal
 
 _libc = ctypes.PyDLL(None, use_errno=True)
 _libc.prctl.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
 _libc.ioctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p]
+_libc.syscall.restype = ctypes.c_long
 _libc.inotify_add_watch.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32]
+
+_api = (
+    ctypes.pythonapi
+)  # what CPython itself calls around fork(2) (C API, "Operating System Utilities")
+for _hook in (
+    _api.PyOS_BeforeFork,
+    _api.PyOS_AfterFork_Parent,
+    _api.PyOS_AfterFork_Child,
+):
+    _hook.restype = None
+
+# The same on every architecture (asm-generic/unistd.h).
+_NR_CLONE3 = 435
+_CLONE_ARGS = 11  # 64-bit words of struct clone_args up to `cgroup` (clone(2), Linux 5.7)
 
 # linux/prctl.h
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 
@@ -52,6 +70,72 @@ def _prctl(option: int, value: int) -> None:
     _checked(_libc.prctl(option, value, 0, 0, 0))
 
 
+def syscall(number: int, *arguments: int | bytes | bytearray) -> int:
+    """A system call by its number. Bytes go as C strings, bytearrays as buffers to be filled."""
+    return _checked(_libc.syscall(ctypes.c_long(number), *map(_as_argument, arguments)))
+
+
+def ioctl(fd: int, request: int, argument: int | bytearray = 0) -> int:
+    """Call a device (ioctl(2)) with a number or a buffer."""
+    if isinstance(argument, bytearray):
+        place = (ctypes.c_char * len(argument)).from_buffer(argument)
+        return _checked(_libc.ioctl(fd, request, ctypes.addressof(place)))
+    return _checked(_libc.ioctl(fd, request, argument))
+
+
+def call(name: str, *arguments: int | bytes | bytearray) -> int:
+    """A function of the C library that returns -1 and sets errno."""
+    return _checked(getattr(_libc, name)(*map(_as_argument, arguments)))
+
+
+def _as_argument(
+    value: int | bytes | bytearray,
+) -> ctypes.c_long | bytes | ctypes.Array[ctypes.c_char]:
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, bytearray):
+        return (ctypes.c_char * len(value)).from_buffer(value)
+    return ctypes.c_long(value)
+
+
+def clone(flags: int, cgroup: int = -1) -> int:
+    """fork(2) with clone3(2)'s flags: 0 in the child, its pid in the parent.
+
+    `cgroup` is a descriptor for CLONE_INTO_CGROUP. Without CLONE_PARENT the child's end raises
+    SIGCHLD. For a process with one thread only: nothing takes care of the locks of others.
+    """
+    words = [0] * _CLONE_ARGS
+    words[0] = flags | (_CLONE_INTO_CGROUP if cgroup >= 0 else 0)
+    words[4] = 0 if flags & _CLONE_PARENT else _csignal.SIGCHLD
+    words[10] = max(cgroup, 0)
+    packed = (ctypes.c_uint64 * _CLONE_ARGS)(*words)
+    _api.PyOS_BeforeFork()
+    pid = int(_libc.syscall(ctypes.c_long(_NR_CLONE3), packed, ctypes.c_size_t(8 * _CLONE_ARGS)))
+    if pid == 0:
+        _api.PyOS_AfterFork_Child()
+    else:
+        number = ctypes.get_errno()
+        _api.PyOS_AfterFork_Parent()
+        ctypes.set_errno(number)
+    return _checked(pid)
+
+
+_CLONE_PARENT = 0x8000
+_CLONE_INTO_CGROUP = 0x200000000
+
+
+def set_undumpable() -> None:
+    """Let nobody without privilege over us trace us or look through our /proc (PR_SET_DUMPABLE)."""
+    _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def file_system(fd: int) -> int:
+    """The magic number of an open file's file system (statfs(2), f_type)."""
+    found = bytearray(256)
+    call("fstatfs64", fd, found)
+    return int.from_bytes(found[: ctypes.sizeof(ctypes.c_long)], sys.byteorder)
+
+
 def set_controlling_terminal(fd: int) -> None:
     """Make a terminal the calling session leader's own (ioctl_tty(2), TIOCSCTTY)."""
     _checked(_libc.ioctl(fd, _TIOCSCTTY, None))
@@ -62,14 +146,22 @@ def become_subreaper() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def die_with_parent(parent: int) -> None:
+def die_with_parent(parent: int, pidfd: int = -1) -> None:
     """Have the kernel kill this process when `parent`, a single-threaded process, ends.
 
     A change of user undoes it, and so does executing a set-user-ID program (PR_SET_PDEATHSIG).
+    A parent outside our pid namespace has the pid 0 in it, whether it lives or not: then it is
+    known by its `pidfd` alone.
     """
     _prctl(_PR_SET_PDEATHSIG, _csignal.SIGKILL)
-    if os.getppid() != parent:
+    if os.getppid() != parent if pidfd < 0 else _ended(pidfd):
         os.kill(os.getpid(), _csignal.SIGKILL)  # it ended before we asked
+
+
+def _ended(pidfd: int) -> bool:
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    return bool(poller.poll(0))
 
 
 def set_no_new_privs() -> None:

@@ -11,7 +11,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
 
@@ -245,18 +245,29 @@ class SpecInvalid(AsyncrtError, ValueError):
 
 
 class SpecUnsupported(AsyncrtError):
-    """A well-formed spec that the platform can't honour; every such field is named."""
+    """A well-formed spec that the platform can't honour; every such field is named.
 
-    def __init__(self, *, platform: str, fields: Iterable[str]) -> None:
+    `reasons` has, by field, why it can't be honoured here although it could be elsewhere.
+    """
+
+    def __init__(
+        self, *, platform: str, fields: Iterable[str], reasons: Mapping[str, str] | None = None
+    ) -> None:
         self.platform = platform
         self.fields = tuple(fields)
+        self.reasons = dict(reasons or {})
+        named = (
+            f"{each} ({self.reasons[each]})" if each in self.reasons else each
+            for each in self.fields
+        )
         advice = "take these out of the spec or choose another platform"
-        if all(".user." in each for each in self.fields):
+        if platform == "host" and all(".user." in each for each in self.fields):
             advice = "only root may become another user"
         self._set(
-            f"the {platform} platform can't honour: {', '.join(self.fields)}; {advice}",
+            f"the {platform} platform can't honour: {', '.join(named)}; {advice}",
             platform=platform,
             fields=self.fields,
+            reasons=self.reasons,
         )
 
 

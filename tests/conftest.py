@@ -8,13 +8,14 @@ import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
+from pathlib import Path
 
 import hypothesis
 import pytest
 
 import asyncrt
 from asyncrt import _fskind, _threads
-from tests.helpers import capabilities, programs, reaping
+from tests.helpers import capabilities, programs, reaping, sandboxes
 from tests.helpers.capabilities import User
 from tests.helpers.leaks import LeakCheck, note_pending_tasks
 
@@ -171,6 +172,27 @@ def programs_directory() -> Iterator[str]:
     os.chmod(path, 0o755)
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """A directory of this test's that every user can reach; pytest's own are its user's only."""
+    path = tempfile.mkdtemp(prefix="asyncrt-open-")
+    os.chmod(path, 0o755)
+    try:
+        yield Path(path)
+    finally:
+        shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def rootfs() -> Iterator[str]:
+    """A root file system for sandboxes that every user can read. Don't write to it."""
+    path = tempfile.mkdtemp(prefix="asyncrt-rootfs-")
+    try:
+        yield sandboxes.make_rootfs(path)
+    finally:
+        shutil.rmtree(path)
 
 
 @pytest.fixture(scope="session")

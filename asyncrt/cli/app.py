@@ -11,8 +11,11 @@ from asyncrt.cli import (
     attach,
     complete,
     control,
+    do,
+    doctor,
     ending,
     execute,
+    features,
     follow,
     gc,
     lifecycle,
@@ -21,6 +24,7 @@ from asyncrt.cli import (
     run,
     show,
     show_logs,
+    spec,
 )
 from asyncrt.cli.parameters import ToldHelp
 
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
 
 _ORDER: Sequence[click.Command] = (
     run.run,
+    do.do,
     lifecycle.create,
     lifecycle.start,
     execute.exec_,
@@ -46,6 +51,9 @@ _ORDER: Sequence[click.Command] = (
     ending.wait,
     ending.delete,
     gc.gc,
+    spec.spec,
+    doctor.doctor,
+    features.features,
 )
 
 
@@ -88,10 +96,11 @@ def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> N
 )
 @click.option(
     "--platform",
-    type=click.Choice(["auto", "host"]),
+    type=click.Choice(["auto", "host", "linux"]),
     default="auto",
     show_default=True,
-    help="How containers are made: host is a plain process without isolation.",
+    help="How containers are made: host is a plain process without isolation, linux has namespaces. "
+    "auto is the least that honours a container's spec.",
 )
 @click.option(
     "--log",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from asyncrt import DEVNULL, INHERIT, InvalidTransition, Lease, _threads
 from asyncrt.cli import errors, pid_file, show_logs, tty
@@ -15,14 +16,25 @@ if TYPE_CHECKING:
     from typing import Any
 
     from asyncrt.cli.signals import Signals
-    from asyncrt.cli.workload import Workload
     from asyncrt.container import Container, Log, Stream
     from asyncrt.engine import Engine
+    from asyncrt.oci import Spec
     from asyncrt.state import ExitResult
 
 T = TypeVar("T")
 
 _log = logging.getLogger("asyncrt.cli")
+
+
+class Workload(Protocol):
+    """What is to run: a bundle's path, or what makes a spec."""
+
+    @property
+    def bundle(self) -> str | None:
+        """The path of the bundle, which the engine reads itself."""
+
+    async def spec(self) -> Spec | None:
+        """The spec, if there is no bundle. If cancelled, nothing has happened."""
 
 
 class Wanted(NamedTuple):
@@ -36,6 +48,7 @@ class Wanted(NamedTuple):
     terminal: bool
     console_socket: str | None
     detach_keys: bytes
+    tell_all: bool = False  # signals are passed on to all of its processes
 
 
 async def run_detached(engine: Engine, wanted: Wanted) -> int:
@@ -75,7 +88,7 @@ async def run_attached(engine: Engine, signals: Signals, wanted: Wanted, *, keep
         elif wanted.output is not INHERIT:
             showing = asyncio.create_task(show_logs.copy(container.logs(follow=True)))
         await container.start()
-        signals.forward(container.kill)
+        signals.forward(partial(container.kill, all=True) if wanted.tell_all else container.kill)
         if wanted.pid_file is not None:
             writing = asyncio.create_task(pid_file.write(wanted.pid_file, pid))
         if lent is not None and showing is not None:

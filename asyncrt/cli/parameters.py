@@ -55,6 +55,7 @@ class ProgramCommand(Command):
     """
 
     program_usage = "[-- CMD [ARGS]...]"
+    takes_id = True
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         """The usage line, with the program at its end."""
@@ -62,7 +63,7 @@ class ProgramCommand(Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Take the program off the end; the rest is for click."""
-        before, program = split_program(self.params, args)
+        before, program = split_program(self.params, args, seen_id=not self.takes_id)
         began = len(before) < len(args)
         rest = super().parse_args(ctx, before)
         ctx.params[PROGRAM] = program
@@ -89,8 +90,14 @@ class NeedsProgramCommand(ProgramCommand):
         return rest
 
 
+class OnlyProgramCommand(NeedsProgramCommand):
+    """A command that takes a program and no id."""
+
+    takes_id = False
+
+
 def split_program(
-    params: Sequence[click.Parameter], args: Sequence[str]
+    params: Sequence[click.Parameter], args: Sequence[str], *, seen_id: bool = False
 ) -> tuple[list[str], tuple[str, ...]]:
     """The arguments up to the program, and the program with its own."""
     takes_value = {
@@ -98,7 +105,6 @@ def split_program(
         for each in params
         for name in (*each.opts, *each.secondary_opts)
     }
-    seen_id = False
     index = 0
     while index < len(args):
         each = args[index]

@@ -190,7 +190,8 @@ class Container:
         `deadline_seconds` everything that descends from it is killed (a result, reason deadline),
         likewise with a `lease` when this engine is gone for its grace.
         Raises StartFailed when it can't be executed and InvalidTransition unless created or running
-        (or paused, with `ignore_paused`). If cancelled, it is killed.
+        (or paused, with `ignore_paused`; in a cgroup, which is frozen, it runs once the container is
+        resumed). If cancelled, it is killed.
         """
         return await executing.execute(
             self._context,

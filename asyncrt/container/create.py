@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -14,8 +15,8 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from asyncrt import _durable, _paths
-from asyncrt._threads import finish
-from asyncrt.container import hooks
+from asyncrt._threads import finish, run_blocking
+from asyncrt.container import cgroup, hooks
 from asyncrt.container.change import Change, busy, check_timeout, unresponsive
 from asyncrt.container.context import own_identity, patience
 from asyncrt.container.destroy import end_processes
@@ -24,6 +25,7 @@ from asyncrt.container.log import close_all, make_logs
 from asyncrt.container.streams import NAMES
 from asyncrt.container.terminal import connect_console, planned
 from asyncrt.errors import (
+    DestroyFailed,
     HookFailed,
     LockTimeout,
     SandboxUnresponsive,
@@ -35,7 +37,7 @@ from asyncrt.launch import frames
 from asyncrt.oci import HOOK_KINDS, hook_plans, membership
 from asyncrt.platforms import choose
 from asyncrt.sandbox import ChannelClosed, LaunchFailed
-from asyncrt.state import Identity, Record, StateFile
+from asyncrt.state import CgroupPlace, Identity, Record, StateFile
 from asyncrt.status import Status
 
 if TYPE_CHECKING:
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
     from asyncrt.sandbox import Channel, Launched
 
 _log = logging.getLogger("asyncrt.container")
+
+_CLEARING_SECONDS = 5.0
 
 Supervision = Literal["own", "caller"]
 PathLike = str | os.PathLike[str]
@@ -94,7 +98,10 @@ class Creation:
         self._spec = spec
         self._deadline = deadline_seconds
         platform = choose(context.platform, spec)
-        self._plan: ProcessPlan = platform.plan(spec)
+        instance = uuid.uuid4().hex
+        # Ids are unique below one root only, and there may be many on a machine.
+        name = f"asyncrt-{container_id}.{instance[:8]}"
+        self._plan: ProcessPlan = platform.plan(spec, name=name)
         if terminal is not None:
             self._plan["terminal"] = planned(terminal, self._plan.get("terminal"))
         self._console_path = console_socket
@@ -113,9 +120,15 @@ class Creation:
         self._channel: Channel | None = None
         self._streams: Streams | None = None
         self._fifos: list[int] = []  # for the workload, in the order of the streams' logs
+        self._proceeding = False
+        # These hooks come before the container's root file system is entered.
+        self._waits = self._plan.get("linux") is not None and (
+            any(hook_plans(spec.config, kind) for kind in HOOK_KINDS[:3])
+            or any(kind in context.hooks for kind in HOOK_KINDS[:2])
+        )
         self.record = Record(
             id=container_id,
-            instance=uuid.uuid4().hex,
+            instance=instance,
             sandbox=membership(spec.config).sandbox_id or container_id,
             status=Status.CREATING,
             created_at=datetime.now(UTC),
@@ -185,8 +198,14 @@ class Creation:
         await self._state.clear_locked()
 
     async def _begin(self) -> None:
-        """The directory, then the record that says creating, before anything is started."""
+        """The directory, then the record that says creating, before anything is started.
+
+        The cgroups that will be made are in it already: whoever finds it takes them away.
+        """
         await self._context.run(self._make_directory)
+        planned = self._plan.get("cgroup")
+        if planned is not None:
+            self.record.cgroups = await self._context.run(cgroup.missing, planned)
         await self._state.save_locked(self.record)
 
     def _make_directory(self) -> None:
@@ -238,6 +257,7 @@ class Creation:
                     for name in (_paths.GATE, _paths.CONTROL):
                         with contextlib.suppress(OSError):
                             os.unlink(name, dir_fd=dir_fd)
+                    await self._clear_cgroups()
                     launched = await self._ask(dir_fd)
         except TimeoutError:
             raise unresponsive(record.id, "create", seconds) from None
@@ -266,6 +286,26 @@ class Creation:
         record.init = msgspec.convert(launched.init, Identity)
         if record.supervision == "own":
             record.supervisor = msgspec.convert(launched.launcher, Identity)
+        if launched.cgroup is not None:
+            record.cgroups = tuple(launched.cgroup["made"])
+            record.cgroup = tuple(CgroupPlace(*each) for each in launched.cgroup["places"])
+
+    async def _clear_cgroups(self) -> None:
+        """What an init that was killed has made would be somebody else's to the next."""
+        planned = self._plan.get("cgroup")
+        if planned is None:
+            return
+        full = await run_blocking(cgroup.too_small, planned)
+        if full is not None:
+            raise StartFailed(
+                container_id=self.record.id,
+                what="linux.resources.memory.limit",
+                path=full,
+                errno=errno.ENOMEM,
+            )
+        left = await run_blocking(cgroup.end, self.record, _CLEARING_SECONDS)
+        if left:
+            raise DestroyFailed(container_id=self.record.id, left=left)
 
     async def _ask(self, dir_fd: int) -> Launched:
         return await self._context.launcher.launch(
@@ -286,6 +326,8 @@ class Creation:
             "lease": seconds_of(self._lease),
             "plan": self._plan,
             "hooks": start_hooks,
+            "waits": self._waits,
+            "container_hooks": hook_plans(spec.config, "createContainer") if self._waits else [],
             "logs": [] if self.has_terminal else sorted(self._logs),
             "state": state,
         }
@@ -295,12 +337,12 @@ class Creation:
         record, channel = self.record, self._channel
         assert channel is not None  # noqa: S101 - it was launched
         if hooks.has_hooks(self._context, record, *HOOK_KINDS[:3]):
-            running = asyncio.ensure_future(
-                hooks.run_hooks(self._context, self._spec, record, Status.CREATING, *HOOK_KINDS[:3])
-            )
+            running = asyncio.ensure_future(self._create_hooks(channel))
             ended = asyncio.ensure_future(channel.over.wait())
             try:
                 await asyncio.wait((running, ended), return_when=asyncio.FIRST_COMPLETED)
+                if self._proceeding:
+                    await asyncio.wait((running,))  # hears of the end itself, and of its cause
             finally:
                 ended.cancel()
                 if not running.done():
@@ -314,6 +356,29 @@ class Creation:
                 operation="create",
                 why="its init was ended meanwhile, by a forced delete perhaps",
             )
+
+    async def _create_hooks(self, channel: Channel) -> None:
+        record, context = self.record, self._context
+        if not self._waits:
+            await hooks.run_hooks(context, self._spec, record, Status.CREATING, *HOOK_KINDS[:3])
+            return
+        await hooks.run_hooks(context, self._spec, record, Status.CREATING, *HOOK_KINDS[:2])
+        pid = record.init.pid if record.init is not None else None
+        told = hooks.report(record, self._spec, Status.CREATING, pid)
+        self._proceeding = True
+        try:
+            await context.launcher.proceed(channel, json.dumps(told))
+        except LaunchFailed as error:
+            raise start_failed(record.id, error.report) from error
+        except ChannelClosed:
+            return  # whoever waits for the hooks says so
+        except OSError as error:
+            raise StartFailed(
+                container_id=record.id, what="launch", path="", errno=error.errno or 0
+            ) from error
+        finally:
+            self._proceeding = False
+        await hooks.run_hooks(context, None, record, Status.CREATING, HOOK_KINDS[2])
 
     async def _acknowledge(self) -> None:
         """Tell the launcher that the record is saved; init needs to watch nobody from here on.
@@ -376,9 +441,8 @@ def start_failed(container_id: str, report: FailureReport) -> StartFailed | Hook
     """The error for a failure that launch code reported."""
     hook = report.get("hook")
     if hook:
-        return HookFailed(
-            container_id=container_id, kind="startContainer", path=report["path"], why=str(hook)
-        )
+        kind, _, _ = report["what"].partition(" ")
+        return HookFailed(container_id=container_id, kind=kind, path=report["path"], why=str(hook))
     return StartFailed(
         container_id=container_id, what=report["what"], path=report["path"], errno=report["errno"]
     )

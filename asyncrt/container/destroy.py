@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from asyncrt import _procid
 from asyncrt._threads import run_blocking
-from asyncrt.container import hooks
+from asyncrt.container import cgroup, hooks
 from asyncrt.container.change import Change, change, mark_stopped
 from asyncrt.container.context import refuse_foreign
 from asyncrt.container.tree import kill_tree
@@ -74,7 +74,7 @@ async def remove(held: Change, patience: float | None = None) -> None:
 
 
 async def end_processes(held: Change, patience: float | None = None) -> None:
-    """End every process of the container, its supervisor last, and make sure of it.
+    """End every process of the container, its supervisor last, and make sure of it; then its cgroups.
 
     A supervisor has `patience` seconds, at most the usual time, before it is killed.
 
@@ -97,6 +97,10 @@ async def end_processes(held: Change, patience: float | None = None) -> None:
             raise DestroyFailed(
                 container_id=record.id, left=[f"supervisor (pid {record.supervisor.pid})"]
             )
+    if record.cgroups or record.cgroup:
+        left = await run_blocking(cgroup.end, record, _KILLED_SECONDS)
+        if left:
+            raise DestroyFailed(container_id=record.id, left=left)
 
 
 async def _ask_supervisor(context: Context, record: Record, seconds: float) -> None:
@@ -129,7 +133,7 @@ async def _kill_what_lives(record: Record) -> None:
     init, supervisor = record.init, record.supervisor
     if init is None or not _procid.alive(init):
         return
-    await run_blocking(kill_tree, init, supervisor)
+    await run_blocking(kill_tree, record, init, supervisor)
     if not await _gone(init, _KILLED_SECONDS):
         raise DestroyFailed(container_id=record.id, left=[f"init (pid {init.pid})"])
 

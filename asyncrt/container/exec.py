@@ -13,7 +13,7 @@ import msgspec
 from asyncrt import _procid
 from asyncrt import status as statuses
 from asyncrt._threads import run_blocking
-from asyncrt.container import hooks
+from asyncrt.container import cgroup, hooks
 from asyncrt.container.change import hung_up, unresponsive
 from asyncrt.container.context import exit_result, patience, refuse_foreign
 from asyncrt.container.create import start_failed
@@ -293,7 +293,10 @@ async def _plan(
     base, platform = spec.config.process, choose(record.platform, spec)
 
     def make() -> ProcessPlan:
-        return platform.plan_process(derive_exec(base, args, env=env, cwd=cwd, user=user))
+        plan = platform.plan_exec(spec, derive_exec(base, args, env=env, cwd=cwd, user=user))
+        if record.cgroup:
+            plan["cgroups"] = cgroup.places(record)
+        return plan
 
     return make() if user is None and is_known(base) else await run_blocking(make)
 

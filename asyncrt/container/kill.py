@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from asyncrt import _procid
 from asyncrt import status as statuses
 from asyncrt._threads import run_blocking
-from asyncrt.container import tree
+from asyncrt.container import cgroup, tree
 from asyncrt.container.change import unresponsive
 from asyncrt.container.context import patience, refuse_foreign
 from asyncrt.container.wait import wait_ended
@@ -83,6 +83,7 @@ async def kill(
     if observed.status is Status.PAUSED and number == signals.SIGCONT:
         return  # resume brings it; sent now it would end the pause behind the record's back
     if all:
+        record.exit = observed.exit
         await _kill_all(context, record, number, patience(timeout))
     elif pid is not None:
         if not await run_blocking(tree.signal_process, record, pid, number):
@@ -92,7 +93,10 @@ async def kill(
             raise ProcessNotFound(container_id=container_id, pid=pgid)
     else:
         assert record.init is not None  # noqa: S101 - a status with a process
-        if not _procid.send(record.init, number):
+        if number == signals.SIGKILL and observed.status is Status.PAUSED and record.cgroup:
+            # Version 1's freezer keeps a signal until the thaw; and with init all ends anyway.
+            await run_blocking(cgroup.kill, record, patience(timeout))
+        elif not _procid.send(record.init, number):
             _, observed = await context.look(container_id, instance)
             statuses.require(container_id, operation, observed.status)
 
@@ -108,9 +112,11 @@ async def _kill_all(context: Context, record: Record, number: int, seconds: floa
             if asked and await _within(channel, seconds):
                 return
     if record.init is not None:
-        await run_blocking(tree.kill_tree, record.init, record.supervisor)
+        await run_blocking(tree.kill_tree, record, record.init, record.supervisor)
         if not await wait_gone(record.init, seconds):
             raise unresponsive(record.id, "kill", seconds)
+    if not await run_blocking(cgroup.kill, record, seconds):
+        raise unresponsive(record.id, "kill", seconds)
 
 
 async def _within(channel: Channel, seconds: float) -> bool:

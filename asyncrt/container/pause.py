@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from asyncrt import _procid
 from asyncrt._threads import finish, run_blocking
-from asyncrt.container import tree
+from asyncrt.container import cgroup, tree
 from asyncrt.container.change import Change, change, unresponsive
 from asyncrt.container.context import patience, refuse_foreign
 from asyncrt.errors import SandboxUnresponsive, StorageFailed
@@ -19,6 +19,7 @@ from asyncrt.status import Status
 if TYPE_CHECKING:
     from asyncrt.container.context import Context
     from asyncrt.ids import ContainerId
+    from asyncrt.state import Identity, Record
 
 _log = logging.getLogger("asyncrt.container")
 
@@ -81,7 +82,17 @@ async def _act(held: Change, operation: str, seconds: float) -> None:
             raise SandboxUnresponsive(
                 container_id=record.id, operation=operation, why="it ended just now"
             )
-        await run_blocking(tree.freeze if operation == "pause" else tree.thaw, init)
+        await run_blocking(_freeze if operation == "pause" else _thaw, record, init)
+
+
+def _freeze(record: Record, init: Identity) -> None:
+    if not cgroup.freeze(record):
+        tree.freeze(init)
+
+
+def _thaw(record: Record, init: Identity) -> None:
+    if not cgroup.thaw(record):
+        tree.thaw(init)
 
 
 async def _asked(held: Change, operation: str, seconds: float) -> bool:

@@ -12,7 +12,7 @@ import msgspec
 from asyncrt import _procid
 from asyncrt import status as statuses
 from asyncrt._threads import finish, run_blocking
-from asyncrt.container import tree
+from asyncrt.container import cgroup, tree
 from asyncrt.container.context import refuse_foreign
 from asyncrt.container.wait import wait
 from asyncrt.errors import ContainerNotFound, SpecInvalid
@@ -33,7 +33,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What all processes of a container use, at one moment.
 
     The cpu seconds and the bytes read from and written to storage count since the container began,
-    those of ended processes included, as far as their parents waited for them. `rss_bytes` is memory
+    those of ended processes included, as far as their parents waited for them (the cpu seconds of all,
+    where the container has a cgroup of version 2). `rss_bytes` is memory
     held, in which what processes share counts for each. The bytes are None where the kernel doesn't
     tell this user. `time` is aware and in UTC.
     """
@@ -170,6 +171,9 @@ def _measure(record: Record) -> tuple[Stats, bool]:
             total.add(psutil.Process(pid), above=supervisor is not None and pid == supervisor.pid)
         except psutil.NoSuchProcess:
             complete = False
+    used = cgroup.cpu_seconds(record)
+    if used is not None:
+        total.user, total.system = used
     return (
         Stats(
             time=datetime.now(UTC),

@@ -1,7 +1,8 @@
 """Acting on a container's processes from the engine's side, where no supervisor can be asked.
 
-Blocking reads of /proc: callers run these in a worker thread. Everything that descends from a living
-supervisor belongs to its container; without one, what descends from init does.
+Blocking reads of /proc: callers run these in a worker thread. What is in the container's cgroup
+belongs to it, and everything that descends from a living supervisor; without one, what descends from
+init.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from asyncrt import _procid
+from asyncrt.container import cgroup
 from asyncrt.launch import tree
 
 if TYPE_CHECKING:
@@ -33,16 +35,20 @@ def top(record: Record) -> tuple[int, bool]:
 def members(record: Record) -> list[int]:
     """The pids of the container's processes, init first."""
     pid, itself = top(record)
+    inside = cgroup.members(record)
     if record.init is None or not _procid.alive(record.init):
-        return [] if itself else tree.descendants(pid)
-    below = tree.descendants(pid)
-    return [record.init.pid, *(each for each in below if each != record.init.pid)]
+        below = [] if itself else tree.descendants(pid)
+    else:
+        below = [record.init.pid, *tree.descendants(pid)]
+    return list(dict.fromkeys([*below, *inside]))
 
 
 def belongs(record: Record, pid: int) -> bool:
     """Whether a process is the container's."""
     root, itself = top(record)
-    return root > 0 and ((itself and pid == root) or tree.is_below(pid, root))
+    if root > 0 and ((itself and pid == root) or tree.is_below(pid, root)):
+        return True
+    return pid in cgroup.members(record)
 
 
 def signal_process(record: Record, pid: int, number: int) -> bool:
@@ -96,11 +102,13 @@ def thaw(init: Identity) -> None:
     _procid.send(init, signal.SIGCONT)
 
 
-def kill_tree(init: Identity, supervisor: Identity | None) -> None:
-    """Kill init and all that descends from it or from a living supervisor, which stays.
+def kill_tree(record: Record, init: Identity, supervisor: Identity | None) -> None:
+    """Kill init, all in its cgroup, and all that descends from it or from a living supervisor.
 
-    Waits, bounded, until those below init have ended; init itself is left to the caller.
+    The supervisor stays. Waits, bounded, until those below init have ended; init itself is left to
+    the caller.
     """
+    cgroup.kill(record, _ENDING_SECONDS)
     if supervisor is not None and _procid.alive(supervisor):
         tree.kill(supervisor.pid)
     if not _procid.alive(init):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 from typing import TYPE_CHECKING
 
 from asyncrt import _paths, _procid
+from asyncrt._threads import run_blocking
+from asyncrt.container import cgroup
 from asyncrt.container.change import change
 from asyncrt.container.context import exit_result, refuse_foreign
 from asyncrt.errors import AsyncrtError, ContainerNotFound, SandboxUnresponsive
@@ -111,7 +114,10 @@ async def _told_by_pidfd(context: Context, record: Record, watch: PidWatch) -> E
     ended = watch.exit
     if ended is None or (record.started_at is None and ended["exit_code"] in _OURS):
         return ExitResult(reason="unknown", started_at=record.started_at)
-    result = exit_result({**ended, "started_at": record.started_at})
+    killed = await run_blocking(cgroup.oom_killed, record) if record.cgroup else None
+    if killed and ended["signal"] == signal.SIGKILL:
+        ended = {**ended, "reason": "oom"}
+    result = exit_result({**ended, "oom_killed": killed, "started_at": record.started_at})
     if observed is not None:
         await _remember(context, record, result)
     return result

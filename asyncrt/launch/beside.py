@@ -7,54 +7,82 @@ import json
 import os
 
 from asyncrt import _libc
-from asyncrt.launch import process
+from asyncrt.launch import cgroup, process
 from asyncrt.launch.failure import Failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import NoReturn
 
     from asyncrt.launch.plan import ProcessPlan
 
 
-def spawn(plan: ProcessPlan, streams: Sequence[int], umask: int) -> tuple[int, int]:
+def spawn(
+    plan: ProcessPlan,
+    streams: Sequence[int],
+    umask: int,
+    init: int,
+    namespaces: Sequence[int] = (),
+) -> tuple[int, int]:
     """Fork it; returns its pid and a descriptor.
 
     The descriptor ends without a byte when the program runs, else it holds the failure as JSON. It
-    dies with this process: nobody else would bound it in time, or find it to end it.
+    dies with this process: nobody else would bound it in time, or find it to end it. `init` is whom
+    a plan that joins namespaces joins; `namespaces`: these, where init may not be asked for them.
     """
     parent = os.getpid()
-    try:
-        program = process.program(plan)
-    except Exception:  # noqa: BLE001 - no plan: the child says so
-        program = None
+    program = None
+    if "joins" not in plan:  # else it is looked for in there
+        try:
+            program = process.program(plan)
+        except Exception:  # noqa: BLE001 - no plan: the child says so
+            program = None
     report, theirs = os.pipe()
+    watch, proc = -1, None
     try:
-        pid = os.fork()
+        if "joins" in plan:
+            from asyncrt.launch import joining  # most often nobody needs it
+
+            keep = (theirs, *streams, *namespaces)
+            pid, watch, proc = joining.fork(plan, init, namespaces, keep)
+        else:
+            pid = os.fork()
     except OSError:
         os.close(report)
         os.close(theirs)
         raise
+    except Failure as failure:  # in a child on its way, and nowhere else
+        _give_up(theirs, failure)
     if pid == 0:
         try:
-            try:
-                os.setsid()
-                process.fresh_signals()
-                _connect(plan, streams)
-                os.closerange(3, theirs)
-                os.closerange(theirs + 1, 1 << 30)
-                process.prepare(plan, umask)
-                _libc.die_with_parent(parent)  # after the change of user, which would undo it
-                process.execute(plan, program)
-            except Failure as failure:
-                os.write(theirs, json.dumps(failure.report()).encode())
-            except Exception as error:  # noqa: BLE001 - no plan: silence would mean that it runs
-                unusable = Failure(f"plan ({error!r})", "", errno.EINVAL)
-                os.write(theirs, json.dumps(unusable.report()).encode())
+            os.setsid()
+            process.fresh_signals()
+            if watch < 0 and plan.get("cgroups"):
+                cgroup.join(plan["cgroups"])
+            _connect(plan, streams)
+            process.close_all_but((theirs, watch, -1 if proc is None else proc))
+            if watch < 0:
+                process.prepare_outside(plan)
+            process.become(plan, umask, proc)
+            # After the change of user, which would undo it.
+            _libc.die_with_parent(parent, watch)
+            process.execute(plan, program)
+        except Failure as failure:
+            _give_up(theirs, failure)
+        except Exception as error:  # noqa: BLE001 - no plan: silence would mean that it runs
+            _give_up(theirs, Failure(f"plan ({error!r})", "", errno.EINVAL))
         finally:
             os._exit(127)
     os.close(theirs)
     return pid, report
+
+
+def _give_up(report: int, failure: Failure) -> NoReturn:
+    try:
+        os.write(report, json.dumps(failure.report()).encode())
+    finally:
+        os._exit(127)
 
 
 def _connect(plan: ProcessPlan, streams: Sequence[int]) -> None:
@@ -64,7 +92,11 @@ def _connect(plan: ProcessPlan, streams: Sequence[int]) -> None:
         return
     from asyncrt.launch import terminal
 
-    master, slave = terminal.open_pair(*size)
+    if "joins" in plan:
+        root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        master, slave = terminal.open_pair_inside(root, *size)
+    else:
+        master, slave = terminal.open_pair(*size)
     terminal.take(slave, plan["uid"])
     terminal.give(streams[3], master)
     process.take_streams((slave, slave, slave))

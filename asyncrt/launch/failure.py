@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno as errno_of
 import json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import TypedDict
 
     class FailureReport(TypedDict):
@@ -39,3 +41,14 @@ def reported(said: bytes) -> Failure:
         return Failure(report["what"], report["path"], report["errno"], hook=report["hook"])
     except (ValueError, KeyError, TypeError):
         return Failure("init", "killed before its program ran", errno_of.ECHILD)
+
+
+@contextlib.contextmanager
+def step(what: str, path: str) -> Iterator[None]:
+    """One step of a launch: the errno that ends it becomes its Failure."""
+    try:
+        yield
+    except OSError as error:
+        raise Failure(what, path, error.errno or errno_of.EIO) from error
+    except (ValueError, OverflowError) as error:
+        raise Failure(what, path, errno_of.EINVAL) from error

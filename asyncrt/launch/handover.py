@@ -15,6 +15,8 @@ from asyncrt.launch import frames
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     Handed = tuple[bytes, list[tuple[int, int, bytes]]]
 
 # After the handover, one byte each: the creator's record is saved; init goes to execute its program,
@@ -23,11 +25,14 @@ ACKNOWLEDGED = b"A"
 STARTED = b"G"
 FAILED = b"F"
 
-# Role, durable, deadline and lease in seconds (negative: none), instance. Descriptors come with it:
-# the container's directory, the creator's connection and, unless a one-shot's, the control socket;
-# then those of the workload's streams that the supervisor is at the other end of.
-_FORMAT = struct.Struct("=c?dd32s")
+# Role, durable, deadline and lease in seconds (negative: none), instance, init's pid as the parent
+# sees it, numbers of cgroups and of namespaces. Descriptors come with it: the container's directory,
+# the creator's connection and, unless a one-shot's, the control socket; those of the workload's
+# streams that the supervisor is at the other end of; the cgroups that it needs; last the namespaces
+# that an exec is to join.
+_FORMAT = struct.Struct("=c?dd32siBB")
 _SIZE = _FORMAT.size
+_ANCILLARY = 128  # bytes: 28 descriptors
 _FLAGS = _socket.MSG_CMSG_CLOEXEC | _socket.MSG_DONTWAIT
 
 
@@ -40,27 +45,45 @@ def send(
     deadline: float | None,
     lease: float | None,
     instance: str,
+    pid: int,
+    cgroups: Sequence[int] = (),
+    namespaces: Sequence[int] = (),
 ) -> None:
     """Init's side: hand over; the descriptors are the parent's as well from here on."""
     times = (-1.0 if each is None else each for each in (deadline, lease))
-    packed = _FORMAT.pack(role, durable, *times, instance.encode())
-    frames.send(watch, packed, fds)
+    counts = len(cgroups), len(namespaces)
+    packed = _FORMAT.pack(role, durable, *times, instance.encode(), pid, *counts)
+    frames.send(watch, packed, [*fds, *cgroups, *namespaces])
 
 
 def take(watch: _socket.socket) -> Handed | None:
     """The parent's side: what was handed over, to be unpacked when needed; None: init said nothing."""
     try:
-        data, ancillary, _, _ = watch.recvmsg(_SIZE, 64, _FLAGS)
+        data, ancillary, _, _ = watch.recvmsg(_SIZE, _ANCILLARY, _FLAGS)
     except OSError:
         return None
     return (data, ancillary) if len(data) == _SIZE else None
 
 
-def unpack(handed: Handed) -> tuple[bytes, bool, float, float, bytes, list[int]]:
-    """Role, durable, deadline, lease, instance, descriptors."""
+def pid_of(handed: Handed) -> int:
+    """Init's, as its parent sees it."""
+    pid: int = _FORMAT.unpack(handed[0])[5]
+    return pid
+
+
+def unpack(
+    handed: Handed,
+) -> tuple[bytes, bool, float, float, bytes, list[int], list[int], list[int]]:
+    """Role, durable, deadline, lease, instance, descriptors, cgroups, namespaces."""
     data, ancillary = handed
     fds = array.array("i")
     for _, _, payload in ancillary:
         fds.frombytes(payload)
-    role, durable, deadline, lease, instance = _FORMAT.unpack(data)
-    return role, durable, deadline, lease, instance, list(fds)
+    role, durable, deadline, lease, instance, _, cgroups, namespaces = _FORMAT.unpack(data)
+    found = list(fds)
+    middle = len(found) - cgroups - namespaces
+    end = len(found) - namespaces
+    return (
+        *(role, durable, deadline, lease, instance),
+        *(found[:middle], found[middle:end], found[end:]),
+    )

@@ -18,7 +18,7 @@ import select
 import time
 
 from asyncrt import _paths, _procid, clock
-from asyncrt.launch import frames, handover, process, sockets
+from asyncrt.launch import cgroup, frames, handover, process, sockets
 from asyncrt.launch import gate as gates
 from asyncrt.launch import hook as hooks
 from asyncrt.launch.failure import Failure
@@ -27,6 +27,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
+
+    from asyncrt.launch.inside import Inside
+    from asyncrt.launch.plan import CgroupReport, ProcessPlan
 
 # The roles that a request may ask for.
 SUPERVISED = b"S"
@@ -102,14 +105,16 @@ def live(
         code = 125
     except OSError as error:
         if peer is not None:
-            _tell(peer, error)
+            _tell(peer, Failure("launch", str(error.filename or ""), error.errno or errno.EIO))
+    except Exception as error:  # noqa: BLE001 - no plan, or a fault of ours: silence helps nobody
+        if peer is not None:
+            _tell(peer, Failure(f"launch ({error!r})", "", errno.EINVAL))
     finally:
         os._exit(code)
 
 
-def _tell(peer: _socket.socket, error: OSError) -> None:
+def _tell(peer: _socket.socket, failure: Failure) -> None:
     """Tell the creator what else went wrong; one that has its answer already has closed this."""
-    failure = Failure("launch", str(error.filename or ""), error.errno or errno.EIO)
     with contextlib.suppress(OSError):
         frames.send(peer, frames.encode({"failed": failure.report()}))
 
@@ -191,6 +196,8 @@ def _prepare(
 ) -> _socket.socket:
     """Become what the plan says, hand over, report; returns the gate. Raises Failure."""
     dir_fd, *streams = fds
+    plan: ProcessPlan = message["plan"]
+    cgroups = _enter_cgroups(role, plan)
     control: _socket.socket | None = None
     name = _paths.GATE
     try:
@@ -200,39 +207,136 @@ def _prepare(
             control = sockets.listen(dir_fd, _paths.CONTROL, _CONTROL_BACKLOG)
     except OSError as error:
         raise Failure("launch", name, error.errno or errno.EIO) from error
-    held = _connect(message, streams)
-    _procid.set_name(_paths.GATE_COMM)
-    process.prepare(message["plan"], umask)
+    inside: Inside | None = None
+    if "linux" in plan:
+        from asyncrt.launch.inside import Inside  # most often nobody needs it
+
+        inside = Inside(plan)
+        parent.identities["init"] = inside.identity
+    held = _connect(message, streams, inside)
+    given = [dir_fd, peer.fileno()]
+    if inside is None:
+        _procid.set_name(_paths.GATE_COMM)
+        process.prepare(plan, umask)
+    else:
+        if message.get("waits"):
+            _hand_over(role, message, parent, given, control, held, cgroups, inside)
+            _wait_for_hooks(message, peer, parent, cgroups.report)
+        inside.enter_root()
+        process.become(plan, umask, inside.proc)
     if role == ONE_SHOT:
         # Who supervises by itself expects create to fail for a program that isn't there.
-        process.resolve(message["plan"])
-    handed = [peer, control] if control is not None else [peer]
-    handover.send(
-        parent.watch,
-        role,
-        [dir_fd, *(each.fileno() for each in handed), *held],
-        durable=message["durable"],
-        deadline=message["deadline"],
-        lease=message.get("lease"),
-        instance=message["instance"],
-    )
-    if control is not None:
-        parent.alarm.register(control, select.EPOLLIN)
-        parent.alarm.register(peer, select.EPOLLONESHOT)
-    if role == ONE_SHOT or message["deadline"] is not None or held:
-        parent.alarm.register(parent.theirs, select.EPOLLIN)
-    elif _must_take(parent, message):
-        parent.alarm.register(parent.theirs, select.EPOLLIN | select.EPOLLONESHOT)
-    if os.getppid() != parent.pid:
+        process.resolve(plan)
+    if not message.get("waits"):
+        _hand_over(role, message, parent, given, control, held, cgroups, inside)
+    if _hung_up(parent, inside=inside is not None):
         # It was killed. Our creator would take whoever has us now for the supervisor, and kill it.
         raise gates.NobodyWants
-    frames.send(peer, frames.encode({"launched": parent.identities}))
+    frames.send(peer, frames.encode({"launched": parent.identities, "cgroup": cgroups.report}))
     kept = (gate, parent.watch, parent.alarm, peer)
     process.close_all_but([each.fileno() for each in kept])
     return gate
 
 
-def _connect(message: dict[str, Any], streams: list[int]) -> list[int]:
+class _Cgroups:
+    """What was made of the plan's cgroups, and those of them that the supervisor needs, opened."""
+
+    __slots__ = ("opened", "report")
+
+    def __init__(self, report: CgroupReport | None, opened: list[int]) -> None:
+        self.report = report
+        self.opened = opened
+
+
+def _enter_cgroups(role: bytes, plan: ProcessPlan) -> _Cgroups:
+    """Make the cgroups, before anything else, and be in them. Raises Failure.
+
+    What it may use, and in which cgroups it counts, holds from here on; an init of namespaces goes
+    in by itself.
+    """
+    wanted = plan.get("cgroup")
+    if wanted is None:
+        return _Cgroups(None, [])
+    report = cgroup.make(wanted) if "linux" in plan else cgroup.enter(wanted)
+    opened = cgroup.open_all(cgroup.watched(report)) if role == SUPERVISED else []
+    return _Cgroups(report, opened)
+
+
+def _hand_over(
+    role: bytes,
+    message: dict[str, Any],
+    parent: Parent,
+    fds: list[int],
+    control: _socket.socket | None,
+    held: list[int],
+    cgroups: _Cgroups,
+    inside: Inside | None,
+) -> None:
+    """Give the process above us what it is to have, and have it sleep until it is needed."""
+    handover.send(
+        parent.watch,
+        role,
+        [*fds, *(() if control is None else (control.fileno(),)), *held],
+        durable=message["durable"],
+        deadline=message["deadline"],
+        lease=message.get("lease"),
+        instance=message["instance"],
+        pid=os.getpid() if inside is None else inside.identity["pid"],
+        cgroups=cgroups.opened,
+        namespaces=() if inside is None else inside.opened,
+    )
+    if control is not None:
+        parent.alarm.register(control, select.EPOLLIN)
+        parent.alarm.register(fds[1], select.EPOLLONESHOT)
+    if role == ONE_SHOT or message["deadline"] is not None or held:
+        parent.alarm.register(parent.theirs, select.EPOLLIN)
+    elif _must_take(parent, message):
+        parent.alarm.register(parent.theirs, select.EPOLLIN | select.EPOLLONESHOT)
+    if inside is not None:
+        inside.let_go()
+
+
+def _wait_for_hooks(
+    message: dict[str, Any], peer: _socket.socket, parent: Parent, report: CgroupReport | None
+) -> None:
+    """Let the creator run the hooks that come before the new root, then run our own. Raises Failure.
+
+    Prestart and createRuntime hooks see the namespaces from outside, createContainer hooks from
+    inside, with the host's files (config.md, "POSIX-platform Hooks").
+    """
+    if _hung_up(parent, inside=True):
+        raise gates.NobodyWants
+    frames.send(
+        peer, frames.encode({"launched": parent.identities, "waits": True, "cgroup": report})
+    )
+    either = select.epoll()  # the end of one of them, or the creator's word
+    either.register(parent.watch, select.EPOLLIN)
+    either.register(peer, select.EPOLLIN)
+    if any(fd == parent.watch.fileno() for fd, _ in either.poll()):
+        raise gates.NobodyWants
+    said, _ = frames.receive_message(peer)
+    for hook in message["container_hooks"]:
+        why = hooks.run(hook, said["state"].encode(), abandon=either.fileno())
+        if why and _hung_up(parent, inside=True):
+            raise gates.NobodyWants
+        if why:
+            raise Failure("createContainer hook", hook["path"], errno.ECANCELED, hook=why)
+
+
+def _hung_up(parent: Parent, *, inside: bool) -> bool:
+    """Whether the process above us is gone."""
+    if not inside:
+        return os.getppid() != parent.pid
+    # From inside a pid namespace no parent can be seen. Our copy of its end would keep it open.
+    if parent.theirs >= 0:
+        os.close(parent.theirs)
+        parent.theirs = -1
+    poller = select.poll()
+    poller.register(parent.watch, select.POLLIN)
+    return bool(poller.poll(0))
+
+
+def _connect(message: dict[str, Any], streams: list[int], inside: Inside | None) -> list[int]:
     """Take our standard streams; the descriptors that the supervisor is to have of them.
 
     In the socket a FIFO stays open, so that not even a program that ends at once loses a line.
@@ -243,7 +347,11 @@ def _connect(message: dict[str, Any], streams: list[int]) -> list[int]:
         return [streams[number] for number in message["logs"]]
     from asyncrt.launch import terminal  # most have none
 
-    master, slave = terminal.open_pair(*size)
+    if inside is None or inside.root is None:
+        master, slave = terminal.open_pair(*size)
+    else:
+        master, slave = terminal.open_pair_inside(inside.root.root, *size)
+        terminal.make_console(inside.root.root, slave)
     terminal.take(slave, message["plan"]["uid"])
     process.take_streams((slave, slave, slave))
     if len(streams) == 3:
@@ -259,7 +367,8 @@ def _must_take(parent: Parent, message: dict[str, Any]) -> bool:
     ETOOMANYREFS): 341 containers reached the usual 1024, and then none of that user's programs could
     pass descriptors. They count for who sends them, and init is the container's user by now.
     """
-    return not parent.exempt or message["plan"]["uid"] is not None
+    plan = message["plan"]
+    return not parent.exempt or plan["uid"] is not None or "linux" in plan
 
 
 def rehearse() -> None:
@@ -284,10 +393,13 @@ def _rehearse() -> None:
     times = {"deadline": None, "lease": None}
     ours.send(frames.encode({"op": "launch", "instance": "0" * 32, **times, **message}))
     frames.receive_message(theirs)
-    handover.send(ours, SUPERVISED, [ours.fileno()], durable=True, instance="0" * 32, **times)
+    fds = [ours.fileno()]
+    handover.send(
+        ours, SUPERVISED, fds, durable=True, deadline=None, lease=None, instance="0" * 32, pid=1
+    )
     handed = handover.take(theirs)
     if handed is not None:
-        os.close(handover.unpack(handed)[-1][0])
+        os.close(handover.unpack(handed)[5][0])
     frames.encode({"launched": {"init": _procid.facts(os.getpid()), "launcher": None}})
     clock.stamp()
     process.rehearse()

@@ -13,27 +13,17 @@ import resource
 import stat
 
 from asyncrt import _csignal, _libc
-from asyncrt.launch.failure import Failure
+from asyncrt.launch.failure import Failure, step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     Program = tuple[list[str], dict[str, str]]
 
     from asyncrt.launch.plan import ProcessPlan
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-@contextlib.contextmanager
-def _step(what: str, path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise Failure(what, path, error.errno or errno.EIO) from error
-    except (ValueError, OverflowError) as error:
-        raise Failure(what, path, errno.EINVAL) from error
 
 
 def close_all_but(keep: Sequence[int]) -> None:
@@ -71,15 +61,23 @@ def take_streams(streams: Sequence[int]) -> None:
         os.dup2(fd, number, inheritable=True)
 
 
-def prepare(plan: ProcessPlan, umask: int) -> None:
+def prepare(plan: ProcessPlan, umask: int, proc: int | None = None) -> None:
     """Become the process of the plan, all but its program. `umask` holds where the plan has none.
+
+    `proc` is an open procfs, if /proc may be something else.
 
     The order matters: what needs privilege (scores, raised limits, groups) comes before the user is
     changed, no_new_privs after it, limits last of all, by `execute`.
     """
+    prepare_outside(plan)
+    become(plan, umask, proc)
+
+
+def prepare_outside(plan: ProcessPlan) -> None:
+    """What needs the launcher's own privilege, and so is done before it enters other namespaces."""
     score = plan["oom_score_adj"]
     if score is not None:
-        with _step("process.oomScoreAdj", str(score)):
+        with step("process.oomScoreAdj", str(score)):
             fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
             try:
                 os.write(fd, str(score).encode())
@@ -87,13 +85,31 @@ def prepare(plan: ProcessPlan, umask: int) -> None:
                 os.close(fd)
     if plan["rlimits"]:
         _raise_limits(plan)
+
+
+def become(plan: ProcessPlan, umask: int, proc: int | None = None) -> None:
+    """The rest: working directory, user and privileges. `proc` as for `prepare`."""
     os.umask(umask if plan["umask"] is None else plan["umask"])
+    if plan.get("look_up_home"):
+        from asyncrt.launch import homes
+
+        plan["env"].append(f"HOME={homes.home_of(plan['uid'] or 0)}")
     entered = _enter(plan["cwd"], may_be_denied=plan["uid"] is not None)
-    _become(plan)
+    limits = plan.get("privileges")
+    if limits is None:
+        _become(plan)
+    else:
+        from asyncrt.launch import privileges  # plain processes have none
+
+        privileges.before_user(limits, proc)
+        _become(plan)
+        privileges.after_user(limits, no_new_privs=plan["no_new_privs"])
     if not entered:
         _enter(plan["cwd"], may_be_denied=False)
+    if "linux" in plan or "joins" in plan:
+        _check_inside(plan["cwd"])
     if plan["no_new_privs"]:
-        with _step("process.noNewPrivileges", ""):
+        with step("process.noNewPrivileges", ""):
             _libc.set_no_new_privs()
 
 
@@ -106,14 +122,14 @@ def _raise_limits(plan: ProcessPlan) -> None:
     for index, (kind, soft, hard) in enumerate(plan["rlimits"]):
         now, most = resource.getrlimit(kind)
         if most != resource.RLIM_INFINITY and (hard == resource.RLIM_INFINITY or hard > most):
-            with _step(f"process.rlimits[{index}]", f"{soft}:{hard}"):
+            with step(f"process.rlimits[{index}]", f"{soft}:{hard}"):
                 resource.setrlimit(kind, (now, hard))
 
 
 def _limit(plan: ProcessPlan) -> None:
     """Set the limits of the program, none of which is higher than ours."""
     for index, (kind, soft, hard) in enumerate(plan["rlimits"]):
-        with _step(f"process.rlimits[{index}]", f"{soft}:{hard}"):
+        with step(f"process.rlimits[{index}]", f"{soft}:{hard}"):
             resource.setrlimit(kind, (soft, hard))
 
 
@@ -130,18 +146,28 @@ def _enter(cwd: str, *, may_be_denied: bool) -> bool:
     return True
 
 
+def _check_inside(cwd: str) -> None:
+    """Raise Failure if the directory isn't below our root (CVE-2024-21626)."""
+    try:
+        found = os.getcwd()
+    except OSError:
+        found = ""
+    if not found.startswith("/"):
+        raise Failure("process.cwd", cwd, errno.EXDEV)
+
+
 def _become(plan: ProcessPlan) -> None:
     groups, gid, uid = plan["groups"], plan["gid"], plan["uid"]
     if uid is not None:
         _give_pipes(uid)
     if groups is not None:
-        with _step("process.user.additionalGids", ",".join(map(str, groups))):
+        with step("process.user.additionalGids", ",".join(map(str, groups))):
             os.setgroups(groups)
     if gid is not None:
-        with _step("process.user.gid", str(gid)):
+        with step("process.user.gid", str(gid)):
             os.setresgid(gid, gid, gid)
     if uid is not None:
-        with _step("process.user.uid", str(uid)):
+        with step("process.user.uid", str(uid)):
             os.setresuid(uid, uid, uid)
 
 
@@ -227,6 +253,8 @@ def execute(plan: ProcessPlan, found: Program | None = None) -> None:
     candidates, env = found
     if plan["rlimits"]:
         _limit(plan)
+    if "privileges" in plan:
+        candidates = _seal(plan, candidates)
     for path in candidates:
         try:
             os.execve(path, args, env)
@@ -242,6 +270,15 @@ def execute(plan: ProcessPlan, found: Program | None = None) -> None:
     if worst is None:
         worst = Failure("program", args[0], errno.ENOENT)
     raise worst
+
+
+def _seal(plan: ProcessPlan, candidates: list[str]) -> list[str]:
+    """Load the filter; the candidates that are there, as looking for them may be denied by it."""
+    from asyncrt.launch import privileges
+
+    found = [each for each in candidates if os.path.lexists(each)]
+    privileges.seal(plan["privileges"], no_new_privs=plan["no_new_privs"])
+    return found
 
 
 def _diagnose(path: str, number: int) -> Failure:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from asyncrt.oci.bundle import decode_config
 from asyncrt.oci.config import Config, Hook, Hooks, Process, Rlimit, User
+from asyncrt.oci.defaults import DEFAULT_PATH
 from asyncrt.oci.exec import derive_exec
 from asyncrt.oci.homes import home_of, is_known
 from asyncrt.oci.hooks import HOOK_KINDS, hook_plans, merge_env
+from asyncrt.oci.sandbox_config import default_config
 from asyncrt.oci.sandboxes import Membership, membership
-from asyncrt.oci.spec import DEFAULT_PATH, OCI_VERSION, Spec
+from asyncrt.oci.spec import OCI_VERSION, Spec
 from asyncrt.oci.state_report import state_report
 
 load_bundle = Spec.from_bundle
@@ -26,6 +28,7 @@ __all__ = [
     "Spec",
     "User",
     "decode_config",
+    "default_config",
     "derive_exec",
     "home_of",
     "hook_plans",

@@ -13,6 +13,12 @@ import msgspec
 
 from asyncrt.errors import SpecInvalid
 from asyncrt.oci._why import child
+from asyncrt.oci.check_privileges import (
+    check_personality,
+    check_process_privileges,
+    check_seccomp,
+)
+from asyncrt.oci.check_resources import check_cgroup
 from asyncrt.oci.rlimits import RLIMITS, UNLIMITED
 
 TYPE_CHECKING = False
@@ -69,6 +75,7 @@ def check_process(process: Process, path: str = "process") -> None:
         raise SpecInvalid(json_path=f"{path}.cwd", why=f"{process.cwd!r} isn't an absolute path")
     _check_env(process.env or (), f"{path}.env")
     _check_rlimits(process.rlimits or (), f"{path}.rlimits")
+    check_process_privileges(process, path)
 
 
 def _check_env(env: Sequence[str], path: str) -> None:
@@ -117,6 +124,11 @@ def _check_linux(linux: Linux) -> None:
         seen.add(each.type)
         if each.path and not each.path.startswith("/"):
             raise SpecInvalid(json_path=f"{at}.path", why=f"{each.path!r} isn't an absolute path")
+    if linux.seccomp is not None:
+        check_seccomp(linux.seccomp)
+    if linux.personality is not None:
+        check_personality(linux.personality)
+    check_cgroup(linux)
 
 
 def strings(value: object, path: str) -> Iterator[tuple[str, str]]:

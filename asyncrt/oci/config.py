@@ -17,6 +17,10 @@ import msgspec
 Id = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 2)]
 Uint32 = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 Unsigned = Annotated[int, msgspec.Meta(ge=0)]  # check.py adds uint64's upper bound where it matters
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+Limit = Annotated[int, msgspec.Meta(ge=-1, le=2**63 - 1)]  # -1 is none
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Weight = Annotated[int, msgspec.Meta(ge=0, le=1000)]  # 10 is the least, 0 is unset
 RawObject = Mapping[str, msgspec.Raw]
 
 
@@ -64,6 +68,32 @@ class Capabilities(_Part, frozen=True):
     ambient: tuple[str, ...] | None = None
 
 
+class Scheduler(_Part, frozen=True):
+    """How the process is scheduled (config.md, scheduler; sched_setattr(2)). Times in nanoseconds."""
+
+    policy: str
+    nice: Annotated[int, msgspec.Meta(ge=-20, le=19)] | None = None
+    priority: Annotated[int, msgspec.Meta(ge=0, le=99)] | None = None
+    flags: tuple[str, ...] | None = None
+    runtime: Unsigned | None = None
+    deadline: Unsigned | None = None
+    period: Unsigned | None = None
+
+
+class IOPriority(_Part, frozen=True):
+    """The priority of the process's input and output (ioprio_set(2))."""
+
+    io_class: str = msgspec.field(name="class")
+    priority: Annotated[int, msgspec.Meta(ge=0, le=7)] | None = None
+
+
+class ExecCPUAffinity(_Part, frozen=True):
+    """On which CPUs an exec'd process may run, as lists: before and after it joins the cgroup."""
+
+    initial: str | None = None
+    final: str | None = None
+
+
 class Process(_Part, frozen=True):
     """A process: the container's own, or one that is exec'd."""
 
@@ -79,9 +109,9 @@ class Process(_Part, frozen=True):
     capabilities: Capabilities | None = None
     apparmor_profile: str | None = None
     selinux_label: str | None = None
-    scheduler: RawObject | None = None
-    io_priority: RawObject | None = msgspec.field(default=None, name="ioPriority")
-    exec_cpu_affinity: RawObject | None = msgspec.field(default=None, name="execCPUAffinity")
+    scheduler: Scheduler | None = None
+    io_priority: IOPriority | None = msgspec.field(default=None, name="ioPriority")
+    exec_cpu_affinity: ExecCPUAffinity | None = msgspec.field(default=None, name="execCPUAffinity")
 
 
 class Root(_Part, frozen=True):
@@ -174,6 +204,155 @@ class Personality(_Part, frozen=True):
     flags: tuple[str, ...] | None = None
 
 
+class SeccompArg(_Part, frozen=True):
+    """One condition on an argument of a system call; MASKED_EQ: `value` is the mask."""
+
+    index: Annotated[int, msgspec.Meta(ge=0, le=5)]
+    value: Unsigned
+    op: str
+    value_two: Unsigned | None = None
+
+
+class SeccompSyscall(_Part, frozen=True):
+    """What becomes of some system calls, if all conditions hold."""
+
+    names: tuple[str, ...]
+    action: str
+    errno_ret: Uint32 | None = None
+    args: tuple[SeccompArg, ...] | None = None
+
+
+class Seccomp(_Part, frozen=True):
+    """Which system calls the process may make (config-linux.md, seccomp)."""
+
+    default_action: str
+    default_errno_ret: Uint32 | None = None
+    architectures: tuple[str, ...] | None = None
+    flags: tuple[str, ...] | None = None
+    listener_path: str | None = None
+    listener_metadata: str | None = None
+    syscalls: tuple[SeccompSyscall, ...] | None = None
+
+
+class DeviceRule(_Part, frozen=True):
+    """Whether devices may be used; None fits any. Rules count in order, the last that fits wins."""
+
+    allow: bool
+    type: str | None = None
+    major: Int64 | None = None
+    minor: Int64 | None = None
+    access: str | None = None
+
+
+class MemoryLimits(_Part, frozen=True):
+    """Bytes; 0 is unset, -1 unlimited. `swap` is memory and swap together."""
+
+    limit: Limit | None = None
+    reservation: Limit | None = None
+    swap: Limit | None = None
+    kernel: Int64 | None = None
+    kernel_tcp: Limit | None = msgspec.field(default=None, name="kernelTCP")
+    swappiness: Annotated[int, msgspec.Meta(ge=0, le=100)] | None = None
+    disable_oom_killer: bool | None = msgspec.field(default=None, name="disableOOMKiller")
+    use_hierarchy: bool | None = None
+    check_before_update: bool | None = None
+
+
+class CpuLimits(_Part, frozen=True):
+    """Microseconds, but for `shares`, a weight among siblings, and the lists `cpus` and `mems`."""
+
+    shares: Count | None = None
+    quota: Int64 | None = None
+    burst: Count | None = None
+    period: Count | None = None
+    realtime_runtime: Int64 | None = None
+    realtime_period: Count | None = None
+    cpus: str | None = None
+    mems: str | None = None
+    idle: Annotated[int, msgspec.Meta(ge=0, le=1)] | None = None
+
+
+class PidsLimit(_Part, frozen=True):
+    """How many tasks there may be; 0 and -1 are unlimited."""
+
+    limit: Limit | None = None
+
+
+class WeightDevice(_Part, frozen=True):
+    """A block device's share, of a cgroup with its children and of it without them."""
+
+    major: Uint32
+    minor: Uint32
+    weight: Weight | None = None
+    leaf_weight: Weight | None = None
+
+
+class ThrottleDevice(_Part, frozen=True):
+    """Bytes or operations a second of a block device; 0 is unlimited."""
+
+    major: Uint32
+    minor: Uint32
+    rate: Count
+
+
+class BlockIo(_Part, frozen=True):
+    """Use of block devices."""
+
+    weight: Weight | None = None
+    leaf_weight: Weight | None = None
+    weight_device: tuple[WeightDevice, ...] | None = None
+    throttle_read_bps_device: tuple[ThrottleDevice, ...] | None = None
+    throttle_write_bps_device: tuple[ThrottleDevice, ...] | None = None
+    throttle_read_iops_device: tuple[ThrottleDevice, ...] | None = msgspec.field(
+        default=None, name="throttleReadIOPSDevice"
+    )
+    throttle_write_iops_device: tuple[ThrottleDevice, ...] | None = msgspec.field(
+        default=None, name="throttleWriteIOPSDevice"
+    )
+
+
+class HugepageLimit(_Part, frozen=True):
+    """Bytes of huge pages of one size, named as in /sys/kernel/mm/hugepages: 2MB, 1GB, 64KB."""
+
+    page_size: str
+    limit: Annotated[int, msgspec.Meta(ge=0)]
+
+
+class InterfacePriority(_Part, frozen=True):
+    """The priority of what goes out over one network interface."""
+
+    name: str
+    priority: Uint32
+
+
+class NetworkLimits(_Part, frozen=True):
+    """Class and priority of network traffic."""
+
+    class_id: Uint32 | None = msgspec.field(default=None, name="classID")
+    priorities: tuple[InterfacePriority, ...] | None = None
+
+
+class RdmaLimit(_Part, frozen=True):
+    """What may be used of one RDMA device."""
+
+    hca_handles: Uint32 | None = None
+    hca_objects: Uint32 | None = None
+
+
+class Resources(_Part, frozen=True):
+    """What a container may use (config-linux.md, "Control groups")."""
+
+    devices: tuple[DeviceRule, ...] | None = None
+    memory: MemoryLimits | None = None
+    cpu: CpuLimits | None = None
+    pids: PidsLimit | None = None
+    block_io: BlockIo | None = msgspec.field(default=None, name="blockIO")
+    hugepage_limits: tuple[HugepageLimit, ...] | None = None
+    network: NetworkLimits | None = None
+    rdma: Mapping[str, RdmaLimit] | None = None
+    unified: Mapping[str, str] | None = None
+
+
 class Linux(_Part, frozen=True):
     """What only Linux has (config-linux.md)."""
 
@@ -184,11 +363,11 @@ class Linux(_Part, frozen=True):
     devices: tuple[Device, ...] | None = None
     net_devices: RawObject | None = None
     cgroups_path: str | None = None
-    resources: RawObject | None = None
+    resources: Resources | None = None
     intel_rdt: RawObject | None = None
     memory_policy: RawObject | None = None
     sysctl: Mapping[str, str] | None = None
-    seccomp: RawObject | None = None
+    seccomp: Seccomp | None = None
     rootfs_propagation: str | None = None
     masked_paths: tuple[str, ...] | None = None
     readonly_paths: tuple[str, ...] | None = None

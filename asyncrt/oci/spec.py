@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
+import msgspec
+
 from asyncrt.errors import SpecInvalid
 from asyncrt.oci._encode import (
     argument_list,
@@ -19,6 +21,8 @@ from asyncrt.oci._encode import (
     rlimit_list,
 )
 from asyncrt.oci.bundle import CONFIG_NAME, decode_config, read_config
+from asyncrt.oci.defaults import DEFAULT_PATH
+from asyncrt.oci.sandbox_config import sandbox_config
 from asyncrt.oci.users import own_user, resolve_user
 
 TYPE_CHECKING = False
@@ -28,14 +32,13 @@ if TYPE_CHECKING:
     from asyncrt.oci.config import Config, Hook
 
 OCI_VERSION = "1.2.0"
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Spec:
     """A container's configuration, and the bundle it came from, if it did.
 
-    Make one with `command`, `from_bundle` or `decode`. Immutable, comparable and picklable; one spec
+    Make one with `command`, `sandbox`, `from_bundle` or `decode`. Immutable, comparable and picklable; one spec
     may make any number of containers.
     """
 
@@ -146,3 +149,88 @@ class Spec:
         if hooks:
             config["hooks"] = hook_lists(hooks)
         return cls(encode(config))
+
+    @classmethod
+    def sandbox(
+        cls,
+        args: Iterable[str | os.PathLike[str]],
+        *,
+        rootfs: str | os.PathLike[str] | None = None,
+        host_root_readonly: bool = False,
+        writable: Iterable[str | os.PathLike[str]] = (),
+        readable: Iterable[str | os.PathLike[str]] = (),
+        network: bool = False,
+        memory: int | str | None = None,
+        pids: int | None = None,
+        cpu: float | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | os.PathLike[str] = "/",
+        user: int | str | None = None,
+        umask: int | None = None,
+        hostname: str | None = None,
+        capabilities: Iterable[str] | None = None,
+        rlimits: Mapping[str, tuple[int, int]] | None = None,
+        oom_score_adj: int | None = None,
+        annotations: Mapping[str, str] | None = None,
+        hooks: Mapping[str, Iterable[Hook]] | None = None,
+    ) -> Spec:
+        """A spec that runs one program in namespaces of its own, made for the calling user.
+
+        It sees its own processes, mounts, users and, unless `network`, an empty network. What it may
+        ask of the kernel is what podman and containerd allow by default, and nothing it executes
+        gains privileges. An ordinary user's container has its user as root inside (with the ids of
+        /etc/subuid, where there are any and newuidmap is installed), or, on the host's root, as
+        itself.
+
+        Args:
+            args: The program and its arguments. A name without a slash is looked up in `env`'s PATH.
+            rootfs: The directory that is its root.
+            host_root_readonly: Its root is the host's, read-only all the way down, with nothing in
+                /run, /tmp and /var/tmp. It may read what its user may. Either this or `rootfs`.
+            writable: Directories (or files) of the host that it may write to, at the same place.
+            readable: The same, read-only: what is below /tmp, say.
+            network: Share the host's network.
+            memory: Bytes, or a text like "256M"; no swap beside it.
+            pids: How many processes and threads there may be.
+            cpu: How many CPUs' time it may use; 0.5 is half of one.
+            env: All of its environment; nothing is inherited. PATH gets a default when missing.
+            cwd: Absolute path of its working directory inside.
+            user: As by `command`, inside; names are the host's. None: root, or the caller's own ids
+                on the host's root.
+            umask: Its file mode creation mask; None: inherited.
+            hostname: Its host name; None: the host's.
+            capabilities: CAP_… names it has. None: podman's defaults, for root inside only.
+            rlimits: As by `command`.
+            oom_score_adj: As by `command`.
+            annotations: As by `command`.
+            hooks: As by `command`.
+
+        Raises SpecInvalid with the JSON path of what is wrong. Blocks: it reads the user database.
+        """
+        command = cls.command(
+            args,
+            env=env,
+            cwd=cwd,
+            rlimits=rlimits,
+            oom_score_adj=oom_score_adj,
+            annotations=annotations,
+            hooks=hooks,
+        )
+        config: dict[str, object] = msgspec.json.decode(command.encoded())
+        process, rest = sandbox_config(
+            rootfs=rootfs,
+            host_root_readonly=host_root_readonly,
+            writable=writable,
+            readable=readable,
+            network=network,
+            memory=memory,
+            pids=pids,
+            cpu=cpu,
+            user=user,
+            umask=umask,
+            hostname=hostname,
+            capabilities=capabilities,
+        )
+        base = config["process"]
+        config["process"] = {**base, **process} if isinstance(base, dict) else process
+        return cls(encode({**config, **rest}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncrt.errors import SpecInvalid
-from asyncrt.platforms import host
+from asyncrt.platforms import host, linux
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 AUTO = "auto"
 
 # From the one that does least to the one that does most: auto takes the first that honours the spec.
-_PLATFORMS: tuple[Platform, ...] = (host,)
+_PLATFORMS: tuple[Platform, ...] = (host, linux)
 
 PLATFORM_NAMES: tuple[str, ...] = (AUTO, *(each.name for each in _PLATFORMS))
 
@@ -21,13 +21,15 @@ PLATFORM_NAMES: tuple[str, ...] = (AUTO, *(each.name for each in _PLATFORMS))
 def choose(name: str, spec: Spec) -> Platform:
     """The platform called `name`; for "auto" the least one that honours the whole of `spec`.
 
-    If none does, auto gives the last, whose `plan` then names what it can't honour.
+    If none does, auto gives the last for a spec that has namespaces, else the first, whose `plan`
+    then names what it can't honour.
 
     Raises SpecInvalid for a name that doesn't exist.
     """
     if name == AUTO:
-        *others, last = _PLATFORMS
-        return next((each for each in others if not each.unsupported(spec)), last)
+        able = (each for each in _PLATFORMS if not each.unsupported(spec))
+        linux = spec.config.linux
+        return next(able, _PLATFORMS[-1 if linux is not None and linux.namespaces else 0])
     for each in _PLATFORMS:
         if each.name == name:
             return each

@@ -7,24 +7,22 @@ ask for is refused by name: a container that silently isn't isolated is worse th
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-
-import msgspec
 
 from asyncrt.errors import SpecInvalid, SpecUnsupported
 from asyncrt.oci import home_of, membership, merge_env
 from asyncrt.oci.config import Linux
-from asyncrt.oci.rlimits import RLIMITS, UNLIMITED
+from asyncrt.platforms import _process
 from asyncrt.platforms._identity import Identity, plan_identity
+from asyncrt.platforms._requests import asks as _asks
+from asyncrt.platforms._requests import requests as _requests
+from asyncrt.platforms.cgroups import Planned, plan_cgroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from asyncrt.launch.plan import ProcessPlan
     from asyncrt.oci import Config, Process, Spec
 
-name = "host"
+name = _NAME = "host"
 
 # Struct fields that no plain process can honour, whatever they ask for, unless they ask for nothing.
 _PROCESS = (
@@ -36,13 +34,12 @@ _PROCESS = (
     "exec_cpu_affinity",
 )
 _CONFIG = ("hostname", "domainname", "mounts", "vm", "windows", "solaris", "zos", "freebsd")
-_LINUX = tuple(each for each in Linux.__struct_fields__ if each != "namespaces")  # those by index
-_LARGEST_LIMIT = 2**63 - 1
-_LARGEST_WINDOW = 2**16 - 1  # struct winsize
+_OURS = {"namespaces", "cgroups_path", "resources"}  # the first by index, a cgroup if permitted
+_LINUX = tuple(each for each in Linux.__struct_fields__ if each not in _OURS)
 
 
-def plan(spec: Spec) -> ProcessPlan:
-    """How to make the container's init.
+def plan(spec: Spec, *, name: str = "asyncrt") -> ProcessPlan:
+    """How to make the container's init; `name` is its cgroup's, if it asks for one without a path.
 
     Raises SpecUnsupported naming every field that can't be honoured, SpecInvalid when there is no
     program to run. Blocks unless oci.is_known says that no home directory has to be looked up.
@@ -53,20 +50,35 @@ def plan(spec: Spec) -> ProcessPlan:
     else:
         identity = plan_identity(process.user, "process")
         refused = [*_refused_process(process, identity, "process"), *_refused_config(spec.config)]
+    planned = _plan_cgroup(spec.config, name)
+    refused += planned.refused
     if refused:
-        raise SpecUnsupported(platform=name, fields=refused)
+        raise SpecUnsupported(platform=_NAME, fields=refused, reasons=planned.refused)
     if process is None:
         raise SpecInvalid(json_path="process", why="is required and missing", path=spec.path)
-    return _make(process, identity, "process", file=spec.path)
+    made = _make(process, identity, "process", file=spec.path)
+    if planned.plan is not None:
+        made["cgroup"] = planned.plan
+    return made
+
+
+def _plan_cgroup(config: Config, name: str) -> Planned:
+    """A cgroup for a container that asks for one, or for limits; the rest needs none."""
+    linux = config.linux
+    if linux is None or not (linux.cgroups_path or _asks(linux.resources)):
+        return Planned(None, {})
+    return plan_cgroup(linux, name=name, wanted=True)
 
 
 def unsupported(spec: Spec) -> list[str]:
     """The JSON path of every field the host can't honour, in the order of the config."""
     process = spec.config.process
     if process is None:
-        return _refused_config(spec.config)
-    identity = plan_identity(process.user, "process")
-    return [*_refused_process(process, identity, "process"), *_refused_config(spec.config)]
+        found = _refused_config(spec.config)
+    else:
+        identity = plan_identity(process.user, "process")
+        found = [*_refused_process(process, identity, "process"), *_refused_config(spec.config)]
+    return [*found, *_plan_cgroup(spec.config, name).refused]
 
 
 def plan_process(process: Process, json_path: str = "process") -> ProcessPlan:
@@ -78,6 +90,11 @@ def plan_process(process: Process, json_path: str = "process") -> ProcessPlan:
     return _make(process, identity, json_path)
 
 
+def plan_exec(spec: Spec, process: Process) -> ProcessPlan:  # noqa: ARG001 - others need it
+    """How to run one more process in a container of `spec`. Raises and blocks as `plan` does."""
+    return plan_process(process)
+
+
 def _make(
     process: Process, identity: Identity, json_path: str, *, file: str | None = None
 ) -> ProcessPlan:
@@ -87,48 +104,18 @@ def _make(
     env = merge_env(process.env or ())
     if not any(entry.startswith("HOME=") for entry in env):
         env.append(f"HOME={home_of(os.geteuid() if identity.uid is None else identity.uid)}")
-    return {
-        "args": list(process.args),
-        "env": env,
-        "cwd": process.cwd,
-        "uid": identity.uid,
-        "gid": identity.gid,
-        "groups": identity.groups,
-        "umask": process.user.umask if process.user is not None else None,
-        "rlimits": [
-            (RLIMITS[each.type], _limit(each.soft), _limit(each.hard))
-            for each in process.rlimits or ()
-        ],
-        "no_new_privs": bool(process.no_new_privileges),
-        "oom_score_adj": process.oom_score_adj,
-        "terminal": _terminal(process),
-    }
-
-
-def _terminal(process: Process) -> list[int] | None:
-    if not process.terminal:
-        return None
-    size = process.console_size
-    return [0, 0] if size is None else [size.height, size.width]
-
-
-def _limit(value: int) -> int:
-    return -1 if value == UNLIMITED else value
+    return _process.plan_process(
+        process, env, uid=identity.uid, gid=identity.gid, groups=identity.groups
+    )
 
 
 def _refused_process(process: Process, identity: Identity, json_path: str) -> list[str]:
-    found = []
-    size = process.console_size if process.terminal else None  # without a terminal it is ignored
-    if size is not None and max(size.height, size.width) > _LARGEST_WINDOW:
-        found.append(f"{json_path}.consoleSize")
-    found += _requests(process, _PROCESS, f"{json_path}.")
-    found += identity.refused
-    for index, each in enumerate(process.rlimits or ()):
-        # setrlimit takes these through a signed number here; only "unlimited" is above that.
-        for field, value in (("soft", each.soft), ("hard", each.hard)):
-            if _LARGEST_LIMIT < value < UNLIMITED:
-                found.append(f"{json_path}.rlimits[{index}].{field}")
-    return found
+    return [
+        *_process.refused_size(process, json_path),
+        *_requests(process, _PROCESS, f"{json_path}."),
+        *identity.refused,
+        *_process.refused_limits(process, json_path),
+    ]
 
 
 def _refused_config(config: Config) -> list[str]:
@@ -147,28 +134,3 @@ def _refused_config(config: Config) -> list[str]:
         # Several containers of one sandbox can't be told apart without a cgroup each.
         found.append(member.json_path)
     return found
-
-
-def _requests(part: msgspec.Struct, fields: Iterable[str], prefix: str) -> list[str]:
-    """The JSON paths of those `fields` of `part` that ask for something."""
-    names = dict(zip(part.__struct_fields__, part.__struct_encode_fields__, strict=True))
-    return [f"{prefix}{names[each]}" for each in fields if _asks(getattr(part, each))]
-
-
-def _asks(value: object) -> bool:
-    """Whether a value asks for anything: null, false, "" and [] don't, nor objects of only these."""
-    rest = [value]  # no recursion: how deep the JSON is nested was somebody else's choice
-    while rest:
-        each = rest.pop()
-        if isinstance(each, msgspec.Raw):
-            try:
-                rest.append(msgspec.json.decode(each))
-            except (msgspec.DecodeError, RecursionError, ValueError):
-                return True  # too deep or too long to look at, but not nothing
-        elif isinstance(each, Mapping):
-            rest.extend(each.values())
-        elif isinstance(each, msgspec.Struct):
-            rest.extend(getattr(each, field) for field in each.__struct_fields__)
-        elif each or (isinstance(each, int) and not isinstance(each, bool)):
-            return True  # a number always does: a limit of 0 is one
-    return False

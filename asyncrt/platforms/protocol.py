@@ -24,12 +24,12 @@ class Platform(Protocol):
     def unsupported(self, spec: Spec) -> list[str]:
         """The JSON path of every field this platform can't honour, in the order of the config."""
 
-    def plan(self, spec: Spec) -> ProcessPlan:
-        """How to make the container's init.
+    def plan(self, spec: Spec, *, name: str = "asyncrt") -> ProcessPlan:
+        """How to make the container's init; `name` is for what the spec gives none, its cgroup.
 
         Raises SpecUnsupported naming every field that can't be honoured, or SpecInvalid. Blocks
         unless oci.is_known says that no home directory has to be looked up.
         """
 
-    def plan_process(self, process: Process, json_path: str = "process") -> ProcessPlan:
-        """The same for one process, say an exec'd one; `json_path` is its place in the config."""
+    def plan_exec(self, spec: Spec, process: Process) -> ProcessPlan:
+        """How to run one more process in the container that was made of `spec`. Raises as `plan`."""

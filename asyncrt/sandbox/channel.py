@@ -167,12 +167,13 @@ class Channel:
         self._loop.remove_writer(self._sock.fileno())
 
     async def greeting(self) -> dict[str, Any]:
-        """What a launched process reports first. Raises ChannelClosed.
+        """The next that a launched process reports by itself. Raises ChannelClosed.
 
         If cancelled, the report is dropped with the channel, which the caller then closes.
         """
         if self._early is not None:
-            return self._early
+            early, self._early = self._early, None
+            return early
         if self.closed:
             raise ChannelClosed
         self._greeting = self._loop.create_future()

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from asyncrt.launch import frames
-from asyncrt.sandbox import strays
+from asyncrt.sandbox import interpreter, strays
 
 _log = logging.getLogger("asyncrt.sandbox")
 
@@ -65,31 +65,32 @@ class ForkServer:
         ours, theirs = socket.socketpair()
         try:
             ours.setblocking(False)
-            self._pid = os.posix_spawn(
-                sys.executable,
-                [
-                    sys.executable,
-                    "-I",
-                    "-S",
-                    "-X",
-                    "utf8",
-                    "-c",
-                    _CODE,
-                    _PACKAGES,
-                    *strays.mark(self._root),
-                ],
-                _ENVIRONMENT,
-                file_actions=[
-                    # First of all: where our own 0, 1, 2 are closed it may be one of these.
-                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3),
-                    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
-                    (os.POSIX_SPAWN_OPEN, 2, "/dev/null", os.O_WRONLY, 0),
-                ],
-                setsid=True,  # a Ctrl-C at our terminal isn't for it
-                setsigmask=[],
-                setsigdef=_ALL_SIGNALS,
-            )
+            with interpreter.guarded() as program:
+                self._pid = os.posix_spawn(
+                    program,
+                    [
+                        sys.executable,
+                        "-I",
+                        "-S",
+                        "-X",
+                        "utf8",
+                        "-c",
+                        _CODE,
+                        _PACKAGES,
+                        *strays.mark(self._root),
+                    ],
+                    _ENVIRONMENT,
+                    file_actions=[
+                        # First of all: where our own 0, 1, 2 are closed it may be one of these.
+                        (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3),
+                        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                        (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
+                        (os.POSIX_SPAWN_OPEN, 2, "/dev/null", os.O_WRONLY, 0),
+                    ],
+                    setsid=True,  # a Ctrl-C at our terminal isn't for it
+                    setsigmask=[],
+                    setsigdef=_ALL_SIGNALS,
+                )
         except BaseException:
             ours.close()
             raise

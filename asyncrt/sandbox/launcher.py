@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from asyncrt.launch.failure import FailureReport
-    from asyncrt.launch.plan import HookPlan
+    from asyncrt.launch.plan import CgroupReport, HookPlan
 
 # The fork server forks one at a time. A few under way keep it busy; more would only pile up
 # descriptors, and let a burst of creates hold the event loop for one long tick.
@@ -37,11 +37,17 @@ class LaunchFailed(Exception):  # noqa: N818 - internal: create makes a StartFai
 
 
 class Launched(NamedTuple):
-    """An init at its gate: the identities of it and its launcher, and the launcher's channel."""
+    """An init at its gate: the identities of it and its launcher, and the launcher's channel.
+
+    `waits`: it isn't there yet, but waits for the hooks of its creation, see `proceed`.
+    `cgroup`: what was made for it and where it is, None without one.
+    """
 
     init: dict[str, Any]
     launcher: dict[str, Any]
     channel: Channel
+    waits: bool
+    cgroup: CgroupReport | None
 
 
 class Launcher:
@@ -69,10 +75,25 @@ class Launcher:
             report = await channel.greeting()
             if "failed" in report:
                 raise LaunchFailed(report["failed"])
-            return Launched(report["launched"]["init"], report["launched"]["launcher"], channel)
+            who = report["launched"]
+            return Launched(
+                who["init"], who["launcher"], channel, "waits" in report, report["cgroup"]
+            )
         except BaseException:
             await finish(self.abandon(channel))
             raise
+
+    @staticmethod
+    async def proceed(channel: Channel, state: str) -> None:
+        """Have an init that waits go on to its gate; `state` is for the hooks that it runs itself.
+
+        Raises LaunchFailed, ChannelClosed, OSError. If cancelled, it goes on until the channel is
+        given up.
+        """
+        await channel.send({"op": "proceed", "state": state})
+        report = await channel.greeting()
+        if "failed" in report:
+            raise LaunchFailed(report["failed"])
 
     def _ask(
         self, role: bytes, message: dict[str, Any], fds: Sequence[int]

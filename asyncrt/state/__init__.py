@@ -11,6 +11,7 @@ from asyncrt.state.filter import BROKEN, Filter
 from asyncrt.state.listing import find, list_ids, list_views, view_now
 from asyncrt.state.reality import Observed, look, observe, settle
 from asyncrt.state.record import (
+    CgroupPlace,
     Deletion,
     HookProgress,
     Identity,
@@ -27,6 +28,7 @@ from asyncrt.state.view import View, view_of
 __all__ = [
     "BROKEN",
     "DESTROYED",
+    "CgroupPlace",
     "Deletion",
     "Event",
     "EventLog",

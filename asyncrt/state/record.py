@@ -39,6 +39,13 @@ class Identity(msgspec.Struct, frozen=True, gc=False):
         return None if found is None else msgspec.convert(found, cls)
 
 
+class CgroupPlace(msgspec.Struct, frozen=True, gc=False):
+    """A cgroup that a container's processes are in: its directory, and the inode that proves it."""
+
+    path: str
+    inode: int
+
+
 HookProgress = Literal["pending", "begun", "done"]
 
 
@@ -75,7 +82,9 @@ class Record(msgspec.Struct, kw_only=True, gc=False):
     `revision` counts saves and belongs to StateFile. `paused_from` is set while paused. `owner` is
     the user name of `uid`, who created it. `hooks` has the kinds of hooks that its config has, so
     that the config needn't be read to learn that there are none; `logs` the streams that go to a
-    log. `terminal`: its supervisor has one that clients attach to. `lease` says who will see to its
+    log. `cgroups` are the directories that were made for it, or will be, while it is being created;
+    `cgroup` is where its processes are, first the one in which all of it is frozen and killed.
+    `terminal`: its supervisor has one that clients attach to. `lease` says who will see to its
     removal, where that isn't simply somebody. `exit` is set once it is stopped;
     `exit.reason` says why. `protocol` is the one that its supervisor speaks (asyncrt.launch.frames):
     the engine that made it may be older or newer than the one that reads this. Moments are aware and in UTC.
@@ -100,6 +109,7 @@ class Record(msgspec.Struct, kw_only=True, gc=False):
     supervisor: Identity | None = None
     gofer: Identity | None = None
     cgroups: tuple[str, ...] = ()
+    cgroup: tuple[CgroupPlace, ...] = ()
     hooks: tuple[str, ...] = ()
     logs: tuple[str, ...] = ()
     terminal: bool = False

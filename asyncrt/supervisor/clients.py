@@ -8,7 +8,7 @@ import errno
 import os
 import select
 
-from asyncrt.launch import frames, sockets, tree
+from asyncrt.launch import frames, sockets
 from asyncrt.launch.failure import Failure
 from asyncrt.supervisor.execs import Execs, seconds
 from asyncrt.supervisor.lease import Lease
@@ -210,11 +210,11 @@ class Clients:
             return
         elif operation == "pause":
             self.supervisor.let_init_hear()
-            tree.pause(os.getpid())
+            self.supervisor.processes.pause()
             self.paused = True
         elif operation == "resume":
             self.paused = False
-            tree.resume(os.getpid())
+            self.supervisor.processes.resume()
         elif operation == "lease":
             if self.lease.ended:
                 client.send({"re": request, "ended": True})

@@ -24,6 +24,7 @@ class Exec:
         "client",
         "failed",
         "lease",
+        "oom_kills",
         "pid",
         "process",
         "reason",
@@ -45,6 +46,7 @@ class Exec:
         self.running = False
         self.failed = b""  # why its program couldn't be executed, told once it has ended
         self.reason = ""
+        self.oom_kills: int | None = None  # of the container's before it began
         self.started_at = clock.stamp()
 
 
@@ -63,8 +65,12 @@ class Execs:
     ) -> None:
         """Fork it; the answer goes out when its program runs or couldn't be executed."""
         deadline, lease = seconds(message.get("deadline")), seconds(message.get("lease"))
-        pid, report = beside.spawn(message["plan"], streams, self._supervisor.umask)
+        above = self._supervisor
+        pid, report = beside.spawn(
+            message["plan"], streams, above.umask, above.init, above.namespaces
+        )
         each = Exec(pid, report, client, message["req"], lease)
+        each.oom_kills = self._supervisor.processes.oom_kills()
         self._by_pid[pid] = each
         self._supervisor.listen(report, lambda _: self._reported(each, deadline))
 
@@ -128,9 +134,15 @@ class Execs:
             why = failure.reported(each.failed)
             each.client.send({"re": each.request, "failed": why.report()})
         if each.running:
-            ended = exit_record(status, each.reason, each.started_at)
+            ended = exit_record(
+                status, each.reason, each.started_at, oom_killed=self._oom_killed(each)
+            )
             each.client.send({"event": "exec-exit", "req": each.request, "exit": ended})
         return True
+
+    def _oom_killed(self, each: Exec) -> bool | None:
+        now = self._supervisor.processes.oom_kills()
+        return None if now is None or each.oom_kills is None else now > each.oom_kills
 
 
 def _signal(child: int, number: int) -> None:
@@ -148,13 +160,21 @@ def seconds(value: object) -> float | None:
     return float(value)
 
 
-def exit_record(status: int, reason: str, started_at: str | None) -> dict[str, Any]:
-    """A wait(2) status as the fields of an ExitResult."""
+def exit_record(
+    status: int, reason: str, started_at: str | None, *, oom_killed: bool | None = None
+) -> dict[str, Any]:
+    """A wait(2) status as the fields of an ExitResult.
+
+    `oom_killed`: whether the kernel killed any of the container's processes for want of memory
+    meanwhile; None: nobody knows.
+    """
     code, number, usual = ending(status)
+    if oom_killed and number == _csignal.SIGKILL:
+        usual = "oom"
     return {
         "exit_code": code,
         "signal": number,
-        "oom_killed": None,  # without a cgroup nobody knows
+        "oom_killed": oom_killed,
         "reason": reason or usual,
         "started_at": started_at,
         "finished_at": clock.stamp(),

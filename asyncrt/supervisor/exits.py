@@ -10,15 +10,23 @@ import os
 
 from asyncrt import _events, _paths, clock
 
+_OOM = {None: "null", False: "false", True: "true"}
+
 
 def exit_json(
-    instance: str, *, code: int | None, signal: int | None, reason: str, started_at: str | None
+    instance: str,
+    *,
+    code: int | None,
+    signal: int | None,
+    oom_killed: bool | None = None,
+    reason: str,
+    started_at: str | None,
 ) -> bytes:
-    """An exit record, finished now. `oom_killed` is unknowable without a cgroup."""
+    """An exit record, finished now."""
     started = "null" if started_at is None else f'"{started_at}"'
     return (
         f'{{"schema":1,"instance":"{instance}","exit_code":{_number(code)},'
-        f'"signal":{_number(signal)},"oom_killed":null,"reason":"{reason}",'
+        f'"signal":{_number(signal)},"oom_killed":{_OOM[oom_killed]},"reason":"{reason}",'
         f'"started_at":{started},"finished_at":"{clock.stamp()}"}}'
     ).encode()
 

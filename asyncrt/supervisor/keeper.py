@@ -64,12 +64,21 @@ def spare(requests: int, taking: int, umask: int, exempt: bool) -> NoReturn:  # 
             if not alive:
                 break
         if handed is not None:  # else init was told no, or nobody wants it any more
-            if woken == ours:
+            made = handover.pid_of(handed)
+            if made != pid:
+                # The spare cloned the init of a sandbox, a child of ours too, and ends now.
+                os.waitpid(pid, 0)
+                _empty(wakeup)
+                if _lives_alone(made):
+                    _sleep(alarm, ours)
+            elif woken == ours:
                 _sleep(alarm, ours)  # it was to take this only, or what follows wakes it at once
             # From here on it is awake, and no page needs to be spared.
-            _keep(pid, watch, wakeup, umask, handed)
-        elif _was_killed(pid):
-            tree.kill(os.getpid())  # the hook that it ran: nobody else bounds that, or ends it
+            _keep(made, watch, wakeup, umask, handed)
+        else:
+            os.waitpid(pid, 0)
+            # The hook that it ran, or the init that it cloned: nobody else bounds or ends these.
+            tree.kill(os.getpid())
         code = 0
     finally:
         os._exit(code)
@@ -110,15 +119,19 @@ def _lives(pid: int) -> bool:
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
 
-def _was_killed(pid: int) -> bool:
-    found = os.waitid(os.P_PID, pid, os.WEXITED)
-    return found is not None and found.si_code != os.CLD_EXITED
+def _lives_alone(init: int) -> bool:
+    """Whether init hasn't ended; whoever else has is reaped."""
+    while (found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+        if found.si_pid == init:
+            return False
+        os.waitpid(found.si_pid, 0)
+    return True
 
 
 def _keep(
     pid: int, watch: _socket.socket, wakeup: int, umask: int, handed: handover.Handed
 ) -> None:
-    role, durable, deadline, lease, instance, fds = handover.unpack(handed)
+    role, durable, deadline, lease, instance, fds, cgroups, namespaces = handover.unpack(handed)
     if role == init.ONE_SHOT:
         one_shot.keep(pid, watch)
         return
@@ -136,7 +149,9 @@ def _keep(
             deadline=deadline,
             lease=lease,
             instance=instance.decode(),
+            cgroups=cgroups,
             held=held,
+            namespaces=namespaces,
         ).run()
     except Exception:
         import traceback

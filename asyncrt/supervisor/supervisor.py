@@ -19,9 +19,10 @@ import select
 import time
 
 from asyncrt import _csignal, _durable, _paths, clock
-from asyncrt.launch import frames, handover, tree
+from asyncrt.launch import frames, handover
 from asyncrt.supervisor.clients import Clients
 from asyncrt.supervisor.exits import ending, exit_json, tell
+from asyncrt.supervisor.processes import Processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Supervisor:
     __slots__ = (
         "_acknowledged",
         "_alone",
+        "_asked",
         "_clients",
         "_control",
         "_creator",
@@ -72,6 +74,8 @@ class Supervisor:
         "_watch_open",
         "goodbye",
         "init",
+        "namespaces",
+        "processes",
         "status",
         "umask",
     )
@@ -90,9 +94,13 @@ class Supervisor:
         deadline: float,
         lease: float,
         instance: str,
+        cgroups: list[int],
         held: list[int],
+        namespaces: list[int],
     ) -> None:
         self.init = init
+        self.namespaces = namespaces  # init's own, where it may not be asked for them later
+        self.processes = Processes(cgroups)
         self.umask = umask
         self.status: int | None = None  # of init, once reaped
         self.goodbye = b""  # the exit as a frame, once it is recorded
@@ -116,6 +124,7 @@ class Supervisor:
         self._recorded = False
         self._retrying = False  # the exit record couldn't be written so far
         self._alone = False  # no child is left; no new one comes once init has ended
+        self._asked = False  # somebody wanted the end
         self._ending = False  # what outlived init is being killed
         self._giving_up = False  # an unkillable process doesn't hold up the exit record any more
         self._clients: Clients | None = None
@@ -247,13 +256,14 @@ class Supervisor:
         """Kill everything: its time is up. The first reason is the one to tell."""
         if self.status is None and not self._reason:
             self._reason = reason
-            tree.kill(os.getpid())
+            self.processes.kill()
 
     def end(self) -> None:
         """Kill everything; the exit record follows."""
         if self.status is None:
+            self._asked = True
             os.kill(self.init, _csignal.SIGKILL)  # ours and not reaped: the pid is its own
-            tree.kill(os.getpid())
+            self.processes.kill()
 
     # --- children
 
@@ -273,7 +283,7 @@ class Supervisor:
         if self.status is not None and not self._recorded:
             # As the end of a pid namespace's init: nothing of the container outlives it. Each death
             # raises SIGCHLD and brings us here again.
-            if not self._alone and tree.kill(os.getpid()) and not self._giving_up:
+            if not self._alone and self.processes.kill() and not self._giving_up:
                 if not self._ending:
                     self._ending = True
                     self.after(_UNKILLABLE_SECONDS, self._give_up)
@@ -291,10 +301,14 @@ class Supervisor:
             reason = "creation interrupted"
         elif self._failed:
             code, reason = None, "start failed"  # 127 is ours, no program ever had it
+        kills = self.processes.oom_kills()
+        if kills and number == _csignal.SIGKILL and not self._asked:
+            reason = "oom"
         self._record = exit_json(
             self._instance,
             code=code,
             signal=number,
+            oom_killed=None if kills is None else kills > 0,
             reason=self._reason or reason,
             started_at=self._started_at,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from functools import partial
 
@@ -9,6 +10,7 @@ import pytest
 
 import asyncrt
 from tests.helpers import crash, reality, truth
+from tests.helpers.cgroups import everywhere, left
 from tests.helpers.processes import Interpreter
 
 CHILD = "from tests.helpers import crash; crash.main()"
@@ -20,10 +22,27 @@ CHILD = "from tests.helpers import crash; crash.main()"
 async def test_killed_before_any_step(
     verb: str, root: str, engine: asyncrt.Engine, full: bool
 ) -> None:
+    await _kill_before_each(verb, engine, 1.0 if full else 0.5)
+
+
+@pytest.mark.crash
+@pytest.mark.needs_root
+@pytest.mark.needs_cgroups("pids")
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("verb", crash.CGROUP_VERBS)
+async def test_killed_before_any_step_leaves_no_cgroup(
+    verb: str, root: str, engine: asyncrt.Engine, full: bool
+) -> None:
+    await _kill_before_each(verb, engine, 1.0 if full else 0.25)
+    assert left(everywhere(os.path.dirname(crash.cgroups_path(root)))) == []
+
+
+async def _kill_before_each(verb: str, engine: asyncrt.Engine, share: float) -> None:
+    root = engine.root
     chance = random.Random(verb)
     with Interpreter(CHILD, root) as child:
         for step in range(1, 1000):
-            if not full and step > 3 and chance.random() < 0.5:
+            if step > 3 and chance.random() >= share:
                 continue
             child.say(f"{step} {verb}")
             status = int(await child.next_line(timeout=60))
@@ -47,6 +66,7 @@ async def _truth_then_nothing(engine: asyncrt.Engine, where: str, child: int) ->
     # The lock is free, and a forced delete removes it all, listed or not.
     await engine.delete("web", force=True, timeout=5)
     assert reality.files(root) == set(), where
+    assert left(everywhere(crash.cgroups_path(root))) == [], where
     strays = reality.settles(lambda: [each for each in reality.strays() if each.pid != child])
     assert strays is None, f"{where}: {strays}"
     assert await engine.list() == []

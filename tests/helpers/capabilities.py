@@ -16,6 +16,8 @@ from typing import NoReturn
 
 import pytest
 
+from asyncrt.platforms.cgroups import machine, place
+
 LACKS = "lacks "
 
 
@@ -47,6 +49,9 @@ def missing(mark: pytest.Mark) -> str | None:
     if mark.name == "needs_program":
         absent = [name for name in mark.args if shutil.which(name) is None]
         return f"the program {', '.join(absent)}" if absent else None
+    if mark.name == "needs_cgroups":
+        wanted = mark.args
+        return None if has_cgroups(*wanted) else f"cgroups to make ({', '.join(wanted)})"
     raise pytest.UsageError(f"no probe for the mark {mark.name}")
 
 
@@ -77,6 +82,28 @@ def has_userns() -> bool:
     if user is None:
         return _succeeds(command)
     return _try_as(user.uid, user.gid, command)
+
+
+@functools.cache
+def has_cgroups(*controllers: str) -> bool:
+    """Whether we may make cgroups, and limit by these controllers, of whichever version."""
+    found = machine.discover()
+    wanted = [found.v2 or found.v1.get("freezer"), *(found.v1.get(each) for each in controllers)]
+    if found.v2 is not None:
+        there = machine.words(f"{found.v2.top}/cgroup.subtree_control")
+        names = dict(zip(wanted[1:], controllers, strict=True))
+        wanted = [each for each in wanted if each is not None or names[each] not in there]
+    return all(each is not None and _can_make(place.parent(each)) for each in wanted)
+
+
+def _can_make(directory: str) -> bool:
+    path = f"{directory}/asyncrt-probe-{os.getpid()}"
+    try:
+        os.mkdir(path)
+        os.rmdir(path)
+    except OSError:
+        return False
+    return True
 
 
 @functools.cache

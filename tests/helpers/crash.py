@@ -18,6 +18,7 @@ from asyncrt import _csignal
 from asyncrt.launch import frames
 from asyncrt.sandbox import unix
 from tests.helpers import reality
+from tests.helpers.cgroups import limited
 from tests.helpers.containers import shell_hook
 
 NULL: Any = {"stdout": asyncrt.DEVNULL, "stderr": asyncrt.DEVNULL}
@@ -86,6 +87,29 @@ async def _hooked(engine: asyncrt.Engine) -> asyncrt.Container:
     return await engine.create("web", spec=spec, **NULL)
 
 
+def cgroups_path(root: str) -> str:
+    """Where containers that are limited have their cgroups."""
+    return f"/asyncrt-crash-{os.path.basename(root)}/pod"
+
+
+def _limited(
+    engine: asyncrt.Engine, args: tuple[str, ...] = ("/bin/sleep", "1000")
+) -> asyncrt.Spec:
+    return limited(_spec(args), cgroups_path(engine.root), pids={"limit": 50})
+
+
+async def _limited_running(engine: asyncrt.Engine) -> asyncrt.Container:
+    container = await engine.create("web", spec=_limited(engine), **NULL)
+    await container.start()
+    return container
+
+
+async def _limited_paused(engine: asyncrt.Engine) -> asyncrt.Container:
+    container = await _limited_running(engine)
+    await container.pause()
+    return container
+
+
 async def _none(engine: asyncrt.Engine) -> None:
     """No container yet, but the fork server is up."""
     await engine.run("warm", spec=_spec(("/bin/true",)), **NULL)
@@ -111,8 +135,28 @@ VERBS: dict[str, Verb] = {
 }
 
 
+# In a cgroup, which only some users may make.
+CGROUP_VERBS: dict[str, Verb] = {
+    "create limited": (
+        _none,
+        lambda e, _: e.create("web", spec=_limited(e), **NULL),
+    ),
+    "create limited caller": (
+        _none,
+        lambda e, _: e.create("web", spec=_limited(e), supervision="caller", **NULL),
+    ),
+    "pause limited": (_limited_running, lambda e, c: c.pause()),
+    "destroy limited": (_limited_running, lambda e, c: c.destroy()),
+    "destroy limited and paused": (_limited_paused, lambda e, c: c.destroy()),
+    "run limited": (
+        _none,
+        lambda e, _: e.run("web", spec=_limited(e, ("/bin/true",)), **NULL),
+    ),
+}
+
+
 async def _do(root: str, verb: str, step: int) -> None:
-    prepare, act = VERBS[verb]
+    prepare, act = (VERBS | CGROUP_VERBS)[verb]
     async with asyncrt.Engine(root) as engine:
         state = await prepare(engine)
         die_before(step)

@@ -23,6 +23,7 @@ SAMPLES: dict[str, object] = {
     "candidates": ("web1", "web2"),
     "allowed": ("created", "running"),
     "fields": ("linux.seccomp",),
+    "reasons": {"linux.seccomp": "this kernel has none"},
     "left": ("pid 7",),
     "timeout": 2.5,
     "holder": 4711,

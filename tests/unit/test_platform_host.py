@@ -133,8 +133,6 @@ LINUX_REQUESTS: dict[str, Any] = {
     "timeOffsets": {"monotonic": {"secs": 0}},
     "devices": [{"path": "/dev/x", "type": "c"}],
     "netDevices": {"eth0": {"name": "eth1"}},
-    "cgroupsPath": "/c",
-    "resources": {"pids": {"limit": 0}},
     "intelRdt": {"closID": "c"},
     "memoryPolicy": {"mode": "MPOL_BIND"},
     "sysctl": {"a.b": "1"},
@@ -193,7 +191,8 @@ def test_every_field_of_a_config_is_either_honoured_or_refused() -> None:
     assert set(config.process.__struct_encode_fields__) - honoured == set(PROCESS_REQUESTS)
     honoured = {"ociVersion", "process", "root", "hooks", "annotations", "linux"}
     assert set(config.__struct_encode_fields__) - honoured == set(CONFIG_REQUESTS)
-    assert set(config.linux.__struct_encode_fields__) - {"namespaces"} == set(LINUX_REQUESTS)
+    honoured = {"namespaces", "cgroupsPath", "resources"}
+    assert set(config.linux.__struct_encode_fields__) - honoured == set(LINUX_REQUESTS)
 
 
 def test_what_is_there_but_asks_for_nothing_passes() -> None:
@@ -203,7 +202,6 @@ def test_what_is_there_but_asks_for_nothing_passes() -> None:
             "consoleSize": {"height": 1, "width": 1},
             "capabilities": {"bounding": [], "ambient": None},
             "apparmorProfile": "",
-            "scheduler": {},
             "rlimits": [],
         },
         hostname="",
@@ -254,9 +252,9 @@ def test_a_terminal_has_the_size_that_the_spec_says_if_it_can() -> None:
 
 def test_deeply_nested_requests_are_refused_not_overflowed() -> None:
     deep = '{"a":' * 400 + "{}" + "}" * 400
-    text = f'{{"ociVersion":"1.2.0","process":{json.dumps(TRUE)},"linux":{{"resources":{deep}}}}}'
+    text = f'{{"ociVersion":"1.2.0","process":{json.dumps(TRUE)},"linux":{{"intelRdt":{deep}}}}}'
     assert host.plan(Spec.decode(text.encode()))["args"] == ["true"]
-    assert refused(Spec.decode(text.replace("{}", "[0]").encode())) == ("linux.resources",)
+    assert refused(Spec.decode(text.replace("{}", "[0]").encode())) == ("linux.intelRdt",)
 
 
 def test_a_limit_the_interpreter_cannot_set_is_refused_by_its_path() -> None:
@@ -481,11 +479,16 @@ def test_auto_gives_a_platform_that_names_what_nobody_can_honour() -> None:
     assert caught.value.fields == ("hostname",)
 
 
+def test_auto_takes_linux_for_a_spec_that_has_namespaces() -> None:
+    spec = spec_of(linux={"namespaces": [{"type": "user"}], "uidMappings": [], "gidMappings": []})
+    assert choose("auto", spec).name == "linux"
+
+
 def test_auto_takes_the_first_that_honours_the_whole_spec(monkeypatch: pytest.MonkeyPatch) -> None:
     class Able:
         name = "able"
         plan = staticmethod(host.plan)
-        plan_process = staticmethod(host.plan_process)
+        plan_exec = staticmethod(host.plan_exec)
 
         def unsupported(self, spec: Spec) -> list[str]:
             return []
@@ -501,5 +504,5 @@ def test_an_unknown_platform_is_one_error_that_lists_those_there_are(name: str) 
     with pytest.raises(AsyncrtError) as caught:
         choose(name, Spec.command(["a"]))
     assert isinstance(caught.value, ValueError)
-    assert str(caught.value) == f"there is no platform {name!r}; choose one of auto, host"
-    assert PLATFORM_NAMES == ("auto", "host")
+    assert str(caught.value) == f"there is no platform {name!r}; choose one of auto, host, linux"
+    assert PLATFORM_NAMES == ("auto", "host", "linux")

@@ -132,13 +132,15 @@ def _example_of(annotation: object) -> object:
         return 2.5
     if typing.get_origin(annotation) is types.UnionType:
         return _example_of(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) is dict:
+        return {"one": "a text"}
     return ("one", "two")  # Iterable[str]
 
 
 def _fields_of(error: type[errors.AsyncrtError]) -> dict[str, Any]:
     if "__init__" not in vars(error):
         return {}
-    hints = typing.get_type_hints(error.__init__, localns={"Iterable": tuple})
+    hints = typing.get_type_hints(error.__init__, localns={"Iterable": tuple, "Mapping": dict})
     return {name: _example_of(hints[name]) for name in inspect.signature(error).parameters}
 
 

@@ -212,6 +212,7 @@ def test_the_format_on_disk_is_what_other_programs_were_told() -> None:
         "supervisor",
         "gofer",
         "cgroups",
+        "cgroup",
         "hooks",
         "logs",
         "terminal",

@@ -12,6 +12,7 @@ import pytest
 
 from asyncrt.launch import beside
 from asyncrt.supervisor.execs import Execs
+from asyncrt.supervisor.processes import Processes
 
 if TYPE_CHECKING:
     from asyncrt.launch.plan import ProcessPlan
@@ -34,6 +35,10 @@ class Supervisor:
     """A supervisor that keeps what it is asked to do, and does it when the test says so."""
 
     umask = 0o077
+    init = 1
+    namespaces: tuple[int, ...] = ()
+
+    processes = Processes([])
 
     def __init__(self) -> None:
         self.handlers: dict[int, Callable[[int], None]] = {}
@@ -122,5 +127,5 @@ def test_a_fork_that_fails_leaves_no_pipe(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(os, "fork", fail)
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(BlockingIOError):
-        beside.spawn(PLAN, [0, 1, 2], 0o077)
+        beside.spawn(PLAN, [0, 1, 2], 0o077, 0)
     assert len(os.listdir("/proc/self/fd")) == before

@@ -1,0 +1,270 @@
+"""What is done with a cgroup that is there: stop it, end it, look into it, take it away.
+
+Standard library only: supervisors and engines alike use it. A cgroup is named by a directory, by its
+path or through an open descriptor (`through`), of which the second can't become another's. Version 2
+has files and events for everything here (cgroup-v2.rst, "Core Interface Files"). Version 1 has a
+freezer and a list of processes, and no event for any of it: the only thing that asyncrt waits for by
+looking again and again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import time
+
+from asyncrt import _csignal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LOOK_SECONDS = 0.0005
+_LONGEST_LOOK_SECONDS = 0.02
+_WRITE = os.O_WRONLY | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_CLOEXEC
+_PASSES = 100  # over what forks faster than it can be signalled one by one
+
+
+def through(fd: int) -> str:
+    """The cgroup whose directory is open; the name is good for as long as that is."""
+    return f"/proc/self/fd/{fd}"
+
+
+def write(path: str, value: str) -> None:
+    """Write a value in one call, as the kernel wants it. Raises OSError, with the path."""
+    try:
+        fd = os.open(path, _WRITE)
+        try:
+            os.write(fd, value.encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from error
+
+
+def _read(path: str) -> bytes:
+    """All of it, page by page as the kernel makes it up; b"" where there is nothing to read."""
+    data = b""
+    try:
+        fd = os.open(path, _READ)
+        try:
+            while part := os.read(fd, 65536):
+                data += part
+        finally:
+            os.close(fd)
+    except OSError:
+        pass
+    return data
+
+
+def is_v2(cgroup: str) -> bool:
+    """Whether it is of version 2; the root of a hierarchy counts as none."""
+    return os.path.exists(f"{cgroup}/cgroup.events")
+
+
+def can_freeze(cgroup: str) -> bool:
+    """Whether its processes can be frozen together."""
+    return os.path.exists(f"{cgroup}/cgroup.freeze") or os.path.exists(f"{cgroup}/freezer.state")
+
+
+def _below(cgroup: str) -> Iterator[str]:
+    """The cgroup and all below it, parents first."""
+    yield cgroup
+    try:
+        with os.scandir(cgroup) as found:
+            names = [each.name for each in found if each.is_dir(follow_symlinks=False)]
+    except OSError:
+        return  # it went
+    for name in names:
+        yield from _below(f"{cgroup}/{name}")
+
+
+def pids(cgroup: str) -> list[int]:
+    """Its processes and those of the cgroups below it, as seen from our pid namespace."""
+    found: list[int] = []
+    for each in _below(cgroup):
+        found.extend(pid for pid in map(int, _read(f"{each}/cgroup.procs").split()) if pid)
+    return found
+
+
+def is_populated(cgroup: str) -> bool:
+    """Whether any process lives in it or below; one that waits to be reaped doesn't."""
+    events = _read(f"{cgroup}/cgroup.events")
+    if events:
+        return b"populated 1" in events
+    return bool(pids(cgroup))
+
+
+def is_frozen(cgroup: str) -> bool:
+    """Whether everything in it stands still, by its own or a parent's freezing."""
+    return b"frozen 1" in _read(f"{cgroup}/cgroup.events") or _read(
+        f"{cgroup}/freezer.state"
+    ).startswith(b"FROZEN")
+
+
+def freeze(cgroup: str, seconds: float) -> bool:
+    """Freeze it and wait, bounded, until all of it stands still; whether it does.
+
+    It stays frozen either way: a process in the middle of a system call stops when it leaves that.
+    Raises OSError.
+    """
+    if os.path.exists(f"{cgroup}/cgroup.freeze"):
+        write(f"{cgroup}/cgroup.freeze", "1")
+        return _await_event(cgroup, b"frozen 1", seconds)
+    # What was forked while it froze may be missed: said again, the kernel looks again.
+    for _ in _looks(seconds):
+        write(f"{cgroup}/freezer.state", "FROZEN")
+        if is_frozen(cgroup):
+            return True
+    return False
+
+
+def thaw(cgroup: str) -> None:
+    """Let it go on. Raises OSError."""
+    if os.path.exists(f"{cgroup}/cgroup.freeze"):
+        write(f"{cgroup}/cgroup.freeze", "0")
+    else:
+        write(f"{cgroup}/freezer.state", "THAWED")
+
+
+def kill(cgroup: str, seconds: float) -> bool:
+    """SIGKILL all of it, whatever it forks meanwhile; whether there was anybody. Frozen or not.
+
+    It takes `seconds` at most where the kernel has no cgroup.kill (5.14) and it must freeze first.
+    """
+    if not is_populated(cgroup):
+        return False
+    try:
+        write(f"{cgroup}/cgroup.kill", "1")
+    except OSError:
+        _kill_each(cgroup, seconds)
+    return True
+
+
+def _kill_each(cgroup: str, seconds: float) -> None:
+    frozen = False
+    if can_freeze(cgroup):
+        with contextlib.suppress(OSError):
+            frozen = freeze(cgroup, seconds)
+    try:
+        # Frozen, once is enough. Else each pass leaves fewer who could have forked.
+        for _ in range(1 if frozen else _PASSES):
+            if not _signal_each(cgroup):
+                break
+    finally:
+        # In version 1 a SIGKILL waits until the thaw.
+        if can_freeze(cgroup):
+            with contextlib.suppress(OSError):
+                thaw(cgroup)
+
+
+def _signal_each(cgroup: str) -> bool:
+    held: list[tuple[int, int]] = []
+    try:
+        for pid in pids(cgroup):
+            try:
+                held.append((pid, os.pidfd_open(pid)))
+            except ProcessLookupError:
+                continue
+            except OSError:
+                break  # as many as there are descriptors for; another pass takes the rest
+        # Who is still listed with its pidfd open is the one that is meant: no pid was reused.
+        listed = set(pids(cgroup)) if held else set()
+        for pid, pidfd in held:
+            if pid in listed:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    _csignal.pidfd_send_signal(pidfd, _csignal.SIGKILL)
+    finally:
+        for _, pidfd in held:
+            os.close(pidfd)
+    return bool(held)
+
+
+def until_empty(cgroup: str, seconds: float) -> bool:
+    """Wait, bounded, until no process is left in it or below; True as well when it is gone."""
+    if is_v2(cgroup):
+        return _await_event(cgroup, b"populated 0", seconds)
+    return any(not pids(cgroup) for _ in _looks(seconds))
+
+
+def _await_event(cgroup: str, what: bytes, seconds: float) -> bool:
+    """Wait for a line of cgroup.events, whose changes poll(2) tells of, though not each of many."""
+    try:
+        fd = os.open(f"{cgroup}/cgroup.events", _READ)
+    except FileNotFoundError:
+        return True  # it is gone, and with it whatever was in it
+    try:
+        poller = select.poll()
+        poller.register(fd, select.POLLPRI)
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                if what in os.pread(fd, 4096, 0):
+                    return True
+            except OSError:
+                return True  # removed meanwhile
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            poller.poll(left * 1000)
+    finally:
+        os.close(fd)
+
+
+def _looks(seconds: float) -> Iterator[None]:
+    """So many looks as fit into the time, ever longer apart, one at least."""
+    deadline = time.monotonic() + seconds
+    pause = _LOOK_SECONDS
+    while True:
+        yield
+        if time.monotonic() >= deadline:
+            return
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_LOOK_SECONDS)
+
+
+def oom_kills(cgroup: str) -> int | None:
+    """How many of its processes the kernel has killed for want of memory; None: it doesn't tell."""
+    for name in ("memory.events", "memory.oom_control"):
+        words = _read(f"{cgroup}/{name}").split()
+        if b"oom_kill" in words[:-1]:
+            return int(words[words.index(b"oom_kill") + 1])
+    return None
+
+
+def cpu_seconds(cgroup: str) -> tuple[float, float] | None:
+    """What it has used in user and in system mode, by ended processes too; None: it doesn't tell.
+
+    Of version 2 only, whose cpu.stat needs no controller.
+    """
+    found = dict(zip(*[iter(_read(f"{cgroup}/cpu.stat").split())] * 2, strict=False))
+    try:
+        return int(found[b"user_usec"]) / 1e6, int(found[b"system_usec"]) / 1e6
+    except KeyError:
+        return None
+
+
+def inode(cgroup: str) -> int:
+    """The directory's number, which the kernel gives to no other cgroup before a reboot; 0: gone."""
+    try:
+        return os.stat(cgroup).st_ino
+    except OSError:
+        return 0
+
+
+def remove(cgroup: str) -> None:
+    """Remove it with all below it, none of which has a process any more. Idempotent.
+
+    Raises OSError for the first that can't be removed.
+    """
+    for each in reversed(list(_below(cgroup))):
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(each)
+
+
+def remove_parent(cgroup: str) -> None:
+    """Remove one that others may have come to use: then it stays."""
+    with contextlib.suppress(OSError):
+        os.rmdir(cgroup)

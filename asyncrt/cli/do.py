@@ -1,0 +1,181 @@
+"""do: one program in a sandbox that is made for it and thrown away."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from asyncrt.cli import complete, errors, session
+from asyncrt.cli import parameters as p
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from asyncrt.cli.signals import Signals
+    from asyncrt.engine import Engine
+    from asyncrt.oci import Spec
+
+# The first process of a pid namespace gets no signal that it doesn't catch (pid_namespaces(7)), and
+# few programs catch Ctrl-C: a shell is the first, for which the traps do nothing but being there.
+_FIRST = ("/bin/sh", "-c", 'trap : HUP INT QUIT TERM USR1 USR2; "$@"; exit $?', "sh")
+
+# What a program needs to find its files and to speak to its user; the rest may hold secrets.
+_PASSED = ("HOME", "LANG", "LC_ALL", "PATH", "TERM", "TZ")
+
+
+@click.command(
+    cls=p.OnlyProgramCommand,
+    examples=[
+        "asyncrt do -- ls /",
+        "asyncrt do --writable . -- make test",
+        "asyncrt do --network --memory 256M --deadline 60 -- ./fetch --all",
+    ],
+)
+@click.option(
+    "-w",
+    "--writable",
+    metavar="DIR",
+    multiple=True,
+    shell_complete=complete.directories,
+    help="Let it write there; may be repeated.",
+)
+@click.option(
+    "--rootfs",
+    metavar="DIR",
+    shell_complete=complete.directories,
+    help="Its root; default: the host's, read-only.",
+)
+@click.option("--network", is_flag=True, help="Share the host's network; default: none.")
+@click.option(
+    "-m",
+    "--memory",
+    metavar="SIZE",
+    help="The most memory it may have, as 256M; no swap beside it.",
+)
+@click.option("--pids", type=int, metavar="N", help="The most processes and threads.")
+@click.option("--cpu", type=float, metavar="N", help="How many CPUs' time; 0.5 is half of one.")
+@p.ENV
+@p.CWD
+@p.USER
+@p.DEADLINE
+@click.option(
+    "--tty/--no-tty",
+    default=None,
+    help="Give it a terminal. Default: if input and output are one.",
+)
+@click.pass_context
+def do(
+    context: click.Context,
+    program: Sequence[str],
+    writable: Sequence[str],
+    rootfs: str | None,
+    network: bool,
+    memory: str | None,
+    pids: int | None,
+    cpu: float | None,
+    env: Sequence[tuple[str, str]],
+    cwd: str | None,
+    user: str | None,
+    deadline: float | None,
+    tty: bool | None,
+) -> int:
+    """Run a program in a throw-away sandbox.
+
+    It sees the host's files, read-only, as its user may read them; nothing in /run, /tmp and
+    /var/tmp but the current directory; its own processes only; and no network. Of the environment it
+    gets HOME, LANG, LC_ALL, PATH, TERM and TZ. It needs no privilege; limits do where cgroups aren't
+    delegated to the user, and are refused then.
+
+    Exits with the program's status, as 'asyncrt run' does, and leaves nothing. On the host's root a
+    shell is its parent, so that signals end it; with --rootfs it is the first process itself.
+    """
+    on_terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+    wants_terminal = on_terminal if tty is None else tty
+    passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
+    workload = _Sandbox(
+        program,
+        rootfs,
+        [os.path.realpath(each) for each in writable],
+        {**({} if rootfs is not None else passed), **dict(env)},
+        cwd,
+        {"network": network, "memory": memory, "pids": pids, "cpu": cpu, "user": user},
+    )
+
+    async def work(engine: Engine, signals: Signals) -> int:
+        import secrets
+
+        from asyncrt import INHERIT
+        from asyncrt.cli import attached
+
+        wanted = attached.Wanted(
+            id=f"do-{os.getpid()}-{secrets.token_hex(3)}",
+            workload=workload,
+            deadline=deadline,
+            pid_file=None,
+            output=INHERIT,
+            terminal=wants_terminal,
+            console_socket=None,
+            detach_keys=b"",
+            tell_all=True,
+        )
+        return await attached.run_attached(engine, signals, wanted, keep=False)
+
+    return session.run_attached(context, work)
+
+
+class _Sandbox:
+    """What the sandbox is made from."""
+
+    bundle = None
+
+    def __init__(
+        self,
+        program: Sequence[str],
+        rootfs: str | None,
+        writable: Sequence[str],
+        env: dict[str, str],
+        cwd: str | None,
+        others: dict[str, Any],
+    ) -> None:
+        """`others` are those of Spec.sandbox that go there as they are."""
+        self._program = program
+        self._rootfs = rootfs
+        self._writable = writable
+        self._env = env
+        self._cwd = cwd
+        self._others = others
+
+    async def spec(self) -> Spec:
+        """The spec, made now. If cancelled, nothing has happened."""
+        from asyncrt._threads import run_blocking
+
+        return await run_blocking(self._make)
+
+    def _make(self) -> Spec:
+        from asyncrt.oci import DEFAULT_PATH, Spec
+
+        program, here = self._program, "/"
+        if self._rootfs is None:
+            here = os.getcwd()
+            if shutil.which(program[0], path=self._env.get("PATH", DEFAULT_PATH)) is None:
+                raise errors.CommandFailedError(f"there is no program {program[0]!r} to run")
+            program = (*_FIRST, *program)
+        return Spec.sandbox(
+            program,
+            rootfs=self._rootfs,
+            host_root_readonly=self._rootfs is None,
+            writable=self._writable,
+            # It is to be seen also where it is covered; whoever may write to it sees it anyway.
+            readable=[here] if here != "/" and not self._covers(here) else [],
+            env=self._env,
+            cwd=self._cwd or here,
+            **self._others,
+        )
+
+    def _covers(self, path: str) -> bool:
+        return any(path == each or path.startswith(f"{each}/") for each in self._writable)

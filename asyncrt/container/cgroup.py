@@ -1,0 +1,173 @@
+"""A container's cgroup as its record tells of it: proven, acted on, taken away.
+
+Blocking: callers run these in a worker thread. A directory of the recorded name may be another's by
+now, after a restart of the machine or because somebody removed ours, so nothing is done to one before
+its inode says that it is the one.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from asyncrt import _cgroups, _procid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from asyncrt.launch.plan import CgroupPlan
+    from asyncrt.state import Record
+
+FREEZING_SECONDS = 5.0
+_SHOWN = 5  # pids in an error
+
+
+def missing(plan: CgroupPlan) -> tuple[str, ...]:
+    """Which directories a launch by that plan will have to make, parents first."""
+    found: list[str] = []
+    for place in plan["places"]:
+        path, absent = place["path"], []
+        while path != place["top"] and not os.path.lexists(path):
+            absent.append(path)
+            path = os.path.dirname(path)
+        found += [each for each in reversed(absent) if each not in found]
+    return tuple(found)
+
+
+def holder(record: Record) -> str | None:
+    """The cgroup in which all of the container is, if it has one and that is still there."""
+    if not record.cgroup or not _same_boot(record):
+        return None
+    place = record.cgroup[0]
+    return place.path if _cgroups.inode(place.path) == place.inode else None
+
+
+def places(record: Record) -> list[str]:
+    """All its cgroups' directories, for one more process to join."""
+    return [each.path for each in record.cgroup]
+
+
+def _same_boot(record: Record) -> bool:
+    return record.creator is None or record.creator.boot == _procid.boot_id()
+
+
+def members(record: Record) -> list[int]:
+    """The pids of all that is in its cgroup."""
+    found = holder(record)
+    return [] if found is None else _cgroups.pids(found)
+
+
+def cpu_seconds(record: Record) -> tuple[float, float] | None:
+    """What it has used in user and in system mode, of ended processes too, where that is counted."""
+    found = holder(record)
+    return None if found is None else _cgroups.cpu_seconds(found)
+
+
+def freeze(record: Record) -> bool:
+    """Freeze it; False when it has no cgroup that can be. Raises OSError."""
+    found = holder(record)
+    if found is None or not _cgroups.can_freeze(found):
+        return False
+    _cgroups.freeze(found, FREEZING_SECONDS)
+    return True
+
+
+def thaw(record: Record) -> bool:
+    """Let it go on; False when it has no cgroup that can be frozen. Raises OSError."""
+    found = holder(record)
+    if found is None or not _cgroups.can_freeze(found):
+        return False
+    _cgroups.thaw(found)
+    return True
+
+
+def kill(record: Record, seconds: float) -> bool:
+    """SIGKILL all that is in its cgroup and wait, bounded, until nobody is; whether nobody is.
+
+    Whoever is in it after the container's end isn't of it any more.
+    """
+    found = holder(record)
+    if _has_left(record):
+        return True
+    if found is None or not _cgroups.kill(found, seconds):
+        return True
+    return _cgroups.until_empty(found, seconds)
+
+
+def _has_left(record: Record) -> bool:
+    """Whether nobody of the container can be in its cgroup any more.
+
+    A supervisor that has seen the end has seen to the rest. Without one, daemons may live on: they are
+    killed, unless the cgroup was there before, where others may be by now.
+    """
+    if record.exit is not None and record.exit.finished_at is not None:
+        return True
+    dead = record.init is not None and not _procid.alive(record.init)
+    return dead and record.cgroup[:1] != () and record.cgroup[0].path not in record.cgroups
+
+
+def oom_killed(record: Record) -> bool | None:
+    """Whether the kernel killed any of it for want of memory; None: nobody counted."""
+    if not _same_boot(record):
+        return None
+    for each in record.cgroup:
+        if _cgroups.inode(each.path) == each.inode:
+            kills = _cgroups.oom_kills(each.path)
+            if kills is not None:
+                return kills > 0
+    return None
+
+
+def too_small(plan: CgroupPlan) -> str | None:
+    """The cgroup that had too little memory for the launch itself, if any of that plan's had."""
+    paths = (each["path"] for each in plan["places"])
+    return next((each for each in paths if _cgroups.oom_kills(each)), None)
+
+
+def end(record: Record, seconds: float) -> list[str]:
+    """Kill what is left in its cgroups, remove those that were made for it; what stays, in words.
+
+    Idempotent. What others use by now stays as well, and that is no failure.
+    """
+    if not _same_boot(record):
+        return []  # they went with the machine's memory
+    deadline = time.monotonic() + seconds
+    left: list[str] = []
+    if not kill(record, seconds):
+        left.append(_describe(record.cgroup[0].path))
+    known = {each.path: each.inode for each in record.cgroup}
+    for path in reversed(record.cgroups):
+        if path not in known and any(_is_below(each, path) for each in record.cgroups):
+            _cgroups.remove_parent(path)
+            continue
+        inode = known.get(path, 0)
+        if inode and _cgroups.inode(path) != inode:
+            continue
+        if _has_left(record) and _cgroups.is_populated(path):
+            continue  # another container's, made at the same place since
+        if not _removed(path, max(0.0, deadline - time.monotonic())):
+            left.append(_describe(path))
+    return list(dict.fromkeys(left))
+
+
+def _is_below(path: str, directory: str) -> bool:
+    return path.startswith(directory + "/")
+
+
+def _removed(path: str, seconds: float) -> bool:
+    if not os.path.isdir(path):
+        return True
+    try:
+        if _cgroups.until_empty(path, seconds):
+            _cgroups.remove(path)
+    except OSError:
+        pass  # somebody came in, or it isn't ours to remove: it is there, and that is told
+    return not os.path.isdir(path)
+
+
+def _describe(path: str) -> str:
+    pids: Iterable[int] = _cgroups.pids(path)
+    shown = [str(each) for each in pids]
+    more = ", …" if len(shown) > _SHOWN else ""
+    return f"cgroup {path} (pids {', '.join(shown[:_SHOWN])}{more})" if shown else f"cgroup {path}"

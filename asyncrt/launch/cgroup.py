@@ -1,0 +1,167 @@
+"""A process's cgroups: made, limited, and joined by the process itself before it does anything else.
+
+Standard library only. What has to be written is decided on the engine's side; here it is done in the
+plan's order, and each step that fails names the field of the spec that asked for it. What existed
+before is used and never taken for ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+
+from asyncrt import _cgroups, _durable
+from asyncrt.launch.failure import Failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from asyncrt.launch.plan import CgroupPlace, CgroupPlan, CgroupReport
+
+PATH = "linux.cgroupsPath"  # the field that stands for the cgroup itself
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+def enter(plan: CgroupPlan) -> CgroupReport:
+    """Make the cgroups, set their limits, and go in. Raises Failure; what was made is removed then."""
+    report = make(plan)
+    try:
+        join(each["path"] for each in plan["places"])
+    except Failure:
+        unmake(report["made"])
+        raise
+    return report
+
+
+def make(plan: CgroupPlan) -> CgroupReport:
+    """Make the cgroups and set their limits, with nobody in them yet. Raises Failure as `enter`."""
+    made: list[str] = []
+    try:
+        for place in plan["places"]:
+            _make(place, made)
+            if place["path"] not in made:
+                _refuse_used(place["path"])
+        for at, choices in plan["writes"]:
+            _write_first(at, choices)
+        if plan["devices"] is not None:
+            from asyncrt.launch import bpf  # version 1 has a list for that
+
+            at, cgroup, program = plan["devices"]
+            try:
+                bpf.attach_device_filter(cgroup, bytes.fromhex(program))
+            except OSError as error:
+                raise Failure(at, cgroup, error.errno or errno.EIO) from error
+    except Failure:
+        unmake(made)
+        raise
+    return {
+        "made": made,
+        "places": [(each["path"], _cgroups.inode(each["path"])) for each in plan["places"]],
+    }
+
+
+def join(paths: Iterable[str], pid: int = 0) -> None:
+    """Move this process, single-threaded, or another, into each. Raises Failure.
+
+    The first move may take milliseconds, for which the kernel waits until no process is forking
+    (cgroup_threadgroup_rwsem); those that follow at once take microseconds.
+    """
+    for path in paths:
+        try:
+            _cgroups.write(f"{path}/cgroup.procs", str(pid))
+        except OSError as error:
+            raise Failure(PATH, path, error.errno or errno.EIO) from error
+
+
+def open_all(paths: Iterable[str]) -> list[int]:
+    """Their directories, for clone3(2) with CLONE_INTO_CGROUP (version 2) or to be handed on.
+
+    Raises Failure.
+    """
+    found: list[int] = []
+    for path in paths:
+        try:
+            found.append(os.open(path, _DIRECTORY))
+        except OSError as error:
+            for fd in found:
+                os.close(fd)
+            raise Failure(PATH, path, error.errno or errno.EIO) from error
+    return found
+
+
+def watched(report: CgroupReport) -> list[str]:
+    """Of the places those that a supervisor needs: where all of it is killed, and where OOM is told."""
+    places = [path for path, _ in report["places"]]
+    told = [path for path in places if _cgroups.oom_kills(path) is not None]
+    return list(dict.fromkeys([*places[:1], *told[:1]]))
+
+
+def unmake(made: Sequence[str]) -> None:
+    """Remove what was made, as far as nobody is in it."""
+    for path in reversed(made):
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
+
+
+def _make(place: CgroupPlace, made: list[str]) -> None:
+    """Make it, and what is missing above it; controllers are handed down from the top."""
+    top, path = place["top"], place["path"]
+    names = os.path.relpath(path, top).split("/")
+    above = top
+    for name in names:
+        for controller, at in place["enable"].items():
+            _enable(above, controller, at)
+        above = f"{above}/{name}".replace("//", "/")
+        try:
+            os.mkdir(above)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise Failure(PATH, above, error.errno or errno.EIO) from error
+        made.append(above)
+        if place["cpuset"]:
+            _inherit_cpuset(above)
+
+
+def _enable(cgroup: str, controller: str, at: str) -> None:
+    """Let the cgroups below this one have a controller (cgroup-v2.rst, "Enabling and Disabling")."""
+    path = f"{cgroup}/cgroup.subtree_control"
+    try:
+        if controller.encode() not in _durable.read(path).split():
+            _cgroups.write(path, f"+{controller}")
+    except OSError as error:
+        raise Failure(at, path, error.errno or errno.EIO) from error
+
+
+def _inherit_cpuset(cgroup: str) -> None:
+    """A new cpuset of version 1 is empty, and nobody may join it (cpusets(7))."""
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        try:
+            value = _durable.read(f"{os.path.dirname(cgroup)}/{name}").decode().strip()
+            _cgroups.write(f"{cgroup}/{name}", value)
+        except OSError as error:
+            raise Failure(PATH, f"{cgroup}/{name}", error.errno or errno.EIO) from error
+
+
+def _refuse_used(cgroup: str) -> None:
+    """Somebody else's processes would be paused and killed with ours; and ours stand still at once."""
+    if _cgroups.is_populated(cgroup):
+        raise Failure(PATH, cgroup, errno.ENOTEMPTY)
+    if _cgroups.is_frozen(cgroup):
+        raise Failure(PATH, cgroup, errno.EBUSY)
+
+
+def _write_first(at: str, choices: Sequence[Sequence[str]]) -> None:
+    """Write to the first of the files that is there: kernels are built with one or the other."""
+    path = choices[0][0]
+    for path, value in choices:
+        try:
+            _cgroups.write(path, value)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise Failure(at, path, error.errno or errno.EIO) from error
+        return
+    raise Failure(at, path, errno.ENOENT)

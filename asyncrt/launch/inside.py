@@ -1,0 +1,174 @@
+"""What an init of its own namespaces does in them before it stands at its gate.
+
+Order matters. What needs the launcher's privilege comes before the namespaces; what needs the host's
+files comes before the new root; and from the moment the ids are known nobody can look into this
+process or trace it, as it is still the host's interpreter (CVE-2019-5736).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import sys
+
+from asyncrt import _libc, _paths, _procid
+from asyncrt.launch import cgroup, devices, homes, mounts, namespaces, privileges, process, terminal
+from asyncrt.launch.failure import step
+from asyncrt.launch.rootfs import Root, Sources
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from asyncrt.launch.plan import LinuxPlan, ProcessPlan
+
+_SIOCSIFFLAGS = 0x8914  # netdevice(7)
+_IFF_UP = 0x1
+_NAMES = ("user", "mnt", "pid", "uts", "ipc", "net", "cgroup", "time")
+
+
+class Inside:
+    """An init in its namespaces: made by its constructor, which only the new process leaves."""
+
+    __slots__ = ("_plan", "_settled", "_waiting", "identity", "opened", "proc", "root")
+
+    def __init__(self, plan: ProcessPlan) -> None:
+        """Enter, and make everything there up to the root file system. Raises Failure."""
+        linux = plan["linux"]
+        self._plan = linux
+        self.proc = open_proc(plan)
+        process.prepare_outside(plan)
+        early = self._sources() if linux["open_early"] else None
+        self.identity: dict[str, Any]
+        self.identity, self._waiting = namespaces.enter(linux, _joins_cgroups(plan))
+        self._settled = False
+        os.setsid()
+        _procid.set_name(_paths.GATE_COMM)
+        sources = early or self._sources()
+        if linux["ids"] is not None:
+            namespaces.become_owner(*linux["ids"])
+        _libc.set_undumpable()
+        _name(linux)
+        self.opened: list[int] = []
+        self.root: Root | None = None
+        if linux["root"] is not None and sources is not None:
+            self.root = Root(linux["root"], sources)
+            self.root.build(plan["cwd"], self._settle)
+        self._settle()
+        if linux["keep_namespaces"]:
+            with step("linux.namespaces", "/proc/self/ns"):
+                self.opened = _open_own()
+
+    def _settle(self) -> None:
+        """Be in our cgroups, and have them for the root of our cgroup namespace. Raises Failure."""
+        if self._settled:
+            return
+        self._settled = True
+        namespaces.settled(self._waiting)
+        if self._plan["new"] & namespaces.CLONE_NEWCGROUP:
+            with step("linux.namespaces", "cgroup"):
+                namespaces.unshare(namespaces.CLONE_NEWCGROUP)
+
+    def _sources(self) -> Sources | None:
+        if self._plan["root"] is None:
+            return None
+        return Sources(self._plan["root"])
+
+    def let_go(self) -> None:
+        """Who made us needs to stay no longer: our parent knows of us."""
+        self._waiting.close()
+
+    def enter_root(self) -> None:
+        """Leave the host's files behind. Raises Failure."""
+        if self.root is not None:
+            self.root.protect()
+            forbid_imports()
+            self.root.enter()
+
+
+def open_proc(plan: ProcessPlan) -> int | None:
+    """The host's procfs for who writes labels there; a container's /proc may be anything."""
+    wanted = plan.get("privileges")
+    if wanted is None or (wanted["apparmor"] is None and wanted["selinux"] is None):
+        return None
+    with step("process", "/proc"):
+        fd = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        _refuse_other(fd)
+        return fd
+
+
+def _refuse_other(fd: int) -> None:
+    if _libc.file_system(fd) != mounts.PROC:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+
+def forbid_imports() -> None:
+    """Import nothing from here on: what is found by name next may be the container's.
+
+    What is needed inside has been imported by now, see _NEEDED.
+    """
+    sys.meta_path.clear()
+
+
+# Used inside, but imported here, on the host, where its modules are.
+_NEEDED = (devices, homes, mounts, privileges, process, terminal)
+
+
+def _joins_cgroups(plan: ProcessPlan) -> Callable[[int], None]:
+    """What puts a process into the plan's cgroups, from outside.
+
+    A move takes milliseconds, for which the kernel waits and does nothing (cgroup_threadgroup_rwsem):
+    meanwhile the process goes on with its mounts.
+    """
+    wanted = plan.get("cgroup")
+    paths = [] if wanted is None else [each["path"] for each in wanted["places"]]
+    return lambda pid: cgroup.join(paths, pid)
+
+
+def _open_own() -> list[int]:
+    flags = os.O_RDONLY | os.O_CLOEXEC
+    return [os.open(f"/proc/self/ns/{name}", flags) for name in _NAMES]
+
+
+def _name(linux: LinuxPlan) -> None:
+    """Names, network and kernel parameters of the new namespaces."""
+    for what, value in (("hostname", linux["hostname"]), ("domainname", linux["domainname"])):
+        if value is not None:
+            with step(what, value):
+                raw = os.fsencode(value)
+                _libc.call(f"set{what}", raw, len(raw))
+    if linux["loopback"]:
+        with step("loopback", "lo"):
+            bring_up(b"lo")
+    if linux["sysctl"]:
+        _set_parameters(linux["sysctl"])
+
+
+def bring_up(interface: bytes) -> None:
+    """Set a network interface up (netdevice(7))."""
+    import _socket
+
+    request = bytearray(struct.pack("16sh22x", interface, _IFF_UP))
+    sock = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
+    try:
+        _libc.ioctl(sock.fileno(), _SIOCSIFFLAGS, request)
+    finally:
+        sock.close()
+
+
+def _set_parameters(sysctl: list[tuple[str, str, str]]) -> None:
+    """Through the host's procfs, before any mount of the container's could stand in its place."""
+    with step("linux.sysctl", "/proc/sys"):
+        fd = os.open("/proc/sys", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        _refuse_other(fd)
+    flags = mounts.RESOLVE_BENEATH | mounts.RESOLVE_NO_SYMLINKS
+    for at, path, value in sysctl:
+        with step(at, f"/proc/sys/{path}"):
+            parameter = mounts.resolve(fd, path, os.O_WRONLY, flags)
+            try:
+                os.write(parameter, value.encode())
+            finally:
+                os.close(parameter)
+    os.close(fd)

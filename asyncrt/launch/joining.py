@@ -1,0 +1,113 @@
+"""Fork into the namespaces of an init that runs already.
+
+A process that joins has all privileges there and none of what confines the container until it is
+put on again, so nobody inside may touch it: it can't be traced or looked into from before it joins
+(CVE-2016-9962), holds no descriptor of ours, and has no way back out.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from asyncrt import _libc
+from asyncrt.launch import cgroup, inside, namespaces, privileges, process
+from asyncrt.launch.failure import Failure, step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from asyncrt.launch.plan import ProcessPlan
+
+_WHAT = "namespaces of init"
+
+
+def fork(
+    plan: ProcessPlan, init: int, opened: Sequence[int], keep: Sequence[int]
+) -> tuple[int, int, int | None]:
+    """As os.fork, the child being in init's namespaces and with `keep` open.
+
+    Joining a pid namespace moves children only (setns(2)), so the first child joins and its child
+    is the one: ours, by CLONE_PARENT, so that its end is ours to hear. With 0 come a descriptor
+    that polls readable once we are gone, which nobody inside could tell from a parent's pid, and
+    what `process.become` takes for `proc`.
+
+    In the parent it raises OSError; in the first child Failure, and its pid is then the one that
+    is returned here.
+    """
+    parent = os.getpid()
+    born, bearer = os.pipe()
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(born)
+        os.close(bearer)
+        raise
+    if pid == 0:
+        try:
+            return _join(plan, parent, init, opened, (*keep, bearer), bearer)
+        except OSError as error:
+            raise Failure(_WHAT, "", error.errno or errno.EIO) from error
+        except Exception as error:
+            if isinstance(error, Failure):
+                raise
+            raise Failure(f"plan ({error!r})", "", errno.EINVAL) from error
+    os.close(bearer)
+    said = os.read(born, 16)  # it says nothing when it fails, and why is in its report
+    os.close(born)
+    return int(said or pid), -1, None
+
+
+def _join(
+    plan: ProcessPlan,
+    parent: int,
+    init: int,
+    opened: Sequence[int],
+    keep: Sequence[int],
+    bearer: int,
+) -> tuple[int, int, int | None]:
+    process.close_all_but(keep)
+    watch = os.pidfd_open(parent)
+    if os.getppid() != parent:
+        os._exit(127)
+    process.prepare_outside(plan)
+    if "privileges" in plan:
+        privileges.join_initial_cpus(plan["privileges"])
+    _libc.set_undumpable()
+    proc = inside.open_proc(plan)
+    doors = _open_cgroups(plan)
+    inside.forbid_imports()
+    kinds = plan["joins"]["kinds"]
+    with step(_WHAT, str(init)):
+        if opened:
+            for fd in opened:
+                kind = _libc.ioctl(fd, namespaces.NS_GET_NSTYPE)
+                if kind & kinds:
+                    namespaces.setns(fd, kind)
+        else:
+            pidfd = os.pidfd_open(init)
+            namespaces.setns(pidfd, kinds)
+            os.close(pidfd)
+    pid = _libc.clone(namespaces.CLONE_PARENT)
+    if pid:
+        os.write(bearer, str(pid).encode())
+        os._exit(0)
+    os.close(bearer)
+    for door in doors:
+        with step(cgroup.PATH, "cgroup.procs"):
+            os.write(door, b"0")
+        os.close(door)
+    owner = plan["joins"]["ids"]
+    if owner is not None:
+        namespaces.become_owner(*owner)
+    return 0, watch, proc
+
+
+def _open_cgroups(plan: ProcessPlan) -> list[int]:
+    """Where init's cgroups are joined: their files can't be seen from inside. Raises Failure."""
+    doors = []
+    for path in plan.get("cgroups") or ():
+        with step(cgroup.PATH, path):
+            doors.append(os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
+    return doors

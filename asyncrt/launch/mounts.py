@@ -1,0 +1,181 @@
+"""The mount calls of Linux 5.12, by descriptor: what is mounted where can't be swapped in between.
+
+Python has no names for them; their numbers are the same on every architecture. A mount is made
+detached (open_tree(2), fsmount(2)), gets its attributes while nobody can reach it, and is then
+attached to a place that was opened before (move_mount(2)).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+
+from asyncrt import _libc
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_NR_OPEN_TREE = 428
+_NR_MOVE_MOUNT = 429
+_NR_FSOPEN = 430
+_NR_FSCONFIG = 431
+_NR_FSMOUNT = 432
+_NR_FSPICK = 433
+_NR_OPENAT2 = 437
+_NR_MOUNT_SETATTR = 442
+
+_AT_FDCWD = -100
+_AT_SYMLINK_NOFOLLOW = 0x100
+_AT_EMPTY_PATH = 0x1000
+_AT_RECURSIVE = 0x8000
+_OPEN_TREE_CLONE = 1
+_OPEN_TREE_CLOEXEC = os.O_CLOEXEC
+_MOVE_MOUNT_F_EMPTY_PATH = 0x4
+_MOVE_MOUNT_T_EMPTY_PATH = 0x40
+_FSOPEN_CLOEXEC = 1
+_FSMOUNT_CLOEXEC = 1
+_FSPICK_CLOEXEC = 1
+_FSPICK_NO_AUTOMOUNT = 4
+_FSPICK_EMPTY_PATH = 8
+_FSCONFIG_SET_FLAG = 0
+_FSCONFIG_SET_STRING = 1
+_FSCONFIG_CMD_CREATE = 6
+_FSCONFIG_CMD_RECONFIGURE = 7
+
+MOUNT_ATTR_RDONLY = 0x1
+MOUNT_ATTR_NOSUID = 0x2
+MOUNT_ATTR_NODEV = 0x4
+MOUNT_ATTR_NOEXEC = 0x8
+MOUNT_ATTR_ATIME = 0x70  # the mask of those below; 0 is relatime
+MOUNT_ATTR_NOATIME = 0x10
+MOUNT_ATTR_STRICTATIME = 0x20
+MOUNT_ATTR_NODIRATIME = 0x80
+MOUNT_ATTR_NOSYMFOLLOW = 0x200000
+
+MS_UNBINDABLE = 1 << 17
+MS_PRIVATE = 1 << 18
+MS_SLAVE = 1 << 19
+MS_SHARED = 1 << 20
+MNT_DETACH = 2
+
+RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_BENEATH = 0x08
+RESOLVE_IN_ROOT = 0x10
+
+DEVPTS = 0x1CD1  # linux/magic.h
+PROC = 0x9FA0
+
+_TRIES = 100  # of a look-up that a rename elsewhere disturbed
+
+
+def clone_tree(fd: int, path: str, *, recursive: bool, follow: bool = True) -> int:
+    """A detached copy of what is mounted at a path; an empty path: of what `fd` has open."""
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC
+    flags |= _AT_RECURSIVE if recursive else 0
+    flags |= 0 if follow else _AT_SYMLINK_NOFOLLOW
+    if not path:
+        flags |= _AT_EMPTY_PATH
+    return _libc.syscall(_NR_OPEN_TREE, fd, os.fsencode(path), flags)
+
+
+def clone_path(path: str, *, recursive: bool) -> int:
+    """A detached copy of what is mounted at an absolute path of ours."""
+    return clone_tree(_AT_FDCWD, path, recursive=recursive)
+
+
+def attach(tree: int, place: int) -> None:
+    """Mount a detached tree on an opened file or directory."""
+    flags = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH
+    _libc.syscall(_NR_MOVE_MOUNT, tree, b"", place, b"", flags)
+
+
+def change(
+    fd: int, *, add: int = 0, clear: int = 0, propagation: int = 0, recursive: bool = False
+) -> None:
+    """Change a mount's attributes (mount_setattr(2)); what isn't named stays as it is."""
+    if add & MOUNT_ATTR_ATIME or clear & MOUNT_ATTR_ATIME:
+        clear |= MOUNT_ATTR_ATIME
+    packed = bytearray(struct.pack("=4Q", add, clear, propagation, 0))  # struct mount_attr
+    flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
+    _libc.syscall(_NR_MOUNT_SETATTR, fd, b"", flags, packed, len(packed))
+
+
+def new(type: str, data: Sequence[tuple[str, str | None]], attributes: int = 0) -> int:
+    """A detached mount of a new file system."""
+    context = _libc.syscall(_NR_FSOPEN, os.fsencode(type), _FSOPEN_CLOEXEC)
+    try:
+        _configure(context, data, _FSCONFIG_CMD_CREATE)
+        return _libc.syscall(_NR_FSMOUNT, context, _FSMOUNT_CLOEXEC, attributes)
+    finally:
+        os.close(context)
+
+
+def reconfigure(place: int, data: Sequence[tuple[str, str | None]]) -> None:
+    """Change the options of the file system that is mounted at an opened place."""
+    flags = _FSPICK_CLOEXEC | _FSPICK_NO_AUTOMOUNT | _FSPICK_EMPTY_PATH
+    context = _libc.syscall(_NR_FSPICK, place, b"", flags)
+    try:
+        _configure(context, data, _FSCONFIG_CMD_RECONFIGURE)
+    finally:
+        os.close(context)
+
+
+def _configure(context: int, data: Sequence[tuple[str, str | None]], command: int) -> None:
+    for key, value in data:
+        kind = _FSCONFIG_SET_FLAG if value is None else _FSCONFIG_SET_STRING
+        argument: int | bytes = 0 if value is None else os.fsencode(value)
+        _libc.syscall(_NR_FSCONFIG, context, kind, os.fsencode(key), argument, 0)
+    _libc.syscall(_NR_FSCONFIG, context, command, 0, 0, 0)
+
+
+def resolve(root: int, path: str, flags: int = os.O_PATH, resolve: int = RESOLVE_IN_ROOT) -> int:
+    """Open a path inside an opened root: nothing on the way leads out (openat2(2)).
+
+    A symlink is taken as a process whose root that is would take it; magic links are refused.
+    """
+    # struct open_how
+    how = bytearray(struct.pack("=3Q", flags | os.O_CLOEXEC, 0, resolve | RESOLVE_NO_MAGICLINKS))
+    name = os.fsencode(path.lstrip("/") or ".")
+    for _ in range(_TRIES):
+        try:
+            return _libc.syscall(_NR_OPENAT2, root, name, how, len(how))
+        except BlockingIOError:
+            pass  # EAGAIN: ".." beside a rename somewhere
+    raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), path)
+
+
+def ensure(root: int, path: str, *, directory: bool, resolve_flags: int = RESOLVE_IN_ROOT) -> int:
+    """Open a path inside a root, made with all that leads there where it is missing."""
+    try:
+        return resolve(root, path, resolve=resolve_flags)
+    except FileNotFoundError:
+        pass
+    parts = [part for part in path.split("/") if part]
+    for count in range(1, len(parts) + 1):
+        prefix = "/".join(parts[:count])
+        try:
+            os.close(resolve(root, prefix, resolve=resolve_flags))
+        except FileNotFoundError:
+            parent = resolve(root, "/".join(parts[: count - 1]), os.O_PATH | os.O_DIRECTORY)
+            try:
+                _make(parent, parts[count - 1], directory=directory or count < len(parts))
+            finally:
+                os.close(parent)
+    return resolve(root, path, resolve=resolve_flags)
+
+
+def _make(parent: int, name: str, *, directory: bool) -> None:
+    if directory:
+        os.mkdir(name, 0o755, dir_fd=parent)
+    else:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        os.close(os.open(name, flags, 0o644, dir_fd=parent))
+
+
+def is_directory(fd: int) -> bool:
+    """Whether an opened file is one."""
+    return stat.S_ISDIR(os.fstat(fd).st_mode)

@@ -1,0 +1,238 @@
+"""Namespaces: joined by path, made new, and the ids that a new user namespace has.
+
+A spare init is one process with one thread, so it makes its namespaces by clone3(2) with
+CLONE_PARENT: the child is the one that becomes the container's init, and the supervisor's own. The
+spare stays outside for what can only be done from there (a map wider than one id, the child's pid
+as others see it), and ends when the child is on its own.
+"""
+
+from __future__ import annotations
+
+import _socket
+import contextlib
+import errno
+import os
+
+from asyncrt import _libc, _procid
+from asyncrt.launch import frames, process
+from asyncrt.launch.failure import Failure, step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, NoReturn
+
+    from asyncrt.launch.plan import IdMaps, LinuxPlan
+
+CLONE_NEWTIME = 0x80  # linux/sched.h
+CLONE_NEWNS = 0x20000
+CLONE_PARENT = 0x8000
+CLONE_NEWCGROUP = 0x2000000
+CLONE_NEWUTS = 0x4000000
+CLONE_NEWIPC = 0x8000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
+_WHAT = "linux.namespaces"
+_MAP_OUTPUT = 400  # bytes of what newuidmap says that go into an error
+
+
+def enter(
+    linux: LinuxPlan, meanwhile: Callable[[int], None]
+) -> tuple[dict[str, Any], _socket.socket]:
+    """Go on as a new process in the namespaces of the plan, the parent's child. Raises Failure.
+
+    Returns its identity as the parent sees it, and a socket to close once the parent knows of it:
+    until then the process that called this stays, without any other descriptor. `meanwhile` is what
+    that one does for the new one, whose pid it gets, beside what this goes on with: see `settled`.
+    """
+    join(linux["join"])
+    flags = linux["new"]
+    maps = linux["maps"]
+    offsets = linux["time_offsets"]
+    outer: _socket.socket | None = None
+    if offsets is not None:
+        # They can be set until the first process is in, and by who owns it (time_namespaces(7)).
+        if flags & CLONE_NEWUSER:
+            _, outer = _split(CLONE_NEWUSER, lambda pid: write_maps(pid, maps))
+            flags &= ~CLONE_NEWUSER
+            maps = None
+        with step("linux.timeOffsets", "/proc/self/timens_offsets"):
+            unshare(CLONE_NEWTIME)
+            _write("/proc/self/timens_offsets", offsets)
+        flags &= ~CLONE_NEWTIME
+    identity, ours = _split(
+        flags & ~CLONE_NEWCGROUP, lambda pid: write_maps(pid, maps), meanwhile, outer
+    )
+    if outer is not None:
+        outer.close()
+    return identity, ours
+
+
+def settled(ours: _socket.socket) -> None:
+    """Wait until what was to be done meanwhile is done. Raises Failure."""
+    said, _ = frames.receive_message(ours)
+    _raise_failed(said)
+
+
+def _raise_failed(said: dict[str, Any]) -> None:
+    if "failed" in said:
+        failed = said["failed"]
+        raise Failure(failed["what"], failed["path"], failed["errno"])
+
+
+def _split(
+    flags: int,
+    outside: Callable[[int], None],
+    meanwhile: Callable[[int], None] | None = None,
+    keep: _socket.socket | None = None,
+) -> tuple[dict[str, Any], _socket.socket]:
+    """Go on in a new child of our parent, once `outside` was done for it here.
+
+    `keep` stays open here for as long as this process stays.
+    """
+    # Packets: what is said next isn't read with what is said first.
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    with step(_WHAT, ""):
+        pid = _libc.clone(flags | CLONE_PARENT)
+    if pid:
+        theirs.close()
+        _stand_by(ours, pid, outside, meanwhile, keep)
+    ours.close()
+    said, _ = frames.receive_message(theirs)
+    _raise_failed(said)
+    return said["made"], theirs
+
+
+def _stand_by(
+    ours: _socket.socket,
+    pid: int,
+    outside: Callable[[int], None],
+    meanwhile: Callable[[int], None] | None,
+    keep: _socket.socket | None,
+) -> NoReturn:
+    """Do what is to be done outside, then wait until the child needs us no more."""
+    code = 1
+    try:
+        # Whoever waits for the child's end must not wait for ours.
+        process.close_all_but([ours.fileno(), -1 if keep is None else keep.fileno()])
+        _do(ours, pid, outside, {"made": _procid.facts(pid)})
+        if meanwhile is not None:
+            _do(ours, pid, meanwhile, {})
+        while ours.recv(1):
+            pass
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _do(
+    ours: _socket.socket, pid: int, work: Callable[[int], None], said: dict[str, object]
+) -> None:
+    """Do it for the child, and tell it."""
+    try:
+        work(pid)
+    except Failure as failure:
+        said = {"failed": failure.report()}
+    frames.send(ours, frames.encode(said))
+
+
+def write_maps(pid: int, maps: IdMaps | None) -> None:
+    """Write a new user namespace's maps from outside it (user_namespaces(7)). Raises Failure."""
+    if maps is None:
+        return
+    for kind, what in (("uid", "linux.uidMappings"), ("gid", "linux.gidMappings")):
+        lines: list[list[int]] = maps[kind]  # type: ignore[literal-required]  # both are there
+        program = maps["programs"][0 if kind == "uid" else 1]
+        if program:
+            _run_mapper(program, pid, lines, what)
+            continue
+        if kind == "gid" and maps["deny_setgroups"]:
+            with step(what, "setgroups"):
+                _write(f"/proc/{pid}/setgroups", "deny")
+        text = "".join(f"{inside} {outside} {size}\n" for inside, outside, size in lines)
+        with step(what, f"{kind}_map"):
+            _write(f"/proc/{pid}/{kind}_map", text)
+
+
+def _run_mapper(program: str, pid: int, lines: list[list[int]], what: str) -> None:
+    """newuidmap(1) or newgidmap(1), which know who may map what (subuid(5))."""
+    words = [str(number) for line in lines for number in line]
+    said = os.memfd_create("map", os.MFD_CLOEXEC)
+    try:
+        with step(what, program):
+            child = os.posix_spawn(
+                program,
+                [program, str(pid), *words],
+                {},
+                file_actions=[(os.POSIX_SPAWN_DUP2, said, 1), (os.POSIX_SPAWN_DUP2, said, 2)],
+            )
+        _, status = os.waitpid(child, 0)
+        if status:
+            text = os.pread(said, _MAP_OUTPUT, 0).decode(errors="replace").strip()
+            raise Failure(what, text or program, errno.EPERM)
+    finally:
+        os.close(said)
+
+
+def _write(path: str, text: str) -> None:
+    """In one write(2), whose errno is the kernel's answer."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def become_owner(uid: int, gid: int) -> None:
+    """Become whom a user namespace takes for the owner of what is made in it. Raises Failure."""
+    with step("linux.uidMappings", f"{uid}:{gid}"):
+        # Denied in a map that an ordinary user wrote (user_namespaces(7)).
+        with contextlib.suppress(PermissionError):
+            os.setgroups([])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+
+
+def unshare(flags: int) -> None:
+    """Leave these namespaces for new ones (unshare(2); Python has it from 3.12 on)."""
+    _libc.call("unshare", flags)
+
+
+def setns(fd: int, flags: int) -> None:
+    """Join a namespace, or those of a process (setns(2); Python has it from 3.12 on)."""
+    _libc.call("setns", fd, flags)
+
+
+def join(wanted: Sequence[tuple[str, str, int]]) -> None:
+    """Join namespaces by path: each has its place in the config, the path and the kind.
+
+    A user namespace comes when those that it doesn't own are joined: what needs the privilege that
+    we have now before what needs the one we have there.
+    """
+    opened: list[tuple[int, tuple[str, str, int]]] = []
+    try:
+        for each in wanted:
+            at, path, kind = each
+            with step(at, path):
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+                opened.append((fd, each))
+                if _libc.ioctl(fd, NS_GET_NSTYPE) != kind:
+                    raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        late: list[tuple[int, tuple[str, str, int]]] = []
+        for fd, each in opened:
+            if each[2] == CLONE_NEWUSER:
+                late.insert(0, (fd, each))
+                continue
+            try:
+                setns(fd, each[2])
+            except OSError:
+                late.append((fd, each))
+        for fd, (at, path, kind) in late:
+            with step(at, path):
+                setns(fd, kind)
+    finally:
+        for fd, _ in opened:
+            os.close(fd)

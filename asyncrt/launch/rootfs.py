@@ -1,0 +1,205 @@
+"""A root file system: made of detached mounts in a mount namespace of its own, then pivoted into.
+
+All of it happens beside the old root, which only the last step takes away, and every place inside is
+resolved below the new root's descriptor: neither a symlink in an image nor one planted meanwhile
+leads out. The mounts live in the container's namespace, so a failure leaves none.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from asyncrt import _libc
+from asyncrt.launch import cgroup_mount, devices, mounts
+from asyncrt.launch.failure import step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from asyncrt.launch.plan import MountPlan, RootPlan
+
+_TMPFS = [("mode", "0555")]  # what covers a masked directory: nothing
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_CWD = "process.cwd"
+
+
+class Sources:
+    """What of the host's is to be inside, as detached trees that nobody else can reach."""
+
+    __slots__ = ("root", "trees")
+
+    def __init__(self, plan: RootPlan) -> None:
+        """Open all. Raises Failure.
+
+        Before the propagation of anything here is changed: what is to be shared stays a peer.
+        """
+        with step("root.path", plan["path"]):
+            self.root = mounts.clone_path(plan["path"], recursive=True)
+        self.trees: dict[str, int] = {}
+        for mount in plan["mounts"]:
+            if mount["kind"] == "bind":
+                with step(mount["at"], mount["source"]):
+                    self.trees[mount["at"]] = mounts.clone_path(
+                        mount["source"], recursive=mount["recursive"]
+                    )
+
+
+class Root:
+    """A root file system on its way."""
+
+    __slots__ = ("_late", "_old", "_plan", "_sources", "root")
+
+    def __init__(self, plan: RootPlan, sources: Sources) -> None:
+        """Attach it where nothing propagates to the host. Raises Failure."""
+        self._plan = plan
+        self._sources = sources
+        self._late: list[tuple[MountPlan, int]] = []  # to be read-only in the end
+        self.root = sources.root
+        os.umask(0)
+        with step("root.path", "/"):
+            self._old = os.open("/", _DIRECTORY)
+            mounts.change(self._old, propagation=mounts.MS_SLAVE, recursive=True)
+            mounts.change(self.root, propagation=mounts.MS_SLAVE, recursive=True)
+            if not mounts.is_directory(self.root):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            mounts.attach(self.root, self._old)
+
+    def build(self, cwd: str, settle: Callable[[], None]) -> None:
+        """Everything that is to be inside, and a working directory. Raises Failure.
+
+        `settle` is called before a cgroup is mounted: it comes back when we are in ours.
+        """
+        plan = self._plan
+        self._make_places(cwd)
+        has_dev = any(each["to"] == "/dev" for each in plan["mounts"])
+        if plan["fill_dev"] and not has_dev:
+            devices.fill(self.root, plan)
+        if plan["readonly"]:
+            with step("root.readonly", plan["path"]):
+                mounts.change(self.root, add=mounts.MOUNT_ATTR_RDONLY, recursive=True)
+        for mount in plan["mounts"]:
+            if mount["kind"] == "cgroup":
+                settle()
+            with step(mount["at"], mount["to"]):
+                self._mount(mount)
+        with step(_CWD, cwd):
+            os.close(mounts.ensure(self.root, cwd, directory=True))
+        if plan["fill_dev"] and has_dev:
+            devices.fill(self.root, plan)
+
+    def protect(self) -> None:
+        """What is to be read-only or hidden, when nothing is to be made there any more."""
+        for mount, tree in self._late:
+            with step(mount["at"], mount["to"]):
+                mounts.change(tree, add=mounts.MOUNT_ATTR_RDONLY)
+        for index, path in enumerate(self._plan["read_only"]):
+            with step(f"linux.readonlyPaths[{index}]", path):
+                self._make_read_only(path)
+        if self._plan["masked"]:
+            self._mask(self._plan["masked"])
+
+    def _make_places(self, cwd: str) -> None:
+        """What is to be mounted on, and the working directory, while the root can be written to."""
+        before: list[str] = []
+        wanted = [
+            (mount["at"], mount["to"], self._is_directory(mount)) for mount in self._plan["mounts"]
+        ]
+        for at, path, directory in [*wanted, (_CWD, cwd, True)]:
+            if not any(path == each or path.startswith(f"{each.rstrip('/')}/") for each in before):
+                with step(at, path):
+                    os.close(mounts.ensure(self.root, path, directory=directory))
+            before.append(path)
+
+    def _is_directory(self, mount: MountPlan) -> bool:
+        tree = self._sources.trees.get(mount["at"])
+        return tree is None or mounts.is_directory(tree)
+
+    def _mount(self, mount: MountPlan) -> None:
+        flags = mounts.RESOLVE_IN_ROOT
+        if mount["type"] in {"proc", "sysfs"}:
+            # What masks them is found by name: a link would have it elsewhere.
+            flags |= mounts.RESOLVE_NO_SYMLINKS
+        place = mounts.ensure(
+            self.root, mount["to"], directory=self._is_directory(mount), resolve_flags=flags
+        )
+        try:
+            if mount["kind"] == "remount":
+                mounts.change(place, add=mount["set"], clear=mount["clear"])
+                if mount["data"]:
+                    mounts.reconfigure(place, mount["data"])
+                tree = place
+            elif mount["kind"] == "bind":
+                tree = self._sources.trees[mount["at"]]
+                if not any(flag == mounts.MS_SHARED for flag, _ in mount["propagation"]):
+                    mounts.change(tree, propagation=mounts.MS_SLAVE, recursive=True)
+                mounts.change(tree, add=mount["set"], clear=mount["clear"])
+                mounts.attach(tree, place)
+            elif mount["kind"] == "cgroup":
+                tree = cgroup_mount.attach(place, mount, namespaced=self._plan["cgroup_namespace"])
+            else:
+                tree = self._mount_new(mount, place)
+            if mount["set_below"] or mount["clear_below"]:
+                mounts.change(
+                    tree, add=mount["set_below"], clear=mount["clear_below"], recursive=True
+                )
+            for flag, recursive in mount["propagation"]:
+                mounts.change(tree, propagation=flag, recursive=recursive)
+        finally:
+            os.close(place)
+
+    def _mount_new(self, mount: MountPlan, place: int) -> int:
+        attributes = mount["set"]
+        if mount["type"] == "tmpfs" and attributes & mounts.MOUNT_ATTR_RDONLY:
+            attributes &= ~mounts.MOUNT_ATTR_RDONLY  # others may be mounted inside it
+        tree = mounts.new(mount["type"], mount["data"], attributes)
+        if attributes != mount["set"]:
+            self._late.append((mount, tree))
+        mounts.attach(tree, place)
+        return tree
+
+    def _make_read_only(self, path: str) -> None:
+        try:
+            place = mounts.resolve(self.root, path)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        tree = mounts.clone_tree(place, "", recursive=True)
+        mounts.change(tree, add=mounts.MOUNT_ATTR_RDONLY, recursive=True)
+        mounts.attach(tree, place)
+        os.close(tree)
+        os.close(place)
+
+    def _mask(self, paths: list[str]) -> None:
+        empty = -1
+        null = devices.real_null()
+        for index, path in enumerate(paths):
+            with step(f"linux.maskedPaths[{index}]", path):
+                try:
+                    place = mounts.resolve(self.root, path)
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
+                if not mounts.is_directory(place):
+                    tree = mounts.clone_tree(null, "", recursive=False)
+                elif empty < 0:
+                    tree = empty = mounts.new("tmpfs", _TMPFS, mounts.MOUNT_ATTR_RDONLY)
+                else:
+                    tree = mounts.clone_tree(empty, "", recursive=False)
+                mounts.attach(tree, place)
+                os.close(place)
+                if tree != empty:
+                    os.close(tree)
+        os.close(null)
+
+    def enter(self) -> None:
+        """Make it the root, and take the old one away (pivot_root(2)). Raises Failure."""
+        with step("root.path", self._plan["path"]):
+            os.fchdir(self.root)
+            _libc.call("pivot_root", b".", b".")
+            os.fchdir(self._old)
+            _libc.call("umount2", b".", mounts.MNT_DETACH)
+            os.chdir("/")
+            propagation = self._plan["propagation"]
+            if propagation is not None:
+                flag, recursive = propagation
+                mounts.change(self.root, propagation=flag, recursive=recursive)

@@ -1,0 +1,151 @@
+"""What this machine's kernel has, asked and never inferred from its version. Each is asked once."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import functools
+import os
+import pwd
+import subprocess
+import sys
+
+from asyncrt import _libc
+from asyncrt.oci import words
+from asyncrt.platforms.linux.syscalls import ARCHITECTURES, machine_architectures, numbers
+
+_SECCOMP_SET_MODE_FILTER = 1
+_SECCOMP_GET_ACTION_AVAIL = 2
+_UNKNOWN = -1  # a number that no kernel has a system call for
+
+
+@functools.cache
+def _seccomp_number() -> int:
+    names = machine_architectures()
+    return numbers(ARCHITECTURES[names[0]].column)["seccomp"] if names else _UNKNOWN
+
+
+@functools.cache
+def last_capability() -> int:
+    """The highest number of a capability that this kernel knows."""
+    try:
+        with open("/proc/sys/kernel/cap_last_cap", "rb") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return max(words.CAPABILITIES.values())
+
+
+@functools.cache
+def has_apparmor() -> bool:
+    """Whether AppArmor is there and on."""
+    return _reads("/sys/module/apparmor/parameters/enabled", b"Y")
+
+
+@functools.cache
+def has_selinux() -> bool:
+    """Whether SELinux is there and on: it has its file system then."""
+    try:
+        with open("/proc/filesystems", "rb") as file:
+            known = any(line.split()[-1:] == [b"selinuxfs"] for line in file)
+    except OSError:
+        return False
+    return known and os.path.exists("/sys/fs/selinux/enforce")
+
+
+def _reads(path: str, expected: bytes) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read().strip() == expected
+    except OSError:
+        return False
+
+
+@functools.cache
+def has_seccomp() -> bool:
+    """Whether this kernel takes seccomp filters (CONFIG_SECCOMP_FILTER)."""
+    return _try_filter(0) == errno.EFAULT
+
+
+@functools.cache
+def has_seccomp_flag(flag: int) -> bool:
+    """Whether this kernel knows a flag of SECCOMP_SET_MODE_FILTER."""
+    return _try_filter(flag) == errno.EFAULT
+
+
+def _try_filter(flags: int) -> int:
+    """The errno for a filter that isn't there: EFAULT where the rest is right (seccomp(2))."""
+    try:
+        _libc.syscall(_seccomp_number(), _SECCOMP_SET_MODE_FILTER, flags, 0)
+    except OSError as error:
+        return error.errno or 0
+    return 0
+
+
+@functools.cache
+def has_seccomp_action(value: int) -> bool:
+    """Whether this kernel knows what a filter may return."""
+    action = bytearray(ctypes.c_uint32(value))
+    try:
+        _libc.syscall(_seccomp_number(), _SECCOMP_GET_ACTION_AVAIL, 0, action)
+    except OSError:
+        return False
+    return True
+
+
+def try_call(number: int, *arguments: int | bytes) -> int:
+    """The errno of a system call with arguments that are wrong; ENOSYS where there is none."""
+    try:
+        _libc.syscall(number, *arguments)
+    except OSError as error:
+        return error.errno or 0
+    return 0
+
+
+# In a process of its own: there is no way back out of a user namespace.
+_TRY_USER_NAMESPACE = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+user = ctypes.get_errno() if libc.unshare(0x10000000) else 0
+inside = ctypes.get_errno() if libc.unshare(0x04000000) else 0
+print(user, inside)
+"""
+
+
+def try_user_namespace() -> tuple[int, int]:
+    """The errno of making a user namespace, and of using a privilege in it; 0 where it works."""
+    command = [sys.executable, "-I", "-S", "-c", _TRY_USER_NAMESPACE]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        user, inside = map(int, done.stdout.split())
+    except ValueError:
+        return errno.EIO, 0  # killed by a filter
+    return user, inside
+
+
+def parameter(path: str) -> str:
+    """A kernel parameter's value, by its path below /proc/sys; "" where there is none."""
+    try:
+        with open(f"/proc/sys/{path}", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def tells_exit_status() -> bool:
+    """Whether the kernel still knows the status of a process that was reaped (PIDFD_INFO_EXIT)."""
+    pid = os.posix_spawn(sys.executable, [sys.executable, "-I", "-S", "-c", ""], {})
+    pidfd = os.pidfd_open(pid)
+    try:
+        os.waitpid(pid, 0)
+        return _libc.exit_status(pidfd) is not None
+    finally:
+        os.close(pidfd)
+
+
+def user_name() -> str:
+    """The calling user's name, or its number where it has none."""
+    uid = os.geteuid()
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except (KeyError, OSError):
+        return str(uid)

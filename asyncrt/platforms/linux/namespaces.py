@@ -1,0 +1,226 @@
+"""The namespaces of a config, and who is who in them (config-linux.md, "Namespaces" and on)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import NamedTuple
+
+from asyncrt.errors import SpecInvalid
+from asyncrt.launch import namespaces as made
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from asyncrt.launch.plan import IdMaps
+    from asyncrt.oci.config import Config, IdMapping, Linux, TimeOffset, User
+
+KINDS = {
+    "user": made.CLONE_NEWUSER,
+    "mount": made.CLONE_NEWNS,
+    "pid": made.CLONE_NEWPID,
+    "network": made.CLONE_NEWNET,
+    "ipc": made.CLONE_NEWIPC,
+    "uts": made.CLONE_NEWUTS,
+    "cgroup": made.CLONE_NEWCGROUP,
+    "time": made.CLONE_NEWTIME,
+}
+# Kernel parameters that a namespace has of its own, by the kind of it (sysctl(5) of each).
+_OF_IPC = frozenset(
+    f"kernel/{name}"
+    for name in (
+        "msgmax",
+        "msgmnb",
+        "msgmni",
+        "sem",
+        "shmall",
+        "shmmax",
+        "shmmni",
+        "shm_rmid_forced",
+    )
+)
+
+
+class Namespaces(NamedTuple):
+    """Those of a container: made new, joined by path, and all of them together."""
+
+    new: int
+    join: list[tuple[str, str, int]]
+    all: int
+
+    def has(self, kind: str) -> bool:
+        """Whether the container has one of its own or joins one."""
+        return bool(self.all & KINDS[kind])
+
+    def is_new(self, kind: str) -> bool:
+        """Whether one is made for it."""
+        return bool(self.new & KINDS[kind])
+
+
+class Who(NamedTuple):
+    """The ids of a process as its container has them; None: can't be set there."""
+
+    uid: int
+    gid: int
+    groups: list[int] | None
+    refused: list[str]
+
+
+def namespaces_of(config: Config) -> Namespaces:
+    """The namespaces that a config asks for."""
+    new, together = 0, 0
+    join = []
+    wanted = config.linux.namespaces if config.linux is not None else None
+    for index, each in enumerate(wanted or ()):
+        kind = KINDS[each.type]
+        together |= kind
+        if each.path:
+            join.append((f"linux.namespaces[{index}]", each.path, kind))
+        else:
+            new |= kind
+    return Namespaces(new, join, together)
+
+
+def refused_ids(linux: Linux, found: Namespaces) -> list[str]:
+    """The JSON paths of id maps that this process can't have written."""
+    given = [
+        path
+        for path, value in (
+            ("linux.uidMappings", linux.uid_mappings),
+            ("linux.gidMappings", linux.gid_mappings),
+        )
+        if value
+    ]
+    if not found.is_new("user"):
+        return given
+    return [
+        path
+        for path, program in zip(given, _programs(linux), strict=False)
+        if program is not None and not program
+    ]
+
+
+def _programs(linux: Linux) -> tuple[str | None, str | None]:
+    """The paths of newuidmap and newgidmap, "" where missing, None where not needed."""
+    if os.geteuid() == 0:
+        return None, None
+    one = _is_single(linux.uid_mappings, os.geteuid())
+    own = _is_single(linux.gid_mappings, os.getegid())
+    return (
+        None if one else shutil.which("newuidmap") or "",
+        None if own else shutil.which("newgidmap") or "",
+    )
+
+
+def _is_single(mappings: Sequence[IdMapping] | None, id: int) -> bool:
+    return bool(mappings) and [(each.host_id, each.size) for each in mappings or ()] == [(id, 1)]
+
+
+def id_maps(linux: Linux, found: Namespaces, path: str | None) -> IdMaps | None:
+    """The maps of a new user namespace. Raises SpecInvalid if they are missing."""
+    if not found.is_new("user"):
+        return None
+    for at, mappings in (
+        ("linux.uidMappings", linux.uid_mappings),
+        ("linux.gidMappings", linux.gid_mappings),
+    ):
+        if not mappings:
+            why = "is required with a new user namespace"
+            raise SpecInvalid(json_path=at, why=why, path=path)
+    programs = _programs(linux)
+    return {
+        "uid": _lines(linux.uid_mappings or ()),
+        "gid": _lines(linux.gid_mappings or ()),
+        "programs": [each or "" for each in programs],
+        "deny_setgroups": _denies_setgroups(linux, found),
+    }
+
+
+def _denies_setgroups(linux: Linux | None, found: Namespaces) -> bool:
+    """An ordinary user who maps a single gid must give up setgroups(2) (user_namespaces(7))."""
+    if linux is None or not found.is_new("user") or os.geteuid() == 0:
+        return False
+    return _is_single(linux.gid_mappings, os.getegid())
+
+
+def _lines(mappings: Iterable[IdMapping]) -> list[list[int]]:
+    return [[each.container_id, each.host_id, each.size] for each in mappings]
+
+
+def owner(linux: Linux | None, found: Namespaces) -> tuple[int, int] | None:
+    """Whom a process is in the container's user namespace while it sets things up there."""
+    if not found.has("user"):
+        return None
+    uids = linux.uid_mappings if linux is not None else None
+    gids = linux.gid_mappings if linux is not None else None
+    return _first(uids), _first(gids)
+
+
+def _first(mappings: Sequence[IdMapping] | None) -> int:
+    """0 if it is there, else the first that is."""
+    if not mappings or _is_mapped(0, mappings):
+        return 0
+    return mappings[0].container_id
+
+
+def _is_mapped(id: int, mappings: Sequence[IdMapping]) -> bool:
+    return any(each.container_id <= id < each.container_id + each.size for each in mappings)
+
+
+def who(user: User | None, linux: Linux | None, found: Namespaces, json_path: str) -> Who:
+    """The ids that a process gets, and the JSON paths of those that its namespace hasn't."""
+    uid, gid = (0, 0) if user is None else (user.uid, user.gid)
+    extra = sorted(set((user.additional_gids if user is not None else None) or ()))
+    refused = []
+    at = f"{json_path}.user"
+    if found.is_new("user") and linux is not None:
+        uids, gids = linux.uid_mappings or (), linux.gid_mappings or ()
+        if uids and not _is_mapped(uid, uids):
+            refused.append(f"{at}.uid" if user is not None else at)
+        if gids and not _is_mapped(gid, gids):
+            refused.append(f"{at}.gid" if user is not None else at)
+        refused += [
+            f"{at}.additionalGids[{index}]"
+            for index, each in enumerate((user.additional_gids if user is not None else None) or ())
+            if gids and not _is_mapped(each, gids)
+        ]
+    if _denies_setgroups(linux, found):
+        if extra:
+            refused = [*(each for each in refused if "Gids" not in each), f"{at}.additionalGids"]
+        return Who(uid, gid, None, refused)
+    return Who(uid, gid, extra, refused)
+
+
+def time_offsets(linux: Linux) -> str | None:
+    """The clocks' offsets as the kernel takes them (time_namespaces(7))."""
+    offsets = linux.time_offsets
+    if offsets is None:
+        return None
+    clocks = (("monotonic", offsets.monotonic), ("boottime", offsets.boottime))
+    return "".join(_offset(clock, each) for clock, each in clocks if each is not None)
+
+
+def _offset(clock: str, offset: TimeOffset) -> str:
+    return f"{clock} {offset.secs or 0} {offset.nanosecs or 0}\n"
+
+
+def parameter_path(key: str) -> str:
+    """A kernel parameter's file below /proc/sys; the first separator decides (sysctl(8))."""
+    dot, slash = key.find("."), key.find("/")
+    if slash == -1 or -1 < dot < slash:
+        return key.translate(str.maketrans("./", "/."))
+    return key
+
+
+def owner_of_parameter(path: str) -> str | None:
+    """The kind of namespace that a kernel parameter belongs to; None: it is the whole machine's."""
+    if any(part in {"", ".", ".."} for part in path.split("/")):
+        return None
+    if path.startswith("net/"):
+        return "network"
+    if path in _OF_IPC or path.startswith("fs/mqueue/"):
+        return "ipc"
+    if path in {"kernel/hostname", "kernel/domainname"}:
+        return "uts"
+    return None

@@ -1,0 +1,213 @@
+"""From a spec to the plan of a container in namespaces of its own, or to what can't be honoured.
+
+All of it is decided here, on the engine's side, as the launch code runs with the same privileges
+and sees the same machine. A field is honoured wholly or refused by its JSON path.
+"""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+
+from asyncrt.errors import SpecInvalid, SpecUnsupported
+from asyncrt.oci import membership, merge_env
+from asyncrt.oci._why import child
+from asyncrt.oci.config import DeviceRule, Resources
+from asyncrt.platforms import _process
+from asyncrt.platforms._requests import requests
+from asyncrt.platforms.cgroups import Planned, plan_cgroup
+from asyncrt.platforms.linux import namespaces, rootfs
+from asyncrt.platforms.linux.privileges import plan_privileges
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncrt.launch.plan import LinuxPlan, ProcessPlan, RootPlan
+    from asyncrt.oci import Config, Process, Spec
+    from asyncrt.oci.config import Linux
+    from asyncrt.platforms.linux.namespaces import Namespaces
+
+name = _NAME = "linux"
+
+_CONFIG = ("vm", "windows", "solaris", "zos", "freebsd")
+_LINUX = (
+    "net_devices",
+    "intel_rdt",
+    "memory_policy",
+    "mount_label",
+)
+_DEVICE_RULES = "linux.resources.devices"
+# What only a mount namespace made for the container can have.
+_IN_MOUNTS = ("mounts",)
+_IN_MOUNTS_OF_LINUX = ("devices", "rootfs_propagation", "masked_paths", "readonly_paths")
+
+
+def unsupported(spec: Spec) -> list[str]:
+    """The JSON path of every field that can't be honoured, in the order of the config."""
+    return list(_refused(spec) | _plan_cgroup(spec.config, "asyncrt").refused)
+
+
+def _plan_cgroup(config: Config, name: str) -> Planned:
+    """A cgroup for every sandbox, where this user may have one: by it all of it is found.
+
+    Without rules of the config's own, it may use what every container needs and the devices that
+    it is to have (config-linux.md, "Devices": these must be available).
+    """
+    linux = config.linux
+    wanted = None if linux is None or os.geteuid() != 0 else _with_device_rules(linux)
+    if wanted is not None:
+        planned = plan_cgroup(wanted, name=name, wanted=False)
+        if not any(field.startswith(_DEVICE_RULES) for field in planned.refused):
+            return planned
+    guarded = linux is None or not linux.devices
+    return plan_cgroup(linux, name=name, wanted=False, guard_devices=guarded)
+
+
+def _with_device_rules(linux: Linux) -> Linux | None:
+    """The same with a rule for each of its devices; None if it has none, or rules of its own."""
+    resources = linux.resources or Resources()
+    if resources.devices or not linux.devices:
+        return None
+    rules = tuple(
+        DeviceRule(allow=True, type=each.type, major=each.major, minor=each.minor, access="rwm")
+        for each in linux.devices
+        if each.type != "p"
+    )
+    resources = msgspec.structs.replace(resources, devices=rules)
+    return msgspec.structs.replace(linux, resources=resources)
+
+
+def _refused(spec: Spec) -> dict[str, str]:
+    """Every field that can't be honoured, with the reason where there is more to say than that."""
+    config = spec.config
+    found = namespaces.namespaces_of(config)
+    refused: dict[str, str] = {}
+    if config.process is not None:
+        refused |= _refused_process(config.process, config, found, "process")
+    fields = _refused_root(config, found)
+    if not found.has("uts"):
+        fields += requests(config, ("hostname", "domainname"), "")
+    fields += requests(config, _CONFIG, "")
+    if config.linux is not None:
+        fields += _refused_linux(config.linux, found)
+    refused |= dict.fromkeys(fields, "")
+    if os.geteuid() != 0 and not found.has("user"):
+        refused["linux.namespaces"] = "an ordinary user needs a user namespace"
+    member = membership(config)
+    if member.sandbox_id is not None:
+        refused[member.json_path] = ""
+    return refused
+
+
+def plan(spec: Spec, *, name: str = "asyncrt") -> ProcessPlan:
+    """How to make the container's init; `name` is its cgroup's, if it has no path for one.
+
+    Raises SpecUnsupported naming every field that can't be honoured, or SpecInvalid.
+    """
+    config = spec.config
+    cgroup = _plan_cgroup(config, name)
+    _raise_refused(_refused(spec) | cgroup.refused)
+    if config.process is None:
+        raise SpecInvalid(json_path="process", why="is required and missing", path=spec.path)
+    made = _make(config.process, config, joins=False, file=spec.path)
+    made["linux"] = _plan_linux(spec)
+    made["cgroup"] = cgroup.plan
+    return made
+
+
+def plan_exec(spec: Spec, process: Process) -> ProcessPlan:
+    """How to run one more process in the container that was made of `spec`. Raises as `plan`."""
+    config = spec.config
+    found = namespaces.namespaces_of(config)
+    _raise_refused(_refused_process(process, config, found, "process"))
+    made = _make(process, config, joins=True)
+    made["joins"] = {"kinds": found.all, "ids": namespaces.owner(config.linux, found)}
+    return made
+
+
+def _raise_refused(refused: dict[str, str]) -> None:
+    if refused:
+        reasons = {field: why for field, why in refused.items() if why}
+        raise SpecUnsupported(platform=_NAME, fields=refused, reasons=reasons)
+
+
+def _make(process: Process, config: Config, *, joins: bool, file: str | None = None) -> ProcessPlan:
+    if not process.args:
+        why = "is required and missing"
+        raise SpecInvalid(json_path="process.args", why=why, path=file)
+    found = namespaces.namespaces_of(config)
+    who = namespaces.who(process.user, config.linux, found, "process")
+    env = merge_env(process.env or ())
+    made = _process.plan_process(process, env, uid=who.uid, gid=who.gid, groups=who.groups)
+    if not any(entry.startswith("HOME=") for entry in env):
+        made["look_up_home"] = True
+    made["privileges"], _ = plan_privileges(process, config.linux, joins=joins)
+    return made
+
+
+def _plan_linux(spec: Spec) -> LinuxPlan:
+    config, linux = spec.config, spec.config.linux
+    found = namespaces.namespaces_of(config)
+    unprivileged = found.has("user")
+    return {
+        "new": found.new,
+        "join": found.join,
+        "maps": None if linux is None else namespaces.id_maps(linux, found, spec.path),
+        "ids": namespaces.owner(linux, found),
+        "time_offsets": None if linux is None else namespaces.time_offsets(linux),
+        "open_early": unprivileged and os.geteuid() == 0,
+        "hostname": config.hostname or None,
+        "domainname": config.domainname or None,
+        "loopback": found.is_new("network"),
+        "sysctl": [
+            (child("linux.sysctl", key), namespaces.parameter_path(key), value)
+            for key, value in ((linux.sysctl if linux is not None else None) or {}).items()
+        ],
+        "root": _plan_root(spec, found) if found.is_new("mount") else None,
+        "keep_namespaces": os.geteuid() != 0,
+    }
+
+
+def _plan_root(spec: Spec, found: Namespaces) -> RootPlan:
+    return rootfs.plan_root(
+        spec, bind_devices=found.has("user"), cgroup_namespace=found.has("cgroup")
+    )
+
+
+def _refused_process(
+    process: Process, config: Config, found: Namespaces, json_path: str
+) -> dict[str, str]:
+    fields = [
+        *_process.refused_size(process, json_path),
+        *namespaces.who(process.user, config.linux, found, json_path).refused,
+        *_process.refused_limits(process, json_path),
+    ]
+    _, refused = plan_privileges(process, config.linux, json_path)
+    return dict.fromkeys(fields, "") | refused
+
+
+def _refused_root(config: Config, found: Namespaces) -> list[str]:
+    if found.is_new("mount"):
+        return rootfs.refused_mounts(config)
+    refused = []
+    if config.root is not None:
+        if not config.root.path or config.root.path.strip("/"):
+            refused.append("root.path")
+        if config.root.readonly:
+            refused.append("root.readonly")
+    return [*refused, *requests(config, _IN_MOUNTS, "")]
+
+
+def _refused_linux(linux: Linux, found: Namespaces) -> list[str]:
+    refused = namespaces.refused_ids(linux, found)
+    if linux.time_offsets is not None and not found.is_new("time"):
+        refused += requests(linux, ("time_offsets",), "linux.")
+    if found.is_new("mount"):
+        refused += [*rootfs.refused_devices(linux), *rootfs.refused_propagation(linux)]
+    else:
+        refused += requests(linux, _IN_MOUNTS_OF_LINUX, "linux.")
+    for key in linux.sysctl or ():
+        kind = namespaces.owner_of_parameter(namespaces.parameter_path(key))
+        if kind is None or not found.has(kind):
+            refused.append(child("linux.sysctl", key))
+    return [*refused, *requests(linux, _LINUX, "linux.")]

@@ -1,0 +1,153 @@
+"""Sandboxes for tests: a root file system of busybox, configs over it, and who runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+import asyncrt
+from tests.helpers import capabilities
+from tests.helpers.capabilities import User
+from tests.helpers.containers import SECONDS
+from tests.helpers.processes import REPOSITORY
+
+MASKED = ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/scsi", "/sys/firmware", "/gone"]
+READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", "/gone"]
+NAMESPACES = ("mount", "uts", "pid", "ipc", "network", "cgroup")
+
+# Who may run a sandbox: root in the host's user namespace, root with a map, an ordinary user.
+ROOT, MAPPED, USER = "root", "mapped", "user"
+EVERYBODY = (ROOT, MAPPED, USER)
+
+
+def make_rootfs(path: str) -> str:
+    """A root file system that every user can read: busybox, a few directories, two users."""
+    busybox = shutil.which("busybox")
+    if busybox is None:
+        capabilities.skip_lacking("the program busybox")
+    for name in (*("bin", "data", "dev", "etc", "home/app", "proc", "root", "sys", "tmp", "work"),):
+        os.makedirs(os.path.join(path, name), mode=0o755)
+    shutil.copy(busybox, os.path.join(path, "bin/busybox"))
+    listed = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True)
+    for name in listed.stdout.split():
+        if name != "busybox":
+            os.symlink("busybox", os.path.join(path, "bin", name))
+    with open(os.path.join(path, "etc/passwd"), "w", encoding="utf-8") as passwd:
+        passwd.write("root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n")
+    os.chmod(path, 0o755)
+    return path
+
+
+def config(
+    rootfs: str,
+    args: list[str],
+    *,
+    who: str = ROOT,
+    namespaces: tuple[str, ...] = NAMESPACES,
+    user: User | None = None,
+) -> dict[str, Any]:
+    """An ordinary config.json, for that one to run; `user` is the ordinary one."""
+    kinds = [*namespaces, *(() if who == ROOT else ("user",))]
+    gid = [] if who == USER else ["gid=5"]  # a single id is mapped then
+    made: dict[str, Any] = {
+        "ociVersion": "1.2.0",
+        "process": {
+            "args": args,
+            "cwd": "/work",
+            "env": ["PATH=/bin"],
+            "user": {"uid": 0, "gid": 0},
+        },
+        "root": {"path": rootfs, "readonly": True},
+        "hostname": "box",
+        "mounts": [
+            mount("/proc", "proc", "nosuid", "noexec", "nodev"),
+            mount("/dev", "tmpfs", "nosuid", "strictatime", "mode=755", "size=64k"),
+            mount("/dev/pts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", *gid),
+            mount("/dev/shm", "tmpfs", "nosuid", "noexec", "nodev", "mode=1777", "size=64k"),
+            mount("/dev/mqueue", "mqueue", "nosuid", "noexec", "nodev"),
+            mount("/sys", "sysfs", "nosuid", "noexec", "nodev", "ro"),
+            mount("/tmp", "tmpfs", "nosuid", "nodev", "mode=1777"),
+        ],
+        "linux": {
+            "namespaces": [{"type": each} for each in kinds],
+            "maskedPaths": MASKED,
+            "readonlyPaths": READ_ONLY,
+        },
+    }
+    if who != ROOT:
+        uid, gid_of, size = 100000, 100000, 65536
+        if who == USER:
+            assert user is not None
+            uid, gid_of, size = user.uid, user.gid, 1
+        made["linux"]["uidMappings"] = [{"containerID": 0, "hostID": uid, "size": size}]
+        made["linux"]["gidMappings"] = [{"containerID": 0, "hostID": gid_of, "size": size}]
+    return made
+
+
+def mount(destination: str, type: str, *options: str, source: str | None = None) -> dict[str, Any]:
+    """One mount of a config."""
+    found = {"destination": destination, "type": type, "source": source or type}
+    return {**found, "options": list(options)}
+
+
+def mounts_below(*paths: str) -> list[str]:
+    """What is mounted of, or at, these paths in our own namespace; others mount elsewhere."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+        return [line for line in lines if any(path in line for path in paths)]
+
+
+def spec(made: dict[str, Any], bundle: str | None = None) -> asyncrt.Spec:
+    """The spec of a config."""
+    return asyncrt.Spec.decode(json.dumps(made).encode(), bundle=bundle)
+
+
+async def said(engine: asyncrt.Engine, made: dict[str, Any], id: str = "box") -> str:
+    """What a sandbox that ends well writes, run from here."""
+    done = await engine.run(
+        id, spec=spec(made), stdout=asyncrt.PIPE, stderr=asyncrt.PIPE, timeout=SECONDS
+    )
+    assert done.exit.exit_code == 0, done
+    assert not done.stderr, done
+    return (done.stdout or b"").decode()
+
+
+_AS_SOMEBODY = """
+import asyncio, json, sys
+import asyncrt
+async def main():
+    root, config = sys.argv[1], json.loads(sys.argv[2])
+    async with asyncrt.Engine(root) as engine:
+        spec = asyncrt.Spec.decode(json.dumps(config).encode())
+        try:
+            done = await engine.run("box", spec=spec, stdout=asyncrt.PIPE, stderr=asyncrt.PIPE)
+        except asyncrt.StartFailed as error:
+            print(json.dumps([127, "", str(error)]))
+        else:
+            print(json.dumps([done.exit.exit_code, done.stdout.decode(), done.stderr.decode()]))
+asyncio.run(main())
+"""
+
+
+def said_to(root: str, made: dict[str, Any], user: User | None = None) -> tuple[int, str, str]:
+    """Exit code and output of a sandbox that an interpreter of its own runs, as that user.
+
+    127 and the error for one that couldn't be started.
+    """
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", _AS_SOMEBODY, root, json.dumps(made)],
+        env={**os.environ, "PYTHONPATH": REPOSITORY},
+        capture_output=True,
+        cwd="/",
+        user=None if user is None else user.uid,
+        group=None if user is None else user.gid,
+        extra_groups=None if user is None else [],
+        check=False,
+        timeout=3 * SECONDS,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    code, out, err = json.loads(done.stdout)
+    return code, out, err

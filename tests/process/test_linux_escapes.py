@@ -1,0 +1,230 @@
+"""Attempts to get out of a sandbox, each of which has to fail (the CVEs are others')."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import asyncrt
+from asyncrt import _libc
+from tests.helpers import capabilities, sandboxes
+from tests.helpers.containers import destroyed, init_of, rest
+from tests.helpers.sandboxes import EVERYBODY, MAPPED, ROOT, USER, config, spec
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_program("busybox")]
+
+everybody = pytest.mark.parametrize("who", EVERYBODY)
+as_root = pytest.mark.parametrize("who", [ROOT, MAPPED])
+
+# All that root has on a machine; what a user namespace or the bounding set leaves of them is ours.
+_CAPABILITIES = ["CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE", "CAP_MKNOD", "CAP_CHOWN"]
+
+
+def _shell(rootfs: str, script: str, who: str = ROOT, *caps: str) -> dict[str, Any]:
+    user = capabilities.ordinary_user()
+    made = config(rootfs, ["/bin/sh", "-c", script], who=who, user=user)
+    if caps:
+        sets = ("bounding", "effective", "permitted")
+        made["process"]["capabilities"] = {each: list(caps) for each in sets}
+    return made
+
+
+def _said(made: dict[str, Any], who: str) -> str:
+    """What it writes, run by that one."""
+    user = capabilities.ordinary_user() if who == USER else None
+    if who == USER and not capabilities.has_userns():
+        capabilities.skip_lacking("unprivileged user namespaces")
+    root = tempfile.mkdtemp(prefix="asyncrt-test-")
+    try:
+        if user is not None:
+            os.chown(root, user.uid, user.gid)
+        _, out, err = sandboxes.said_to(root, made, user)
+    finally:
+        shutil.rmtree(root)
+    return out + err
+
+
+def _digest(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+@everybody
+def test_the_interpreter_cant_be_written_through_a_process_that_executes_itself(
+    rootfs: str, who: str
+) -> None:
+    """CVE-2019-5736: /proc/self/exe is ours at the moment of the exec, and whoever holds it open.
+
+    The script's shell is executed from /proc/self/exe of an init that is still the interpreter.
+    """
+    before = _digest(os.path.realpath(sys.executable))
+    script = (
+        "exec 3</proc/self/exe; echo x > /proc/self/exe; "
+        "for p in /proc/[0-9]*; do echo x > $p/exe; done"
+    )
+    made = _shell(rootfs, script, who, *_CAPABILITIES)
+    assert "/proc/self/exe" in _said(made, who), "it was tried"
+    made["process"]["args"] = ["/proc/self/exe", "-c", "open('/proc/self/exe', 'wb')"]
+    _said(made, who)
+    assert _digest(os.path.realpath(sys.executable)) == before
+
+
+@as_root
+async def test_what_waits_at_the_gate_or_joins_shows_nothing_of_the_host(
+    engine: asyncrt.Engine, root: str, rootfs: str, who: str
+) -> None:
+    """CVE-2016-9962, CVE-2024-21626: neither descriptors nor memory, not even before the start."""
+    container = await engine.create("box", spec=spec(_shell(rootfs, "sleep 1000", who)))
+    async with destroyed(container):
+        script = (
+            "ls -l /proc/1/fd /proc/1/cwd/ /proc/1/root/; cat /proc/1/environ /proc/1/maps; "
+            "head -c 1 /proc/1/mem; echo x > /proc/1/exe; echo done"
+        )
+        process = await container.exec(
+            ["/bin/sh", "-c", script], stdout=asyncrt.PIPE, stderr=asyncrt.DEVNULL
+        )
+        said = await rest(process.stdout)
+        assert said.endswith("done\n")
+        assert "->" not in said, "numbers of descriptors may show, never what they are of"
+        assert "usr" not in said
+        process.close()
+
+
+async def test_an_interpreter_at_the_gate_is_on_a_read_only_mount(
+    engine: asyncrt.Engine, root: str, rootfs: str
+) -> None:
+    """Root with every capability, and so with the right to look, can't write to it either."""
+    container = await engine.create("box", spec=spec(_shell(rootfs, "sleep 1000")))
+    async with destroyed(container):
+        path = f"/proc/{init_of(container, root)}/exe"
+        assert os.path.samefile(path, sys.executable)
+        with pytest.raises(OSError, match="Read-only file system"):
+            os.utime(path)  # an open for writing would say first that it is busy
+
+
+_ATTEMPTS = (
+    "ls /proc/1/root/../../../../usr",
+    "cd /proc/1/cwd/../../../.. && ls -d usr",
+    "nsenter -t 1 -m ls /usr",
+    "chroot /proc/1/root ls /usr",
+    "mount -t tmpfs tmpfs /data",
+    "umount /proc/keys",
+    "mount -o remount,rw /",
+    "mount -o remount,rw,bind /proc/sys",
+    "mknod /tmp/disk b 254 0 && head -c 1 /tmp/disk",
+    "echo 1 > /proc/sys/kernel/panic",
+    "echo core > /proc/sys/kernel/core_pattern",
+    "echo b > /proc/sysrq-trigger",
+    "[ $(dd if=/proc/kcore bs=1 count=1 | wc -c) = 1 ]",
+    "echo -1000 > /proc/self/oom_score_adj",
+    "hostname other",
+    "chown 12345 /tmp",
+    "unshare -m true",
+    "echo x > /proc/1/mem",
+)
+
+
+@everybody
+def test_no_attempt_leads_out(rootfs: str, who: str) -> None:
+    """All of them in one sandbox, whose root has no capability."""
+    script = "".join(
+        f"if ({attempt}) >/dev/null 2>&1; then echo {number}; fi\n"
+        for number, attempt in enumerate(_ATTEMPTS)
+    )
+    said = _said(_shell(rootfs, script + "echo all", who), who)
+    succeeded = [_ATTEMPTS[int(each)] for each in said.split()[:-1]]
+    assert said.split()[-1] == "all"
+    assert succeeded == []
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "mount -t proc proc /data && echo x > /data/sys/kernel/core_pattern",
+        "echo x > /proc/sys/kernel/core_pattern",
+        "mknod /tmp/disk b 254 0 && head -c 1 /tmp/disk",
+        "mount -o remount,rw / && touch /new",
+    ],
+)
+def test_a_user_namespaces_root_with_all_capabilities_stays_inside(
+    rootfs: str, attempt: str
+) -> None:
+    """Without one, who gives CAP_SYS_ADMIN to the host's root trusts it."""
+    pattern = Path("/proc/sys/kernel/core_pattern").read_text(encoding="utf-8")
+    made = _shell(
+        rootfs, f"if ({attempt}) >/dev/null 2>&1; then echo out; fi", MAPPED, *_CAPABILITIES
+    )
+    assert _said(made, MAPPED) == ""
+    assert Path("/proc/sys/kernel/core_pattern").read_text(encoding="utf-8") == pattern
+    assert not os.path.exists(f"{rootfs}/new")
+
+
+async def test_nothing_is_imported_from_the_containers_files(
+    engine: asyncrt.Engine, tmp_path: Path
+) -> None:
+    """The interpreter that sets a container up looks for modules at paths that the image has too."""
+    image = sandboxes.make_rootfs(str(tmp_path / "image"))
+    for directory in {os.path.dirname(os.__file__), *(each for each in sys.path if each)}:
+        os.makedirs(f"{image}/{directory}", exist_ok=True)
+        for name in ("json", "traceback", "linecache", "encodings", "homes", "pwd", "socket"):
+            Path(f"{image}/{directory}/{name}.py").write_text(
+                "open('/tmp/imported', 'w')\n", encoding="utf-8"
+            )
+    made = _shell(image, "ls /tmp")
+    made["process"]["user"] = {"uid": 1000, "gid": 1000}
+    assert await sandboxes.said(engine, made) == ""
+    made["process"]["args"] = ["nothing"]
+    container = await engine.create("box", spec=spec(made))
+    async with destroyed(container):
+        with pytest.raises(asyncrt.StartFailed):
+            await container.start()
+
+
+async def test_a_planted_terminal_isnt_taken(engine: asyncrt.Engine, tmp_path: Path) -> None:
+    """CVE-2025-52565: what is bound over /dev/console is one of a devpts, by descriptor."""
+    image = sandboxes.make_rootfs(str(tmp_path / "image"))
+    os.makedirs(f"{image}/dev/pts")
+    Path(f"{image}/dev/pts/ptmx").write_text("planted", encoding="utf-8")
+    made = _shell(image, "true")
+    made["process"]["terminal"] = True
+    made["mounts"] = [each for each in made["mounts"] if not each["destination"].startswith("/dev")]
+    with pytest.raises(asyncrt.StartFailed) as caught:
+        await engine.create("box", spec=spec(made))
+    assert caught.value.what == "process.terminal"
+
+
+async def test_the_working_directory_is_inside(engine: asyncrt.Engine, rootfs: str) -> None:
+    """CVE-2024-21626."""
+    for number in range(3, 30):
+        made = _shell(rootfs, "pwd")
+        made["process"]["cwd"] = f"/proc/self/fd/{number}"
+        with pytest.raises(asyncrt.AsyncrtError):
+            await sandboxes.said(engine, made, id=f"box{number}")
+
+
+def test_what_covers_a_mask_is_checked_to_be_the_null_device() -> None:
+    """CVE-2025-31133."""
+    pid = _libc.clone(0x20000)  # CLONE_NEWNS
+    if pid == 0:
+        code = 1
+        try:
+            from asyncrt.launch import devices, mounts
+            from asyncrt.launch.failure import Failure
+
+            slash = os.open("/", os.O_PATH)
+            mounts.change(slash, propagation=mounts.MS_PRIVATE, recursive=True)
+            place = os.open("/dev/null", os.O_PATH)
+            mounts.attach(mounts.clone_path("/dev/zero", recursive=False), place)
+            try:
+                devices.real_null()
+            except Failure:
+                code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

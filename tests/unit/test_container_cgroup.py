@@ -1,0 +1,98 @@
+"""What is done to a record's cgroups, and what is left alone because it is another's by now."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from asyncrt.container import cgroup
+from asyncrt.state import CgroupPlace, Identity, Record
+from tests.helpers.cgroups import make_machine
+from tests.helpers.records import make_record
+
+if TYPE_CHECKING:
+    from asyncrt.launch.plan import CgroupPlan
+
+
+def _record(directory: Path, *, boot: str = "") -> Record:
+    """A record whose cgroup and the one above it were made for it; plain directories here."""
+    leaf = directory / "pod/web"
+    leaf.mkdir(parents=True)
+    me = Identity.of(os.getpid())
+    assert me is not None
+    creator = Identity(pid=me.pid, start=me.start, boot=boot or me.boot, pidns=me.pidns)
+    place = CgroupPlace(str(leaf), leaf.stat().st_ino)
+    made = (str(directory / "pod"), str(leaf))
+    return make_record(creator=creator, cgroups=made, cgroup=(place,))
+
+
+def test_what_was_made_is_removed_and_removed_again(tmp_path: Path) -> None:
+    record = _record(tmp_path)
+    (tmp_path / "pod/web/inner/most").mkdir(parents=True)
+    for _ in range(2):
+        assert cgroup.end(record, 1) == []
+        assert os.listdir(tmp_path) == []
+
+
+def test_a_parent_that_somebody_uses_stays(tmp_path: Path) -> None:
+    record = _record(tmp_path)
+    (tmp_path / "pod/other").mkdir()
+    assert cgroup.end(record, 1) == []
+    assert os.listdir(tmp_path / "pod") == ["other"]
+
+
+def test_what_was_planned_before_a_kill_is_removed(tmp_path: Path) -> None:
+    """Recorded as creating, no inode was known."""
+    record = _record(tmp_path)
+    record.cgroup = ()
+    assert cgroup.end(record, 1) == []
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_cgroup_of_the_same_name_is_not_the_same(tmp_path: Path) -> None:
+    """HAZARDS 18, of directories: somebody removed ours and made one there."""
+    record = _record(tmp_path)
+    leaf = tmp_path / "pod/web"
+    leaf.rename(tmp_path / "ours")  # so that its inode isn't free for the other
+    leaf.mkdir()
+    assert cgroup.holder(record) is None
+    assert cgroup.members(record) == []
+    assert cgroup.end(record, 1) == []
+    assert leaf.exists()
+
+
+def test_after_a_restart_of_the_machine_nothing_is_the_containers(tmp_path: Path) -> None:
+    record = _record(tmp_path, boot="another")
+    assert cgroup.holder(record) is None
+    assert cgroup.end(record, 1) == []
+    assert (tmp_path / "pod/web").exists()
+
+
+def test_what_cannot_be_removed_is_told(tmp_path: Path) -> None:
+    record = _record(tmp_path)
+    (tmp_path / "pod/web/file").touch()
+    assert cgroup.end(record, 1) == [f"cgroup {tmp_path}/pod/web"]
+
+
+@pytest.mark.parametrize("there", ["", "pod", "pod/web"])
+def test_what_is_to_be_made_is_what_is_missing(there: str, tmp_path: Path) -> None:
+    machine = make_machine(tmp_path, "memory pids")
+    plan = cgroup_plan(machine.v1["memory"].top, machine.v1["pids"].top)
+    (tmp_path / "memory" / there).mkdir(exist_ok=True, parents=True)
+    paths = [
+        f"{tmp_path}/{each}/{path}" for each in ("memory", "pids") for path in ("pod", "pod/web")
+    ]
+    assert cgroup.missing(plan) == tuple(each for each in paths if not os.path.exists(each))
+
+
+def cgroup_plan(*tops: str) -> CgroupPlan:
+    return {
+        "places": [
+            {"top": top, "path": f"{top}/pod/web", "enable": {}, "cpuset": False} for top in tops
+        ],
+        "writes": [],
+        "devices": None,
+    }

@@ -1,0 +1,246 @@
+"""What the doctor says of machines that lack something, and that it is true of this one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import shutil
+from pathlib import Path
+
+import pytest
+
+from asyncrt import _fskind
+from asyncrt.oci import id_maps
+from asyncrt.platforms.cgroups import machine as cgroups_machine
+from asyncrt.platforms.cgroups.machine import Hierarchy, Machine
+from asyncrt.platforms.linux import cgroups_here, doctor, machine
+from asyncrt.platforms.linux.cgroups_here import Here
+from asyncrt.platforms.linux.doctor import Finding, examine
+
+
+def named(findings: list[Finding], name: str) -> Finding:
+    found = [each for each in findings if each.check == name]
+    assert len(found) == 1, name
+    return found[0]
+
+
+def test_whatever_is_not_well_has_its_mend_and_nothing_else_has() -> None:
+    for each in examine():
+        assert bool(each.mend) is (each.state != "ok"), each
+        assert each.found
+        assert "\n" not in f"{each.found}{each.mend}"
+
+
+def test_it_looks_at_everything_a_sandbox_needs() -> None:
+    checks = {each.check for each in examine()}
+    assert checks >= {
+        "machine",
+        "namespaces",
+        "new user namespace",
+        "system calls",
+        "exit status by pidfd",
+        "seccomp",
+        "security labels",
+        "cgroups",
+        "/dev/shm",
+        "root directory",
+        "open files",
+    }
+
+
+@pytest.mark.parametrize(
+    ("tried", "parameters", "mend"),
+    [
+        ((errno.ENOSPC, errno.EPERM), {}, "user.max_user_namespaces="),
+        ((errno.EPERM, 0), {"kernel/unprivileged_userns_clone": "0"}, "userns_clone=1"),
+        (
+            (0, errno.EPERM),
+            {"kernel/apparmor_restrict_unprivileged_userns": "1"},
+            "apparmor_restrict_unprivileged_userns=0",
+        ),
+        ((0, errno.EPERM), {}, "security module"),
+        ((errno.EPERM, errno.EPERM), {}, "seccomp=unconfined"),
+    ],
+)
+@pytest.mark.parametrize(("uid", "state"), [(0, "limited"), (1234, "missing")])
+def test_why_no_user_namespace_can_be_made_decides_the_mend(
+    tried: tuple[int, int],
+    parameters: dict[str, str],
+    mend: str,
+    uid: int,
+    state: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    monkeypatch.setattr(machine, "try_user_namespace", lambda: tried)
+    monkeypatch.setattr(machine, "parameter", lambda path: parameters.get(path, ""))
+    (found,) = doctor._user_namespaces()
+    assert mend in found.mend
+    assert found.state == state
+
+
+def test_a_user_without_more_ids_is_told_how_to_get_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1234567)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.setattr(id_maps, "given_ranges", lambda _: [])
+    programs, uids, gids = doctor._id_maps()
+    assert "uidmap" in programs.mend
+    assert uids.mend == "usermod --add-subuids 100000-165535 1234567"
+    assert gids.mend == "usermod --add-subgids 100000-165535 1234567"
+    assert {each.state for each in (programs, uids, gids)} == {"limited"}
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    monkeypatch.setattr(id_maps, "given_ranges", lambda _: [(100000, 65536), (5, 4)])
+    assert [each.state for each in doctor._id_maps()] == ["ok", "ok"]
+    assert doctor._id_maps()[0].found.startswith("65540 ids")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert doctor._id_maps() == []
+
+
+def test_a_call_that_the_kernel_or_a_filter_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    lacking = {442: errno.ENOSYS, 435: errno.EPERM}
+    monkeypatch.setattr(machine, "try_call", lambda number, *_: lacking.get(number, errno.EINVAL))
+    there, *rest = doctor._calls()
+    assert "mount_setattr" not in there.found
+    assert {(each.check, each.state, each.mend) for each in rest} == {
+        ("mount_setattr", "missing", "boot Linux 5.12 or newer"),
+        (
+            "clone3",
+            "missing",
+            "in a container: start that one with --security-opt seccomp=unconfined",
+        ),
+    }
+
+
+def test_a_call_is_tried_and_not_made() -> None:
+    assert machine.try_call(437, -1, 0, 0, 0) == errno.EINVAL  # openat2
+    assert machine.try_call(9999) == errno.ENOSYS
+
+
+def test_a_kernel_without_filters_or_exit_status_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "has_seccomp", lambda: False)
+    monkeypatch.setattr(machine, "tells_exit_status", lambda: False)
+    assert named(doctor._seccomp(), "seccomp").state == "missing"
+    assert doctor._exit_status().mend == "boot Linux 6.15 or newer"
+
+
+def test_a_machine_whose_system_calls_have_unknown_numbers_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(doctor, "machine_architectures", lambda: ())
+    assert doctor._kernel().state == "missing"
+
+
+ALL = ("cpu", "memory", "pids")
+
+
+@pytest.mark.parametrize(
+    ("here", "uid", "check", "state", "mend"),
+    [
+        (
+            Here("none", "", writable=False, controllers=()),
+            0,
+            "cgroups",
+            "missing",
+            "mount -t cgroup2",
+        ),
+        (
+            Here("v2", "/c", writable=False, controllers=ALL),
+            0,
+            "cgroup delegation",
+            "limited",
+            "remount,rw",
+        ),
+        (
+            Here("v2", "/c", writable=False, controllers=ALL),
+            1,
+            "cgroup delegation",
+            "limited",
+            "Delegate=yes",
+        ),
+        (
+            Here("v1", "/c", writable=False, controllers=ALL),
+            1,
+            "cgroup delegation",
+            "limited",
+            "unified_cgroup_hierarchy=1",
+        ),
+        (
+            Here("v2", "/c", writable=True, controllers=("pids",)),
+            1,
+            "cgroup limits",
+            "limited",
+            "Delegate=cpu cpuset",
+        ),
+        (
+            Here("v2", "/c", writable=True, controllers=()),
+            0,
+            "cgroup limits",
+            "limited",
+            "no_v1=all",
+        ),
+        (Here("v2", "/c", writable=True, controllers=ALL), 1, "cgroup limits", "ok", ""),
+    ],
+)
+def test_cgroups_that_can_not_limit_are_told(
+    here: Here, uid: int, check: str, state: str, mend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    monkeypatch.setattr(cgroups_here, "look", lambda: here)
+    found = named(doctor._cgroups(), check)
+    assert found.state == state
+    assert mend in found.mend
+
+
+def test_the_cgroups_of_this_process_are_those_that_are_mounted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("memory", "cpu", "unified"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "cgroup.procs").touch()
+    (tmp_path / "unified" / "cgroup.controllers").write_text("pids memory\n")
+    v1 = {
+        name: Hierarchy(str(tmp_path / name), str(tmp_path / name), v2=False)
+        for name in ("memory", "cpu")
+    }
+    v2 = Hierarchy(str(tmp_path), str(tmp_path / "unified"), v2=True)
+    memory, unified = str(tmp_path / "memory"), str(tmp_path / "unified")
+    for machine_of, expected in (
+        (Machine({}, v2), Here("v2", unified, writable=True, controllers=("memory", "pids"))),
+        (Machine(v1, None), Here("v1", memory, writable=True, controllers=("cpu", "memory"))),
+        (Machine(v1, v2), Here("hybrid", memory, writable=True, controllers=("cpu", "memory"))),
+        (Machine({}, None), Here("none", "", writable=False, controllers=())),
+    ):
+        monkeypatch.setattr(cgroups_machine, "discover", lambda found=machine_of: found)
+        assert cgroups_here.look() == expected
+    (tmp_path / "unified" / "cgroup.procs").unlink()
+    monkeypatch.setattr(cgroups_machine, "discover", lambda: Machine({}, v2))
+    assert cgroups_here.look().writable is False
+
+
+def test_a_root_directory_is_looked_at_and_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "deep" / "root"
+    assert doctor._root(str(path)).state == "ok"
+    assert os.listdir(tmp_path) == []
+    path.mkdir(parents=True, mode=0o700)
+    assert doctor._root(str(path)).state == "ok"
+    path.chmod(0o777)
+    found = doctor._root(str(path))
+    assert found.state == "missing"
+    assert "others may write" in found.found
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path)
+    assert doctor._root(str(link)).state == "missing"
+    monkeypatch.setattr(_fskind, "kind_of", lambda _: "network")
+    assert doctor._root(str(tmp_path / "new")).state == "limited"
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    assert "can't be made" in doctor._root(str(tmp_path / "new")).found
+
+
+def test_few_open_files_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 524288))
+    assert doctor._open_files().mend == "ulimit -n 65536"
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (-1, -1))
+    assert doctor._open_files().state == "ok"
