@@ -15,7 +15,7 @@ import asyncrt
 
 T = TypeVar("T")
 
-_WARM = 5
+WARM = 5
 _numbers = itertools.count()
 
 
@@ -25,14 +25,15 @@ def fresh_id(prefix: str = "bench") -> str:
 
 
 @contextlib.asynccontextmanager
-async def scratch_engine(directory: str) -> AsyncIterator[asyncrt.Engine]:
+async def scratch_engine(directory: str, platform: str = "host") -> AsyncIterator[asyncrt.Engine]:
     """An engine with a root of its own, warm (its fork server runs); at the end all of it goes."""
     root = tempfile.mkdtemp(prefix="root-", dir=directory)
-    async with asyncrt.Engine(root) as engine:
+    async with asyncrt.Engine(root, platform=platform) as engine:
         try:
-            spec = asyncrt.Spec.command(["/bin/true"])
-            for _ in range(_WARM):
-                await live_and_die(engine, spec)
+            if platform == "host":
+                spec = asyncrt.Spec.command(["/bin/true"])
+                for _ in range(WARM):
+                    await live_and_die(engine, spec)
             yield engine
         finally:
             views = await engine.list()

@@ -15,7 +15,7 @@ async def measure(bench: Bench) -> Answer:
     Bundle(bench, ["/true"]).try_runc()
     null = asyncrt.DEVNULL
     async with (
-        scratch_engine(bench.directory) as engine,
+        scratch_engine(bench.directory, "linux") as engine,
         engine.running(fresh_id(), spec=bundle.spec, stdout=null, stderr=null) as container,
     ):
         with bundle.running() as id:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 
 from benchmarks.bundles import Bundle
-from benchmarks.contenders import live_and_die, run_subprocess, scratch_engine
+from benchmarks.contenders import WARM, live_and_die, run_subprocess, scratch_engine
 from benchmarks.figures import Series
 from benchmarks.question import Answer, Bench, Question, Skipped, at_most
 
@@ -22,8 +22,9 @@ async def measure(bench: Bench) -> Answer:
         *("bwrap", "--unshare-all", "--hostname", "bench", "--ro-bind", bundle.rootfs, "/"),
         *("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/sys", "/true"),
     ]
-    async with scratch_engine(bench.directory) as engine:
-        await live_and_die(engine, bundle.spec)
+    async with scratch_engine(bench.directory, "linux") as engine:
+        for _ in range(WARM):
+            await live_and_die(engine, bundle.spec)
         await run_subprocess(command)
         found = await bench.interleave(
             {

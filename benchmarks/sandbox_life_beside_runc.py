@@ -7,7 +7,7 @@ namespaces, mounts, masks, capabilities, seccomp and cgroups, against `runc run`
 from __future__ import annotations
 
 from benchmarks.bundles import Bundle
-from benchmarks.contenders import fresh_id, live_and_die, run_subprocess, scratch_engine
+from benchmarks.contenders import WARM, fresh_id, live_and_die, run_subprocess, scratch_engine
 from benchmarks.figures import Series
 from benchmarks.question import Answer, Bench, Question, at_most
 
@@ -15,8 +15,9 @@ from benchmarks.question import Answer, Bench, Question, at_most
 async def measure(bench: Bench) -> Answer:
     bundle = Bundle(bench, ["/true"])
     bundle.try_runc()
-    async with scratch_engine(bench.directory) as engine:
-        await live_and_die(engine, bundle.spec)
+    async with scratch_engine(bench.directory, "linux") as engine:
+        for _ in range(WARM):
+            await live_and_die(engine, bundle.spec)
         found = await bench.interleave(
             {
                 "asyncrt": lambda: live_and_die(engine, bundle.spec),

@@ -27,7 +27,7 @@ async def measure(bench: Bench) -> Answer:
         return paused + await run_subprocess(bundle.runc("resume", id))
 
     async with (
-        scratch_engine(bench.directory) as engine,
+        scratch_engine(bench.directory, "linux") as engine,
         engine.running(fresh_id(), spec=bundle.spec, stdout=null, stderr=null) as container,
     ):
         with bundle.running() as id:

@@ -67,7 +67,6 @@ def _is_below_us(pid: int) -> bool:
 async def test_a_create_whose_processes_are_killed_fails_and_leaves_nothing(
     engine: asyncrt.Engine, rootfs: str, tmp_path: Path, kind: str, victim: str
 ) -> None:
-    mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
     with Fifo(tmp_path / "reached") as reached:
         made = _waiting(rootfs, reached, kind)
         creating = asyncio.create_task(engine.create("box", spec=spec(made)))
@@ -82,7 +81,7 @@ async def test_a_create_whose_processes_are_killed_fails_and_leaves_nothing(
             await creating
         await gone(init)
     assert await engine.list() == []
-    assert Path("/proc/self/mountinfo").read_text(encoding="utf-8") == mounts
+    assert sandboxes.mounts_below(rootfs) == []
 
 
 @pytest.mark.crash
@@ -109,21 +108,21 @@ async def test_many_lives_leave_no_mount_namespace_cgroup_or_descriptor(
 ) -> None:
     made = spec(config(rootfs, ["/bin/true"], who=who))
     await engine.run("box", spec=made)
-    before = _facts()
+    before = _facts(rootfs)
     for number in range(100 if full else 6):
         done = await engine.run(f"box{number}", spec=made)
         assert done.exit.exit_code == 0
-    await until(lambda: _facts() == before, "what there was before is there again")
+    await until(lambda: _facts(rootfs) == before, "what there was before is there again")
 
 
-def _facts() -> dict[str, object]:
+def _facts(rootfs: str) -> dict[str, object]:
     cgroups = [
         path
         for path, names, _ in os.walk("/sys/fs/cgroup")
         if os.path.basename(path).startswith("asyncrt-box")
     ]
     return {
-        "mounts": Path("/proc/self/mountinfo").read_text(encoding="utf-8"),
+        "mounts": sandboxes.mounts_below(rootfs),
         "cgroups": cgroups,
         "descriptors": len(os.listdir("/proc/self/fd")),
         "below us": sorted(_named(pid) for pid in _below_us()),

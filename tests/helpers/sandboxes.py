@@ -94,6 +94,12 @@ def mount(destination: str, type: str, *options: str, source: str | None = None)
     return {**found, "options": list(options)}
 
 
+def mounts_below(*paths: str) -> list[str]:
+    """What is mounted of, or at, these paths in our own namespace; others mount elsewhere."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+        return [line for line in lines if any(path in line for path in paths)]
+
+
 def spec(made: dict[str, Any], bundle: str | None = None) -> asyncrt.Spec:
     """The spec of a config."""
     return asyncrt.Spec.decode(json.dumps(made).encode(), bundle=bundle)

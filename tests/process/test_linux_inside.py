@@ -29,7 +29,7 @@ _CHECKS = {
     "descriptors": "ls /proc/$$/fd | tr '\\n' ' '",
     "root": "ls -d /*; touch /new",
     "mounts": "cut -d' ' -f2-4 /proc/self/mounts",
-    "propagation": "grep -c -e shared: -e master: /proc/self/mountinfo",
+    "propagation": "grep -c shared: /proc/self/mountinfo",
     "null": "echo x > /dev/null; wc -c < /dev/null",
     "zero": "head -c 4 /dev/zero | od -An -tx1",
     "full": "echo x > /dev/full",
@@ -144,10 +144,6 @@ everybody = pytest.mark.parametrize("who", EVERYBODY)
 def test_it_is_inside_as_asked(
     ask: Callable[[str], Answers], who: str, check: str, answer: str
 ) -> None:
-    if check == "propagation":
-        # Nothing mounted inside goes out; what the host mounts may come in to what was its own.
-        assert "shared:" not in ask(who)("mounts")
-        return
     assert ask(who)(check) == answer
 
 
