@@ -8,6 +8,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -171,6 +172,17 @@ def programs_directory() -> Iterator[str]:
     os.chmod(path, 0o755)
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """A directory of this test's that every user can reach; pytest's own are its user's only."""
+    path = tempfile.mkdtemp(prefix="asyncrt-open-")
+    os.chmod(path, 0o755)
+    try:
+        yield Path(path)
+    finally:
+        shutil.rmtree(path)
 
 
 @pytest.fixture(scope="session")

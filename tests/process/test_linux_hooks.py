@@ -33,14 +33,11 @@ _TELL = (
 
 @as_root
 async def test_hooks_run_in_order_and_in_their_namespaces(
-    engine: asyncrt.Engine, root: str, rootfs: str, tmp_path: Path, who: str
+    engine: asyncrt.Engine, root: str, rootfs: str, open_directory: Path, who: str
 ) -> None:
-    told = tmp_path / "told"
+    told = open_directory / "told"
     told.touch()
     told.chmod(0o666)
-    for each in (tmp_path, *tmp_path.parents):
-        if len(each.parts) > 2:
-            each.chmod(0o755)
     made = config(rootfs, ["/bin/sleep", "1000"], who=who)
     made["mounts"].append(
         {"destination": "/etc/passwd", "type": "bind", "source": str(told), "options": ["bind"]}

@@ -20,24 +20,16 @@ as_root = pytest.mark.parametrize("who", [ROOT, MAPPED])
 
 
 @pytest.fixture
-def image(tmp_path_factory: pytest.TempPathFactory) -> str:
+def image(open_directory: Path) -> str:
     """A root file system of this test's own, to be planted with traps."""
-    path = tmp_path_factory.mktemp("image")
-    _let_everybody_in(path)
-    return sandboxes.make_rootfs(str(path))
-
-
-def _let_everybody_in(path: Path) -> None:
-    for each in (path, *path.parents):
-        if each.stat().st_uid == os.getuid() and len(each.parts) > 2:
-            each.chmod(0o755)
+    return sandboxes.make_rootfs(str(open_directory / "image"))
 
 
 @pytest.fixture
-def volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def volume(open_directory: Path) -> Path:
     """A directory of the host's with a file, for everybody."""
-    path = tmp_path_factory.mktemp("volume")
-    _let_everybody_in(path)
+    path = open_directory / "volume"
+    path.mkdir()
     path.chmod(0o777)
     path.joinpath("file").write_text("of the host\n", encoding="utf-8")
     return path
