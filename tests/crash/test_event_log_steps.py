@@ -9,61 +9,36 @@ import pytest
 
 from asyncrt.state import EventLog, event_log
 from tests.helpers.events import append_line, read_on
-from tests.helpers.processes import Interpreter
+from tests.helpers.steps import stages
 
 pytestmark = pytest.mark.crash
 
 DRIVER = """
-import os, signal, sys
+import sys
 from asyncrt.state import event_log
+from tests.helpers import steps
 from tests.helpers.events import append_line
 
 root, what = sys.argv[1:]
 event_log.ROTATE_BYTES = 0
 
-def die_at(step):
-    count = 0
-    def wrap(name):
-        real = getattr(os, name)
-        def wrapped(*args, **kwargs):
-            nonlocal count
-            count += 1
-            if count == step:
-                if name == "write":
-                    real(args[0], args[1][: len(args[1]) // 2])
-                os.kill(os.getpid(), signal.SIGKILL)
-            return real(*args, **kwargs)
-        setattr(os, name, wrapped)
-    for name in ("open", "write", "close", "link", "rename", "unlink", "fstat", "stat"):
-        wrap(name)
+def work(step):
+    if what == "append":
+        append_line(root, f"its{step}")
+    else:
+        event_log.rotate(root)
 
-step = 0
-while sys.stdin.readline():
-    step += 1
-    pid = os.fork()
-    if pid == 0:
-        die_at(step)
-        if what == "append":
-            append_line(root, f"its{step}")
-        else:
-            event_log.rotate(root)
-        os._exit(0)
-    _, status = os.waitpid(pid, 0)
-    print("finished" if status == 0 else "killed", flush=True)
+steps.serve(work, ["open", "write", "close", "link", "rename", "unlink", "fstat", "stat"])
 """
 
 
 def kills(root: str, what: str) -> Iterator[int]:
     """Yields after each kill, with its number, and last after a run to the end."""
-    with Interpreter(DRIVER, root, what) as driver:
-        step, told = 0, "killed"
-        while told == "killed":
-            driver.say("go")
-            told = driver.line()
-            step += 1
-            yield step
-        assert told == "finished"
-        assert step > 5
+    step = 0
+    for _ in stages(DRIVER, root, what):
+        step += 1
+        yield step
+    assert step > 5
 
 
 def test_killed_at_any_step_of_an_append_it_harms_no_other_line(root: str) -> None:

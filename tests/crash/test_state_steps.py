@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,32 +12,18 @@ from asyncrt.state import StateFile, list_views, look, read_record
 from asyncrt.status import Status
 from tests.helpers.processes import Interpreter
 from tests.helpers.records import make_record, names, put_record, some_id
+from tests.helpers.steps import stages
 
 pytestmark = pytest.mark.crash
 
 DRIVER = """
-import asyncio, os, signal, sys
+import asyncio, os, sys
 from asyncrt.state import Identity, StateFile
 from asyncrt.status import Status
+from tests.helpers import steps
 from tests.helpers.records import make_record
 
 root, what = sys.argv[1:]
-
-def die_at(step):
-    count = 0
-    def wrap(name):
-        real = getattr(os, name)
-        def wrapped(*args, **kwargs):
-            nonlocal count
-            count += 1
-            if count == step:
-                if name == "write":
-                    real(args[0], args[1][: len(args[1]) // 2])
-                os.kill(os.getpid(), signal.SIGKILL)
-            return real(*args, **kwargs)
-        setattr(os, name, wrapped)
-    for name in ("open", "write", "fsync", "close", "rename", "unlink", "mkdir", "rmdir"):
-        wrap(name)
 
 async def work():
     state = StateFile(root, "web")
@@ -59,36 +44,11 @@ async def work():
         await state.destroy()
     state.unlock()
 
-step = 0
-while True:
-    sys.stdin.readline()  # the stage is set
-    step += 1
-    pid = os.fork()
-    if pid == 0:
-        try:
-            die_at(step)
-            asyncio.run(work())
-            os._exit(0)
-        except BaseException as error:
-            print("failed", repr(error), flush=True)
-            os._exit(1)
-    _, status = os.waitpid(pid, 0)
-    print("finished" if status == 0 else f"killed by {os.WTERMSIG(status)}", flush=True)
-    if status == 0:
-        break
+steps.serve(
+    lambda _: asyncio.run(work()),
+    ["open", "write", "fsync", "close", "rename", "unlink", "mkdir", "rmdir"],
+)
 """
-
-
-def stages(root: str, what: str) -> Iterator[bool]:
-    """Ask for the next kill by going on; yields whether the work was finished this time."""
-    with Interpreter(DRIVER, root, what) as driver:
-        while True:
-            driver.say("go")
-            told = driver.line()
-            assert told in {"finished", "killed by 9"}
-            yield told == "finished"
-            if told == "finished":
-                return
 
 
 async def remove(root: str) -> None:
@@ -106,7 +66,7 @@ async def test_killed_at_any_step_of_a_save_it_leaves_the_whole_old_or_the_whole
     root: str = request.getfixturevalue(where)
     seen = []
     put_record(root, make_record(revision=1))
-    for finished in stages(root, "save"):
+    for finished in stages(DRIVER, root, "save"):
         record = read_record(root, "web")
         assert (record.status, record.revision) in {(Status.RUNNING, 1), (Status.PAUSED, 2)}
         assert record == make_record(status=record.status, revision=record.revision)
@@ -131,7 +91,7 @@ async def test_killed_at_any_step_of_a_create_it_leaves_nothing_or_what_can_be_f
     root: str,
 ) -> None:
     found = []
-    for _ in stages(root, "create"):
+    for _ in stages(DRIVER, root, "create"):
         views = list_views(root)
         found.append(len(views))
         if views:
@@ -163,7 +123,7 @@ async def test_killed_at_any_step_of_a_destroy_it_can_be_repeated_and_brings_not
 
     put()
     found = []
-    for finished in stages(root, "destroy"):
+    for finished in stages(DRIVER, root, "destroy"):
         views = list_views(root)
         found.append(len(views))
         state = StateFile(root, some_id())
