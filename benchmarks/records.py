@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from datetime import UTC, datetime
 
 import msgspec
 
-from asyncrt import _paths
+from asyncrt import Engine, _paths
 from asyncrt.state import ExitResult, Identity, Record
 from asyncrt.status import Status
 from benchmarks.question import Bench
@@ -81,3 +82,13 @@ def fill(bench: Bench, root: str, count: int) -> None:
                 bench.step(1000)
     finally:
         os.close(directory)
+
+
+async def list_seconds(engine: Engine, count: int) -> float:
+    """How long a list of so many stopped ones takes."""
+    began = time.perf_counter()
+    views = await engine.list()
+    seconds = time.perf_counter() - began
+    assert len(views) == count
+    assert views[0].status is Status.STOPPED
+    return seconds

@@ -10,7 +10,7 @@ import socket
 from typing import TYPE_CHECKING, Self
 
 from asyncrt.container.terminal import Attachment, take_terminal
-from asyncrt.errors import StorageFailed
+from asyncrt.errors import SpecInvalid, StorageFailed
 
 if TYPE_CHECKING:
     from asyncrt.container.terminal import PathLike
@@ -27,8 +27,10 @@ class ConsoleSocket:
     """
 
     def __init__(self, path: PathLike) -> None:
-        """Listen at `path` once entered."""
+        """Listen at `path` once entered. Raises SpecInvalid for what is no path."""
         self.path = os.fspath(path)
+        if "\0" in self.path:
+            raise SpecInvalid(json_path="", why=f"a path has no NUL: {self.path!r}")
         self._listener: socket.socket | None = None
         self._listens = False
         self._silent: dict[socket.socket, None] = {}  # the oldest first

@@ -20,7 +20,7 @@ from asyncrt.container import cgroup, hooks
 from asyncrt.container.change import Change, busy, check_timeout, unresponsive
 from asyncrt.container.context import own_identity, patience
 from asyncrt.container.destroy import end_processes
-from asyncrt.container.lease import owned_by_us, refuse_caller, seconds_of
+from asyncrt.container.lease import check_lease, owned_by_us, refuse_caller, seconds_of
 from asyncrt.container.log import close_all, make_logs
 from asyncrt.container.streams import NAMES
 from asyncrt.container.terminal import connect_console, planned
@@ -90,6 +90,7 @@ class Creation:
             raise SpecInvalid(
                 json_path="", why='deadline_seconds needs supervision="own": nobody else keeps it'
             )
+        check_lease(lease)
         if lease is not None:
             refuse_caller(supervision)
         self._context = context
@@ -107,7 +108,7 @@ class Creation:
         self._console: socket.socket | None = None
         if console_socket is not None and not self.has_terminal:
             raise SpecInvalid(
-                json_path="", why="console_socket is for a terminal: set terminal=True"
+                json_path="", why="console_socket is for a terminal: set terminal=True, '--tty'"
             )
         if self.has_terminal and supervision == "caller" and console_socket is None:
             raise SpecInvalid(

@@ -18,7 +18,7 @@ from asyncrt.container.change import hung_up, unresponsive
 from asyncrt.container.context import exit_result, patience, refuse_foreign
 from asyncrt.container.create import start_failed
 from asyncrt.container.kill import signal_number
-from asyncrt.container.lease import refuse_caller, seconds_of
+from asyncrt.container.lease import check_lease, refuse_caller, seconds_of
 from asyncrt.container.log import Log, close_all, open_fifo
 from asyncrt.container.streams import (
     DEVNULL,
@@ -164,12 +164,15 @@ async def execute(
     record, observed = await context.look(container_id, instance)
     statuses.require(container_id, operation, observed.status)
     refuse_foreign(record, "exec")
+    check_lease(lease)
     if lease is not None:
         refuse_caller(record.supervision)
     plan = await _plan(context, record, args, env, cwd, user)
     size = planned(terminal)
     if console_socket is not None and size is None:
-        raise SpecInvalid(json_path="", why="console_socket is for a terminal: set terminal=True")
+        raise SpecInvalid(
+            json_path="", why="console_socket is for a terminal: set terminal=True, '--tty'"
+        )
     if size is not None:
         if isinstance(stdout, Log):
             raise SpecInvalid(json_path="", why="stdout=LOG: an exec's terminal isn't logged")

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from asyncrt.state import Record
 
 
+_LONGEST = 1e15  # seconds: thirty million years, and still a time
+
+
 class Lease(msgspec.Struct, frozen=True, gc=False):
     """What has it is stopped, reason "lease", once its owner is gone for `grace_seconds`.
 
@@ -39,12 +42,20 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
 
     def __post_init__(self) -> None:
         """Raise SpecInvalid for a grace that is no number of seconds, 0 or more."""
-        if not 0 <= self.grace_seconds < float("inf"):
+        given: object = self.grace_seconds
+        number = isinstance(given, int | float) and not isinstance(given, bool)
+        if not number or not 0 <= self.grace_seconds <= _LONGEST:
             raise SpecInvalid(
                 json_path="",
-                why=f"a lease's grace_seconds is {self.grace_seconds:g}, must be 0 or more; "
+                why=f"a lease's grace_seconds is {given!r:.40}, must be a number, 0 or more; "
                 "to need no owner, have no lease",
             )
+
+
+def check_lease(lease: object) -> None:
+    """Raise SpecInvalid for what is neither a lease nor None."""
+    if lease is not None and not isinstance(lease, Lease):
+        raise SpecInvalid(json_path="", why=f"lease is {lease!r:.40}, must be a Lease or None")
 
 
 def seconds_of(lease: Lease | None) -> float | None:
@@ -71,6 +82,7 @@ async def renew(
     timeout: float | None,
 ) -> None:
     """Own the container from now on, or with None let it need no owner; see Container.renew."""
+    check_lease(lease)
     operation = "renew for nobody" if lease is None else "renew"
     async with change(context, container_id, operation, instance=instance, timeout=timeout) as held:
         refuse_foreign(held.record, "renew")

@@ -161,7 +161,7 @@ class StreamReader:
             None  # a stamp; lines before the first of then or later are dropped
         )
         self._context = context
-        self._directory = directory
+        self.directory = directory
         self._generation = 0
         self._file: File | None = None
         self._rest = b""  # of the file: no line yet
@@ -177,11 +177,11 @@ class StreamReader:
 
     async def files(self) -> list[int]:
         """The numbers of its files now. If cancelled, nothing has changed."""
-        return await self._context.run(generations, self._directory, self.stream)
+        return await self._context.run(generations, self.directory, self.stream)
 
     def file(self, generation: int) -> File:
         """One of its files, to be opened and closed by the caller."""
-        return File(self._context, f"{self._directory}/{name_of(self.stream, generation)}")
+        return File(self._context, f"{self.directory}/{name_of(self.stream, generation)}")
 
     async def _open(self, generation: int) -> bool:
         await self.close()
@@ -230,7 +230,7 @@ class StreamReader:
                     return block
                 self._end_of_file()
             if self._generation and newer[0] > self._generation + 1:
-                _log.warning("%s: a part was rotated away unread", self._directory)
+                _log.warning("%s: a part was rotated away unread", self.directory)
             await self._open(newer[0])
 
     def _end_of_file(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from asyncrt.ids import ContainerId
 from asyncrt.supervisor.log_files import lost_name, read_options
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 
     from asyncrt.container.context import Context
     from asyncrt.state import Record
@@ -66,7 +67,8 @@ async def read(
             following.start(directory)
         else:
             await drained(context, record)
-        skip = await _place(readers, stamp, tail)
+        with _told_by_path(directory):
+            skip = await _place(readers, stamp, tail)
         async for line in _lines(readers, following):
             if skip:
                 skip -= 1
@@ -75,6 +77,16 @@ async def read(
         await _tell_lost(context, directory, readers)
     finally:
         await finish(_close(readers, following))
+
+
+@contextlib.contextmanager
+def _told_by_path(directory: str) -> Iterator[None]:
+    """A file that can't be read, or something else in its place, is one error of ours."""
+    try:
+        yield
+    except OSError as error:
+        path = error.filename if isinstance(error.filename, str) else directory
+        raise StorageFailed(path=path, errno=error.errno or errno.EIO) from error
 
 
 async def _close(readers: Sequence[StreamReader], following: _Following | None) -> None:
@@ -97,11 +109,14 @@ async def _options(
         )
     try:
         options = await context.run(read_options, directory)
-    except FileNotFoundError:
-        raise ContainerNotFound(container_id=record.id, root=context.root) from None
+    except FileNotFoundError as error:
+        await context.look(record.id, record.instance)  # else it was destroyed just now
+        raise StorageFailed(path=f"{directory}/{_paths.LOG_OPTIONS}", errno=errno.ENOENT) from error
     except (OSError, ValueError) as error:
         number = error.errno or 0 if isinstance(error, OSError) else 0
-        raise StorageFailed(path=f"{directory}/{_paths.LOG_OPTIONS}", errno=number or 5) from error
+        raise StorageFailed(
+            path=f"{directory}/{_paths.LOG_OPTIONS}", errno=number or errno.EIO
+        ) from error
     names: tuple[StreamName, ...] = ("stdout", "stderr")
     return {name: options[name] for name in names if name in options and stream in (None, name)}
 
@@ -168,7 +183,8 @@ async def _there(readers: Sequence[StreamReader]) -> AsyncIterator[LogLine]:
     while True:
         for each in readers:
             if not each.ready:
-                await each.fill()
+                with _told_by_path(each.directory):
+                    await each.fill()
         ready = [each for each in readers if each.ready]
         if not ready:
             return

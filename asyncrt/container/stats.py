@@ -69,9 +69,10 @@ async def events(
 
     Raises InvalidTransition when stopped already. If cancelled, nothing is left open.
     """
-    if not 0 < interval < float("inf"):
+    given: object = interval
+    if not isinstance(given, int | float) or not 0 < interval < float("inf"):
         raise SpecInvalid(
-            json_path="", why=f"interval is {interval:g} seconds, must be more than 0"
+            json_path="", why=f"interval is {given!r:.40}, must be more than 0 seconds"
         )
     record = await _living(context, container_id, instance, "events")
     loop = asyncio.get_running_loop()

@@ -145,8 +145,16 @@ def planned(terminal: TerminalChoice, before: list[int] | None = None) -> list[i
     """The size of a terminal as a plan has it; None for none. Raises SpecInvalid."""
     if isinstance(terminal, bool):
         return (before or [0, 0]) if terminal else None
-    rows, columns = terminal
-    check_size(rows, columns)
+    try:
+        rows, columns = terminal
+        check_size(rows, columns)
+    except SpecInvalid:
+        raise
+    except (TypeError, ValueError):
+        raise SpecInvalid(
+            json_path="",
+            why=f"terminal is {terminal!r:.40}, must be True, False or (rows, columns)",
+        ) from None
     return [rows, columns]
 
 

@@ -25,7 +25,7 @@ AT_ONCE = 64  # each holds a few descriptors, and a usual limit is 1024
 class Many:
     """The batch verbs of Engine.
 
-    Each takes ids, abbreviated as for load, or containers; one that is given twice counts once. The
+    Each takes ids, abbreviated as for load, or containers, or a single one; what is given twice counts once. The
     dict that comes back has, by the id as it was given, what went wrong with it, or None. Nobody's
     failure stops the others; what can be wrong with all (a signal, a grace) is raised before
     anything is done. `at_once` bounds how many are under way.
@@ -43,7 +43,7 @@ class Many:
 
     async def kill_many(
         self,
-        ids: Iterable[Which],
+        ids: Which | Iterable[Which],
         signal: SignalLike = "TERM",
         *,
         all: bool = False,
@@ -64,7 +64,7 @@ class Many:
 
     async def stop_many(
         self,
-        ids: Iterable[Which],
+        ids: Which | Iterable[Which],
         grace_seconds: float = 10,
         *,
         timeout: float | None = None,
@@ -84,7 +84,7 @@ class Many:
 
     async def destroy_many(
         self,
-        ids: Iterable[Which],
+        ids: Which | Iterable[Which],
         *,
         timeout: float | None = None,
         at_once: int = AT_ONCE,
@@ -105,7 +105,7 @@ class Many:
         return await for_all(ids, destroy, at_once=at_once)
 
     async def wait_any(
-        self, containers: Iterable[Which], *, timeout: float | None = None
+        self, containers: Which | Iterable[Which], *, timeout: float | None = None
     ) -> tuple[Container, ExitResult]:
         """The first that ends, and how; of several that have ended the one given first.
 
@@ -113,7 +113,7 @@ class Many:
         `timeout` seconds (None: no limit), and what the first raises whose end can't be told any
         more (ContainerNotFound: destroyed meanwhile). If cancelled, nothing changes.
         """
-        given = list(containers)
+        given = _several(containers)
         if not given:
             raise SpecInvalid(json_path="", why="wait_any needs at least one container")
 
@@ -135,6 +135,15 @@ class Many:
         return each if isinstance(each, Container) else await self.load(each)
 
 
+def _several(given: Which | Iterable[Which]) -> list[Which]:
+    """One that is given alone is one: an id's letters, taken for ids, could hit others."""
+    several = [given] if isinstance(given, Which) else list(given)
+    for each in several:
+        if not isinstance(each, Which):
+            raise SpecInvalid(json_path="", why=f"{each!r} is neither an id nor a container")
+    return several
+
+
 async def _settle(tasks: Sequence[asyncio.Future[T]]) -> None:
     await asyncio.wait(tasks)
     for task in tasks:
@@ -143,7 +152,7 @@ async def _settle(tasks: Sequence[asyncio.Future[T]]) -> None:
 
 
 async def for_all(
-    given: Iterable[Which], act: Callable[[Which], Awaitable[None]], *, at_once: int
+    given: Which | Iterable[Which], act: Callable[[Which], Awaitable[None]], *, at_once: int
 ) -> dict[str, Exception | None]:
     """Do it to each, a few at a time; by id None, or what it raised.
 
@@ -151,7 +160,7 @@ async def for_all(
     """
     if at_once < 1:
         raise SpecInvalid(json_path="", why=f"at_once is {at_once}, must be 1 or more")
-    by_id = {each if isinstance(each, str) else each.id: each for each in given}
+    by_id = {each if isinstance(each, str) else each.id: each for each in _several(given)}
     found: dict[str, Exception | None] = {}
     left = iter(by_id.items())
 

@@ -35,9 +35,10 @@ class Pool:
 
     def __init__(self, make: Callable[[], Awaitable[Container]], size: int) -> None:
         """Made by Engine.pool. Raises SpecInvalid for a size below 1."""
-        if size < 1:
+        given: object = size
+        if not isinstance(given, int) or isinstance(given, bool) or given < 1:
             raise SpecInvalid(
-                json_path="", why=f"the size of a pool is {size!r}, must be 1 or more"
+                json_path="", why=f"the size of a pool is {size!r}, must be a number from 1 on"
             )
         self._make = make
         self._size = size

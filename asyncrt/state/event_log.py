@@ -69,11 +69,13 @@ class Position(NamedTuple):
         return f"{self.generation}:{self.offset}"
 
 
-def parse_position(text: str) -> Position:
+def parse_position(text: object) -> Position:
     """The position that a text is. Raises InvalidPosition."""
-    found = _POSITION.fullmatch(text)
+    found = _POSITION.fullmatch(text) if isinstance(text, str) else None
     if found is None:
-        raise InvalidPosition(position=text, why="it isn't GENERATION:OFFSET")
+        raise InvalidPosition(
+            position=str(text), why="it isn't GENERATION:OFFSET, as 0123456789ab:42"
+        )
     return Position(found[1], int(found[2]))
 
 

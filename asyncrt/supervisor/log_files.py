@@ -80,6 +80,11 @@ def read_options(directory: str | int) -> dict[str, LogOptions]:
     else:
         raw = _durable.read(f"{directory}/{_paths.LOG_OPTIONS}")
     found: dict[str, LogOptions] = json.loads(raw)
+    try:
+        for each in found.values():
+            each["max_bytes"], each["files"], each["timestamps"]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError("not as it was written") from error
     return {stream: found[stream] for stream in STREAMS if stream in found}
 
 

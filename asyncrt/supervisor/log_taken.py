@@ -78,6 +78,8 @@ class Taken:
         if self._fd < 0 or head == self._head:
             return
         try:
+            if len(head) > _HEAD_BYTES:  # somebody has put a file of an absurd number there
+                raise OSError(errno.EOVERFLOW, os.strerror(errno.EOVERFLOW))
             os.pwrite(self._fd, head, 0)
         except OSError as error:
             self._give_up(error)

@@ -1,4 +1,4 @@
-"""What a shell completes, asked as bash, zsh and fish ask, and by a bash that really does."""
+"""What a shell completes, asked as bash, zsh and fish ask, and by each of these really."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -95,13 +96,62 @@ def test_zsh_and_fish_are_told_the_same(three: str) -> None:
     assert complete(three, "fish", "stop", "b") == ["plain,b.d", "plain,beta"]
 
 
+@pytest.fixture
+def on_path(tmp_path: Path) -> str:
+    """A PATH with the command on it."""
+    command = tmp_path / "asyncrt"
+    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m asyncrt "$@"\n')
+    command.chmod(0o755)
+    return f"{tmp_path}:{os.environ['PATH']}"
+
+
 @pytest.mark.leaves
-def test_a_bash_completes_ids_by_the_line_of_the_readme(three: str, tmp_path: object) -> None:
-    directory = str(tmp_path)
-    command = f"{directory}/asyncrt"
-    with open(command, "x") as file:
-        file.write(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m asyncrt "$@"\n')
-    os.chmod(command, 0o755)
+@pytest.mark.needs_program("fish")
+def test_a_fish_completes_ids_by_the_line_of_the_readme(
+    three: str, on_path: str, tmp_path: Path
+) -> None:
+    script = "_ASYNCRT_COMPLETE=fish_source asyncrt | source; complete -C 'asyncrt stop b'"
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", script],
+        env=environment(three, PATH=on_path, HOME=str(tmp_path), XDG_CONFIG_HOME=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout.split(), done.stderr) == (["b.d", "beta"], "")
+
+
+@pytest.mark.leaves
+@pytest.mark.needs_program("zsh")
+def test_a_zsh_completes_ids_by_the_line_of_the_readme(
+    three: str, on_path: str, tmp_path: Path
+) -> None:
+    """zsh completes for somebody at a terminal only: its module zpty is one."""
+    script = """
+        zmodload zsh/zpty
+        zpty inner zsh -f -i
+        zpty -w inner "PS1=; autoload -Uz compinit; compinit -D -u; stty rows 24 columns 80"
+        zpty -w inner 'eval "$(_ASYNCRT_COMPLETE=zsh_source asyncrt)"; echo re""ady'
+        zpty -r inner found '*ready*'
+        zpty -w -n inner $'asyncrt stop b\t\t'
+        zpty -r inner found '*b.d*beta*' && print -r -- found
+        zpty -d inner
+    """
+    done = subprocess.run(
+        ["zsh", "-f", "-c", script],
+        env=environment(
+            three, PATH=on_path, HOME=str(tmp_path), ZDOTDIR=str(tmp_path), TERM="dumb"
+        ),
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=True,
+    )
+    assert done.stdout == "found\n", done
+
+
+@pytest.mark.leaves
+def test_a_bash_completes_ids_by_the_line_of_the_readme(three: str, on_path: str) -> None:
     script = """
         eval "$(_ASYNCRT_COMPLETE=bash_source asyncrt)" || exit
         COMP_WORDS=(asyncrt stop b) COMP_CWORD=2
@@ -110,7 +160,7 @@ def test_a_bash_completes_ids_by_the_line_of_the_readme(three: str, tmp_path: ob
     """
     done = subprocess.run(
         ["bash", "-c", script],
-        env=environment(three, PATH=f"{directory}:{os.environ['PATH']}"),
+        env=environment(three, PATH=on_path),
         capture_output=True,
         text=True,
         check=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -102,6 +103,23 @@ async def test_what_a_killed_owner_had_attached_ends_and_its_records_stay(engine
     }
     for id in views:
         await engine.delete(id, force=True)
+
+
+async def test_what_is_attached_is_gone_within_a_second_of_its_owners_kill(engine: Engine) -> None:
+    """The best of a few: what a machine does that is busy with others is nobody's promise."""
+    took = []
+    for number in range(5):
+        with Interpreter(OWNER, engine.root, f"web{number}:0:start") as owner:
+            assert await owner.next_line() == "ready"
+            init = init_of(await engine.load(f"web{number}"), engine.root)
+            began = time.monotonic()
+            owner.signal(signal.SIGKILL)
+            await gone(init)
+            took.append(time.monotonic() - began)
+    assert min(took) < 1, took
+    for number in range(5):
+        await ended(engine, f"web{number}")
+    await engine.destroy_many([f"web{number}" for number in range(5)])
 
 
 async def test_a_closed_engine_is_an_owner_that_is_gone(root: str, engine: Engine) -> None:
@@ -251,10 +269,24 @@ async def test_nobody_keeps_a_lease_for_a_callers_supervision(engine: Engine) ->
     assert names(engine.root) == []
 
 
-@pytest.mark.parametrize("grace", [-1, -0.001, float("nan"), float("inf")])
-def test_a_grace_that_makes_no_sense_is_refused(grace: float) -> None:
-    with pytest.raises(asyncrt.SpecInvalid, match="must be 0 or more"):
+@pytest.mark.parametrize(
+    "grace", [-1, -0.001, float("nan"), float("inf"), 10**400, "1", None, True], ids=str
+)
+def test_a_grace_that_makes_no_sense_is_refused(grace: Any) -> None:
+    with pytest.raises(asyncrt.SpecInvalid, match="must be a number, 0 or more"):
         Lease(grace)
+
+
+@pytest.mark.parametrize("lease", [5, "1", Lease])
+async def test_what_is_no_lease_is_refused(engine: Engine, lease: Any) -> None:
+    with pytest.raises(asyncrt.SpecInvalid, match="must be a Lease or None"):
+        await engine.create("web", spec=sleeper(), lease=lease)
+    async with engine.running("web", spec=sleeper(), **NULL) as container:
+        with pytest.raises(asyncrt.SpecInvalid, match="must be a Lease or None"):
+            await container.renew(lease)
+        with pytest.raises(asyncrt.SpecInvalid, match="must be a Lease or None"):
+            await container.exec(["/bin/true"], lease=lease)
+    assert names(engine.root) == []
 
 
 async def test_a_supervisor_refuses_a_grace_that_is_no_number(engine: Engine) -> None:

@@ -272,6 +272,40 @@ async def test_no_log_no_times_no_supervisor_are_one_clear_line_each(engine: Eng
             Log(**bad)
 
 
+async def test_what_lies_in_the_place_of_a_log_is_told_by_its_path(
+    engine: Engine, root: str
+) -> None:
+    container = await started(engine, "web", shell("echo one"), stdout=LOG)
+    async with destroyed(container):
+        await container.wait()
+        logs = f"{root}/web.d/logs"
+        file = f"{logs}/stdout.1.log"
+        os.unlink(file)
+        assert await lines(container) == []
+        os.mkdir(file)
+        for how in ({}, {"tail": 1}, {"follow": True}, {"since": timedelta(1)}):
+            with pytest.raises(asyncrt.StorageFailed) as caught:
+                await lines(container, **how)
+            assert caught.value.path == file
+        os.rmdir(file)
+        os.symlink("/etc/passwd", file)
+        with pytest.raises(asyncrt.StorageFailed, match="symbolic links"):
+            await lines(container)
+        os.unlink(file)
+        os.mkfifo(file)
+        assert await lines(container) == []  # nobody writes there
+        options = f"{logs}/options.json"
+        for content in ("", "{", "[]", "5", '{"stdout": 5}', '{"stdout": {}}'):
+            with open(options, "w") as broken:
+                broken.write(content)
+            with pytest.raises(asyncrt.StorageFailed) as caught:
+                await lines(container)
+            assert caught.value.path == options
+        os.unlink(options)
+        with pytest.raises(asyncrt.StorageFailed, match="No such file"):
+            await lines(container)
+
+
 async def test_an_execs_output_goes_to_the_containers_log_too(engine: Engine) -> None:
     container = await started(engine, "web", shell("exec >&-; sleep 1000"), stdout=LOG)
     async with destroyed(container):

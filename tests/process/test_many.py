@@ -92,8 +92,23 @@ async def test_what_is_wrong_with_all_is_raised_before_anything_is_done(engine: 
         await engine.destroy_many(["web"], at_once=0)
     with pytest.raises(asyncrt.SpecInvalid, match="at least one"):
         await engine.wait_any([])
+    junk: Any = ["web", 5]
+    for verb in (engine.kill_many, engine.stop_many, engine.destroy_many, engine.wait_any):
+        with pytest.raises(asyncrt.SpecInvalid, match="5 is neither an id nor a container"):
+            await verb(junk)
     assert (await web.view()).status is Status.RUNNING
     await web.destroy()
+
+
+async def test_a_single_id_is_one_and_not_its_letters(engine: Engine) -> None:
+    """Each letter would be an abbreviation, of another container perhaps."""
+    await some(engine, "web", "else", "b")
+    assert await engine.kill_many("web", "KILL") == {"web": None}
+    assert (await engine.wait_any("web"))[1].signal == 9
+    assert await engine.stop_many(await engine.load("b"), 0) == {"b": None}
+    assert await engine.destroy_many("web") == {"web": None}
+    assert [view.id for view in await engine.list(status="running")] == ["else"]
+    await engine.destroy_many(["else", "b"])
 
 
 async def test_so_many_are_under_way_at_once_and_no_more() -> None:
@@ -119,7 +134,7 @@ async def test_a_cancelled_batch_begins_nothing_more() -> None:
         begun.append(each)
         await forever.wait()
 
-    task = asyncio.create_task(for_all("abcdef", act, at_once=2))
+    task = asyncio.create_task(for_all([*"abcdef"], act, at_once=2))
     while len(begun) < 2:
         await asyncio.sleep(0)
     task.cancel()

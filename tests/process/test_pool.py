@@ -77,9 +77,11 @@ async def test_a_refused_spec_is_told_at_the_entry_and_nothing_is_left(engine: E
         assert reality.files(engine.root) == set()
 
 
-@pytest.mark.parametrize("size", [0, -1])
-async def test_a_pool_of_nothing_is_refused(engine: Engine, size: int) -> None:
-    with pytest.raises(asyncrt.SpecInvalid, match=f"size of a pool is {size}, must be 1 or more"):
+@pytest.mark.parametrize("size", [0, -1, 1.5, True, "2", None])
+async def test_a_pool_of_nothing_is_refused(engine: Engine, size: Any) -> None:
+    with pytest.raises(
+        asyncrt.SpecInvalid, match=f"size of a pool is {size!r}, must be a number from 1 on"
+    ):
         engine.pool(spec=sleeper(), size=size)
     with pytest.raises(asyncrt.InvalidId):
         engine.pool(spec=sleeper(), size=1, prefix="a b")

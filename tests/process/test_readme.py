@@ -91,6 +91,7 @@ def _fits(output: str, shown: str) -> bool:
     return re.fullmatch(pattern, output.strip()) is not None
 
 
+@pytest.mark.timeout(300)
 def test_every_example_does_what_the_readme_says(tmp_path: Path, root: str) -> None:
     reader = Reader(tmp_path, root)
     examples = list(_examples(readme.fences()))

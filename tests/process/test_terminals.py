@@ -295,6 +295,9 @@ async def test_what_cannot_be_attached_to_is_one_clear_line(engine: Engine) -> N
         ({"stderr": 2}, "its streams are the terminal"),
         ({"supervision": "caller"}, "needs a console_socket"),
         ({"terminal": (24, 65536)}, "columns of a terminal"),
+        ({"terminal": (24,)}, "must be True, False or"),
+        ({"terminal": ("a", "b")}, "must be True, False or"),
+        ({"terminal": 5}, "must be True, False or"),
         ({"terminal": False, "console_socket": "/x"}, "is for a terminal"),
         ({"console_socket": "/x", "stdout": LOG}, "LOG with a console_socket"),
     ],
@@ -473,6 +476,18 @@ async def test_a_console_socket_without_descriptors_says_so_and_goes_on(root: st
             (await console.receive()).close()
         os.close(master)
         os.close(slave)
+
+
+async def test_a_console_socket_that_cant_listen_names_its_path(root: str) -> None:
+    with open(f"{root}/taken", "w"):
+        pass
+    for path in (f"{root}/taken", f"{root}/missing/x", f"{root}/{'x' * 200}"):
+        with pytest.raises(asyncrt.StorageFailed, match=r"in use|No such|too long") as caught:
+            await asyncrt.ConsoleSocket(path).__aenter__()
+        assert caught.value.path == path
+    with pytest.raises(asyncrt.SpecInvalid, match="NUL"):
+        asyncrt.ConsoleSocket("a\0b")
+    os.unlink(f"{root}/taken")
 
 
 async def test_it_speaks_as_runc_does(engine: Engine, root: str) -> None:

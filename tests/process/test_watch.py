@@ -8,6 +8,7 @@ import errno
 import logging
 import os
 import signal
+from typing import Any
 
 import pytest
 import uvloop
@@ -134,7 +135,8 @@ async def test_what_makes_no_sense_is_refused(engine: asyncrt.Engine) -> None:
         engine.watch(ids=["a/b"])
     with pytest.raises(asyncrt.SpecInvalid, match="flying"):
         engine.watch(status="flying")
-    for after in ("", "garbage", "-1", "0123456789ab:-5"):
+    positions: tuple[Any, ...] = ("", "garbage", "-1", "0123456789ab:-5", 5, b"oldest")
+    for after in positions:
         with pytest.raises(asyncrt.InvalidPosition):
             await _first(engine.watch(after))
     with pytest.raises(asyncrt.EventsLost):

@@ -201,6 +201,15 @@ def test_where_it_cant_be_kept_the_log_is_written_all_the_same(
 
 
 @pytest.mark.leaves
+def test_a_file_of_an_absurd_number_costs_no_line(stage: Stage) -> None:
+    os.close(
+        os.open("stdout.9999999999999999999999.log", os.O_CREAT | os.O_WRONLY, dir_fd=stage.logs)
+    )
+    stage.pump(*CHUNKS)
+    assert stage.log() == WHOLE
+
+
+@pytest.mark.leaves
 def test_what_somebody_else_put_in_its_place_is_passed_over(stage: Stage) -> None:
     for content in (b"", b"x" * 10, b"x" * 100, b"1 2\n" * 30):
         stage.reset()
