@@ -71,6 +71,8 @@ class _App(ToldHelp, click.Group):
         with formatter.section("Example"):
             formatter.write("  asyncrt run hello -- echo hello\n")
         formatter.write("\n'asyncrt COMMAND --help' tells more of each, with examples.\n")
+        formatter.write('eval "$(_ASYNCRT_COMPLETE=bash_source asyncrt)" has bash complete words ')
+        formatter.write("(zsh_source and fish_source:\nzsh and fish).\n")
 
 
 def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -107,7 +109,11 @@ def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> N
     help="Append log records to this file.",
 )
 @click.option(
-    "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How they are written: for people, or an object a line for programs.",
 )
 @click.option("--debug", is_flag=True, help="Log every step; show the traceback of an error.")
 @click.option(
@@ -131,6 +137,10 @@ def app(
 
     Any number of asyncrt processes may work on one root directory at the same time. A container's
     ID may be abbreviated wherever one is asked for that exists.
+
+    Exits with 0 when all is done; with 1 when something was refused or has failed, of several ids
+    also when only one was: a line on stderr says what; with 2 when it wasn't understood; with 128 +
+    signal when interrupted. 'run', 'exec' and 'attach' exit with their program's status.
     """
     given = options.of(context)
     given.root = root

@@ -124,24 +124,36 @@ def _number(signal: str) -> int:
 def stop(context: click.Context, ids: Sequence[str], grace: float) -> int:
     """Stop containers: TERM, and after the grace KILL.
 
-    KILL reaches all that is left of a container, not only its first process.
+    KILL reaches all that is left of a container, not only its first process. It stays, stopped, until
+    'asyncrt delete'. Several are stopped side by side; one that can't be is told.
     """
     return _each(context, ids, lambda each: each.stop(grace_seconds=grace), doing="stopping")
 
 
-@click.command(cls=p.Command, examples=["asyncrt pause web"])
+@click.command(cls=p.Command, examples=["asyncrt pause web", "asyncrt pause web db"])
 @p.IDS
 @click.pass_context
 def pause(context: click.Context, ids: Sequence[str]) -> int:
-    """Pause every process of containers, until 'asyncrt resume'."""
+    """Pause every process of containers, until 'asyncrt resume'.
+
+    A created one may be paused as well, and is created again then. KILL reaches a paused container
+    at once, other signals when it resumes. One that can't be paused is told, and the others are all
+    the same.
+    """
     return _each(context, ids, lambda each: each.pause(), doing="pausing")
 
 
-@click.command(cls=p.Command, examples=["asyncrt resume web"])
+@click.command(
+    cls=p.Command,
+    examples=["asyncrt resume web", "asyncrt list -q --status paused | xargs asyncrt resume"],
+)
 @p.IDS
 @click.pass_context
 def resume(context: click.Context, ids: Sequence[str]) -> int:
-    """Let paused containers go on where they were."""
+    """Let paused containers go on where they were.
+
+    One that can't be resumed is told, and the others are all the same.
+    """
     return _each(context, ids, lambda each: each.resume(), doing="resuming")
 
 

@@ -307,5 +307,11 @@ DETACH = click.option("-d", "--detach", is_flag=True, help="Return once the prog
 def formats(*names: str) -> Callable[[Any], Any]:
     """The option --format with the first name as its default."""
     return click.option(
-        "-f", "--format", "format_", type=click.Choice(names), default=names[0], show_default=True
+        "-f",
+        "--format",
+        "format_",
+        type=click.Choice(names),
+        default=names[0],
+        show_default=True,
+        help=f"{names[0].capitalize()} for people, json for programs.",
     )

@@ -63,6 +63,11 @@ async def _truth_then_nothing(engine: asyncrt.Engine, where: str, child: int) ->
     if any(view.id == "web" and view.status == "stopped" for view in await engine.list()):
         # Nothing of what is told to be stopped runs.
         assert reality.settles(lambda: reality.marked(["crash"]), seconds=5) is None, where
+    if where.startswith("create limited"):
+        # What an interrupted creation had begun is gone with its record, the cgroup too.
+        assert (await engine.recover()).complete, where
+        if not await engine.list():
+            assert left(everywhere(crash.cgroups_path(root))) == [], where
     # The lock is free, and a forced delete removes it all, listed or not.
     await engine.delete("web", force=True, timeout=5)
     assert reality.files(root) == set(), where

@@ -275,10 +275,11 @@ except asyncrt.SpecInvalid as error:
 async def test_what_the_host_cannot_honour_is_refused_with_every_fields_name(
     engine: Engine, tmp_path: Path
 ) -> None:
+    seccomp = {"defaultAction": "SCMP_ACT_ALLOW"}
     content = config(
         hostname="web",
         mounts=[{"destination": "/proc", "type": "proc", "source": "proc"}],
-        linux={"namespaces": [{"type": "pid"}, {"type": "mount"}], "seccomp": {"x": 1}},
+        linux={"namespaces": [{"type": "pid"}, {"type": "mount"}], "seccomp": seccomp},
         root={"path": "rootfs"},
     )
     async with asyncrt.Engine(engine.root, platform="host") as host:
