@@ -12,7 +12,7 @@ import contextlib
 import os
 from select import EPOLLHUP, EPOLLIN, EPOLLRDHUP, epoll
 
-from asyncrt import _csignal, _durable, _libc, _paths
+from asyncrt import _csignal, _durable, _libc, _paths, clock
 from asyncrt.launch import frames, handover, init, tree
 from asyncrt.supervisor import one_shot
 from asyncrt.supervisor.supervisor import Supervisor
@@ -160,3 +160,54 @@ def _keep(
         text = traceback.format_exc().encode()
         _durable.replace(dir_fd, _paths.CRASH, text, durable=False)
         raise
+
+
+def rehearse() -> None:
+    """Run what a supervisor runs at its container's end, without effect, as in asyncrt.launch.init.
+
+    It is the fork server that does so: what the interpreter makes of code and look-ups at their first
+    runs is then shared with all supervisors. (A rehearsal in each would make it bigger.)
+    """
+    with contextlib.suppress(OSError):
+        _rehearse()
+
+
+def _rehearse() -> None:
+    watch, init_end = _socket.socketpair()
+    creator, creator_end = _socket.socketpair()
+    init_end.send(handover.ACKNOWLEDGED + handover.STARTED + clock.stamp().encode())
+    init_end.close()
+    # No file can be made there, which is taken for a directory that somebody has removed.
+    nowhere = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if _takes_no_file(nowhere):
+            Supervisor(
+                init=0,
+                watch=watch,
+                wakeup=-1,
+                creator=creator.fileno(),
+                dir_fd=nowhere,
+                control=creator.fileno(),
+                umask=0o077,
+                durable=True,
+                deadline=-1.0,
+                lease=-1.0,
+                instance="0" * 32,
+                cgroups=[],
+                held=[],
+                namespaces=[],
+            ).rehearse()
+    finally:
+        os.close(nowhere)
+        for each in (watch, creator, creator_end):
+            each.close()
+
+
+def _takes_no_file(dir_fd: int) -> bool:
+    """Whether a record can't be written there for the one reason that isn't tried again."""
+    try:
+        _durable.replace(dir_fd, _paths.EXIT, b"", temporary=_paths.EXIT_BEING_SAVED)
+    except FileNotFoundError:
+        return True
+    os.unlink(_paths.EXIT, dir_fd=dir_fd)
+    return False

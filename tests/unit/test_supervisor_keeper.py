@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 from tests.helpers.processes import Interpreter
 
@@ -38,3 +39,39 @@ def test_an_init_that_ends_right_after_it_was_looked_at_leaves_nobody_asleep_for
         # A child that is stopped, or an orphan that ends, wakes it while its init lives.
         os.kill(int(spare.line()), signal.SIGSTOP)
         assert spare.wait() == 0
+
+
+# What a rehearsal ends with is told as "over", and then whatever it left.
+REHEARSES = """
+import os, sys
+from asyncrt.supervisor import keeper, supervisor
+
+class Told(supervisor.Supervisor):
+    __slots__ = ()
+    def rehearse(self):
+        super().rehearse()
+        print("over", flush=True)
+
+keeper.Supervisor = Told
+opened = os.open
+os.open = lambda path, *rest, **named: opened(
+    sys.argv[1] if path == "/proc" else path, *rest, **named
+)
+before = set(os.listdir("/proc/self/fd"))
+keeper.rehearse()
+print(sorted(set(os.listdir("/proc/self/fd")) ^ before), flush=True)
+"""
+
+
+def test_a_rehearsed_supervisor_comes_to_its_end_and_leaves_no_descriptor() -> None:
+    with Interpreter(REHEARSES, "/proc") as server:
+        assert server.line() == "over"
+        assert server.line() == "[]"
+        assert server.wait() == 0
+
+
+def test_where_a_file_can_be_made_nothing_is_rehearsed_and_no_file_is_left(tmp_path: Path) -> None:
+    with Interpreter(REHEARSES, str(tmp_path)) as server:
+        assert server.line() == "[]"
+        assert server.wait() == 0
+    assert not list(tmp_path.iterdir())
