@@ -36,7 +36,8 @@ SUPERVISED = b"S"
 ONE_SHOT = b"O"
 HOOK = b"H"
 
-TAKEN = b"T"  # told to the fork server, so that it forks the next pair
+# Told to the fork server, so that it forks the next pair: best when the end-of-file follows.
+TAKEN = b"T"
 
 _CONTROL_BACKLOG = 128
 _TRIES = 50
@@ -79,7 +80,8 @@ def live(
     """Wait for a request, be what it asks for, never return.
 
     `above` is the parent's pid; `watch`, `theirs`, `alarm` and `exempt` as in Parent. `requests` and
-    `taking` are the fork server's: TAKEN in `taking` tells it that a request is taken.
+    `taking` are the fork server's: TAKEN in `taking` tells it that a request is taken, its end that
+    the launch is done.
     """
     code = 127
     peer: _socket.socket | None = None
@@ -96,11 +98,11 @@ def live(
         if role:
             peer = _socket.socket(fileno=fds[0])
             os.write(taking, TAKEN)
-            os.close(taking)
             if role == HOOK:
+                os.close(taking)
                 _run_asked_hook(peer, umask)
             else:
-                _launch(role, peer, parent, umask)
+                _launch(role, peer, parent, umask)  # closes `taking` with all that isn't needed
     except (gates.NobodyWants, EOFError, ConnectionError, frames.BadFrame):
         code = 125
     except OSError as error:

@@ -2,9 +2,9 @@
 
 The engine starts it lazily with one end of a socket pair as descriptor 3. It keeps one spare pair of
 processes, a supervisor to be and below it an init to be, which waits on that socket: a create wakes
-it, and the next pair is forked while the container is on its way. Each request is one byte, the role
-(see asyncrt.launch.init), with one descriptor: the socket to talk to the engine over. All of it ends
-when the engine's end closes; what took a request stays.
+it, and the next pair is forked once that is launched, or the next request is there. Each request is
+one byte, the role (see asyncrt.launch.init), with one descriptor: the socket to talk to the engine
+over. All of it ends when the engine's end closes; what took a request stays.
 """
 
 from __future__ import annotations
@@ -107,6 +107,13 @@ def _keep_a_spare(requests: _socket.socket, umask: int, exempt: bool) -> bool:  
                 keeper.spare(requests.fileno(), taking, umask, exempt)
         finally:
             os.close(taking)
-        return os.read(taken, 1) == init.TAKEN
+        if os.read(taken, 1) != init.TAKEN:
+            return False
+        # Not beside the launch, unless somebody waits: the two would slow each other down.
+        launching = select.poll()
+        launching.register(taken, 0)  # its end is told anyway
+        launching.register(requests, select.POLLIN)
+        launching.poll()
+        return True
     finally:
         os.close(taken)

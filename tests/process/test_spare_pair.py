@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import tempfile
 
 import psutil
@@ -47,6 +48,16 @@ async def test_an_init_whose_supervisor_was_killed_names_no_other_process_as_its
     assert above is not None
     assert above.pid == psutil.Process(init_of(container, engine.root)).ppid()
     await container.destroy()
+
+
+async def test_a_launch_that_hangs_keeps_no_other_create_waiting(engine: Engine) -> None:
+    _, init = await spare_pair(engine)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        engine._context.launcher.server.hand(b"S", theirs)  # and it hears nothing of what to launch
+        async with engine.running("web", spec=sleeper(), timeout=30):
+            assert psutil.Process(init).is_running()
+    await gone(init)
 
 
 async def test_a_spare_init_that_was_stopped_and_goes_on_keeps_its_supervisor_asleep(
