@@ -216,10 +216,10 @@ class Sweep:
             faults.append(f"a lie: {wrong}")
         if locked := reality.settles(partial(reality.locked_files, self.root)):
             faults.append(f"still locked: {locked}")
+        if wrong := reality.settles(self._disagreement, seconds=_SETTLING_SECONDS):
+            faults.append(f"list and state: {wrong}")
         listed = self._judge.ask("list")
-        if not isinstance(listed, list) or any(" " in each for each in listed):
-            faults.append(f"list and state: {listed}")
-        elif outcome is not None:
+        if outcome is not None:
             verb = self._verbs[name]
             faults += _faults_of(verb, found, listed, point, errno, outcome)
         if set(listed) == {"stopped"} and (alive := reality.settles(self._workload)):
@@ -240,6 +240,11 @@ class Sweep:
         if said := self._said():
             faults.append(f"stderr: {said}")
         return faults
+
+    def _disagreement(self) -> object:
+        """What list and state, asked one after the other, say of one container that differs."""
+        listed = self._judge.ask("list")
+        return listed if not isinstance(listed, list) or any(" " in each for each in listed) else []
 
     def _workload(self) -> list[Seen]:
         return [each for each in self._tree() if each.mark]
