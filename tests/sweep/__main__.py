@@ -93,9 +93,7 @@ def _left_out(found: dict[str, Found], *, errno: bool) -> str:
     if not errno:
         return named
     to = Counter(point.to for each in found.values() for point in each.points)
-    return (
-        f"{named}; EIO and ENOSPC of {to['pipe']} writes to pipes and sockets, which have no disk"
-    )
+    return f"{named}; EIO and ENOSPC of {to['pipe']} writes to pipes, sockets, terminals: no disk"
 
 
 def _find(make: Make, names: list[str], jobs: int) -> dict[str, Found]:

@@ -252,11 +252,12 @@ class Sweep:
     def _removed(self, name: str) -> list[str]:
         """The verb done again, or not, then removal by one of its ways: nothing is left."""
         faults = []
-        if self._count % 3 == 0:
+        way = 2 if self._verbs[name].for_gc else self._count % 3
+        if way == 0:
             answer = self._judge.ask("again", name)
             if isinstance(answer, dict) or (answer[0] and not _is_told(name, answer[0])):
                 faults.append(f"again: {answer}")
-        elif self._count % 3 == 1:
+        elif way == 1:
             answer = self._judge.ask("destroy")
             if answer is not None:
                 faults.append(f"destroy: {answer}")

@@ -39,7 +39,7 @@ def mark(number: int) -> None:
 class Point(NamedTuple):
     """One mutating call of one process; `comm` is what it called itself then.
 
-    `to` is "pipe" for a write to one, or to a socket, which no disk can fail.
+    `to` is "pipe" for a write to one, or to a socket or terminal, which no disk can fail.
     """
 
     who: str
@@ -65,7 +65,7 @@ def _peek(tid: int, address: int) -> int:
 
 def _is_pipe(tid: int, fd: int) -> bool:
     try:
-        return os.readlink(f"/proc/{tid}/fd/{fd}").startswith(("pipe:", "socket:"))
+        return os.readlink(f"/proc/{tid}/fd/{fd}").startswith(("pipe:", "socket:", "/dev/pt"))
     except OSError:
         return False
 
