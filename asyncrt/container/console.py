@@ -43,10 +43,12 @@ class ConsoleSocket:
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             listener.bind(self.path)
             listener.listen()
-        except OSError as error:
+        except BaseException as error:
             if listener is not None:
                 listener.close()
-            raise self._failed(error) from error
+            if isinstance(error, OSError):
+                raise self._failed(error) from error
+            raise
         self._listener = listener
         self._arrived = asyncio.Queue()
         self._listen()

@@ -231,7 +231,12 @@ class _Console:
         if self._path is not None:
             self._theirs = connect_console(self._container_id, self._path)
         elif self._wanted:
-            self._ours, self._theirs = socket.socketpair()
+            try:
+                self._ours, self._theirs = socket.socketpair()
+            except OSError as error:
+                raise StartFailed(
+                    container_id=self._container_id, what="exec", path="", errno=error.errno or 0
+                ) from error
             self._ours.setblocking(False)
         return self
 

@@ -253,9 +253,11 @@ def connect_console(container_id: str, path: PathLike) -> socket.socket:
     try:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         unix.connect_to(sock, os.fspath(path))
-    except OSError as error:
+    except BaseException as error:
         if sock is not None:
             sock.close()
+        if not isinstance(error, OSError):
+            raise
         raise StartFailed(
             container_id=container_id,
             what="console socket",

@@ -98,7 +98,10 @@ def main() -> None:
     os.closerange(LOGS_FD + 1, 1 << 30)
     _procid.set_name(PUMP_COMM)
     poller = select.poll()
-    pipes = {each.fd: each for each in _open(DIRECTORY_FD, os.O_RDONLY)}
+    try:
+        pipes = {each.fd: each for each in _open(DIRECTORY_FD, os.O_RDONLY)}
+    except FileNotFoundError:
+        return  # the container was removed meanwhile
     for fd in pipes:
         poller.register(fd, select.POLLIN)
     _pump_all(poller, pipes)

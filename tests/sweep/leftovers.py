@@ -109,7 +109,7 @@ async def _expire(engine: Engine, _: None) -> None:
 def verbs() -> dict[str, Verb]:
     """By name; they need a supervisor."""
     return {
-        "gc": Verb(_left, _recover, creates=True, in_steps=True),
+        "gc": Verb(_left, _recover, creates=True, in_steps=True, for_gc=True),
         "rotation of events": Verb(_full, lambda e, c: c.pause()),
         "watch": Verb(_created, _watch),
         "destroy many": Verb(

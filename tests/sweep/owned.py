@@ -33,9 +33,9 @@ async def _unowned(engine: Engine) -> Container:
 
 async def _close(engine: Engine, _: Container) -> None:
     """The owner goes; what follows is the supervisor's alone."""
-    record = read_record(engine.root, ID)
+    supervisor = read_record(engine.root, ID).supervisor
     await engine.close()
-    await ended(record.init, record.supervisor)
+    await ended(supervisor)
 
 
 async def _run(engine: Engine, _: None) -> None:
@@ -57,7 +57,13 @@ async def _open(engine: Engine) -> Pool:
 
 async def _take(_: Engine, pool: Pool) -> None:
     """Till the stock is full again: the refilling is a part of it."""
-    await pool.take()
+    try:
+        await pool.take()
+    finally:
+        await _filled(pool)
+
+
+async def _filled(pool: Pool) -> None:
     while not pool.ready:
         await until(lambda: bool(pool.ready) or not pool._wanted.is_set(), "it is full or failed")
         if not pool.ready:
@@ -81,7 +87,7 @@ def verbs() -> dict[str, Verb]:
         "lease loaded": Verb(by_another(_unowned), lambda e, c: c.renew(Lease(0))),
         "renew": Verb(_running, lambda e, c: c.renew(_HEIR)),
         "renew for nobody": Verb(_running, lambda e, c: c.renew(None)),
-        "owner's end": Verb(_running, _close, again=lambda e, c: c.wait(), owned=True),
+        "owner's end": Verb(_running, _close, again=lambda e, c: c.stop(), owned=True),
         "pool open": Verb(
             warm, lambda e, _: _pool(e, 2).__aenter__(), creates=True, again=_use, owned=True
         ),

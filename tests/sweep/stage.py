@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -147,6 +148,7 @@ async def _do(root: str, verb: Verb, commands: int, say: Callable[[object], None
         if isinstance(state, tuple):
             with contextlib.suppress(OSError):
                 os.close(state[1])
+    gc.collect()  # an error's frames are let go of late where a task is among them
     left = {fd: to for fd, to in _descriptors().items() if before.get(fd) != to}
     say(sorted(left.values()))
 

@@ -27,8 +27,6 @@ _QUIET_SECONDS = 0.04  # nobody came to a call for so long: all are waiting
 _GETSID = 124
 BEGIN, END = 0x7E57_0001, 0x7E57_0002  # getsid of these pids: the verb begins, has ended
 
-WAKE_UP = "sendto by a thread"
-
 _STOPS = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 
 
@@ -41,8 +39,7 @@ def mark(number: int) -> None:
 class Point(NamedTuple):
     """One mutating call of one process; `comm` is what it called itself then.
 
-    `to` is "pipe" for a write to one, or to a socket, which no disk can fail, and "loop" for a byte by which a
-    thread wakes its event loop: asyncio takes no notice of its failure, and nobody else can.
+    `to` is "pipe" for a write to one, or to a socket or terminal, which no disk can fail.
     """
 
     who: str
@@ -68,7 +65,7 @@ def _peek(tid: int, address: int) -> int:
 
 def _is_pipe(tid: int, fd: int) -> bool:
     try:
-        return os.readlink(f"/proc/{tid}/fd/{fd}").startswith(("pipe:", "socket:"))
+        return os.readlink(f"/proc/{tid}/fd/{fd}").startswith(("pipe:", "socket:", "/dev/pt"))
     except OSError:
         return False
 
@@ -282,22 +279,22 @@ class Tracer:
             self._count(tid, call, found.arguments)
 
     def _is_of_the_loop(self, tid: int, call: calls.Call) -> bool:
-        """The engine's event loop is memory of its own; and what it does later is of no verb."""
-        who = self._processes[self._threads[tid]].who
-        return who == "engine" and (self.ended or call.name == "epoll_ctl")
+        """The engine's event loop is memory of its own, with the socket pair that threads wake it by.
+
+        And what it does later is of no verb.
+        """
+        process = self._processes[self._threads[tid]]
+        wakes = call.name == "sendto" and tid != process.pid
+        return process.who == "engine" and (self.ended or wakes or call.name == "epoll_ctl")
 
     def _count(self, tid: int, call: calls.Call, arguments: Sequence[int]) -> None:
         process = self._processes[self._threads[tid]]
-        name = call.name
-        if name == "sendto" and tid != process.pid:
-            name = WAKE_UP  # counted apart: threads take turns as they like
-        process.counts[name] += 1
-        point = Point(process.who, name, process.counts[name])
+        process.counts[call.name] += 1
+        point = Point(process.who, call.name, process.counts[call.name])
         if self._target is None:
             stat = _procid.stat(process.pid)
             comm = stat.comm if stat is not None else ""
             to = "pipe" if call.name == "write" and _is_pipe(tid, arguments[0]) else ""
-            to = "loop" if name == WAKE_UP else to
             self.points.append(point._replace(comm=comm, to=to))
         elif point.key == self._target:
             self.hit = point

@@ -43,6 +43,7 @@ class Verb(NamedTuple):
     owned: bool = False  # nothing that it makes runs on without its engine
     in_steps: bool = False  # what failed may have been done in part
     stops: bool = False  # it may have stopped what it then couldn't remove
+    for_gc: bool = False  # what is there without a record only gc takes away
     orphaned: bool = False  # its supervisor was killed before: nobody is left to tell of its end
 
 
