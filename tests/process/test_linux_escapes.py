@@ -165,6 +165,27 @@ def test_a_user_namespaces_root_with_all_capabilities_stays_inside(
     assert not os.path.exists(f"{rootfs}/new")
 
 
+@as_root
+def test_the_hosts_own_device_nodes_cant_be_changed_from_inside(rootfs: str, who: str) -> None:
+    """What covers a mask is the host's /dev/null: a chmod there would be one for everybody."""
+    made = _shell(
+        rootfs,
+        "for f in /proc/keys /dev/null; do chmod 666 $f && echo $f; done 2>/dev/null;"
+        " echo x > /proc/keys && echo used",
+        who,
+        *("CAP_FOWNER", "CAP_CHOWN", "CAP_DAC_OVERRIDE"),
+    )
+    if who == MAPPED:  # with the owner of the host's nodes among those that are mapped
+        for each in ("uidMappings", "gidMappings"):
+            made["linux"][each] = [{"containerID": 0, "hostID": 0, "size": 1000}]
+        for each in made["mounts"]:
+            each["options"] = [option for option in each["options"] if "gid=" not in option]
+    own = "/dev/null\n" if who == ROOT else ""  # a node of the sandbox's own file system
+    before = os.stat("/dev/null").st_mode
+    assert _said(made, who) == f"{own}used\n"
+    assert os.stat("/dev/null").st_mode == before
+
+
 async def test_nothing_is_imported_from_the_containers_files(
     engine: asyncrt.Engine, tmp_path: Path
 ) -> None:
