@@ -36,6 +36,7 @@ _CLONE_ARGS = 11  # 64-bit words of struct clone_args up to `cgroup` (clone(2), 
 # linux/prctl.h
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 
@@ -127,6 +128,15 @@ _CLONE_INTO_CGROUP = 0x200000000
 def set_undumpable() -> None:
     """Let nobody without privilege over us trace us or look through our /proc (PR_SET_DUMPABLE)."""
     _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def set_name(name: str) -> None:
+    """What ps shows for this thread, as `_procid.set_name` does it for who may open its own /proc.
+
+    A process of an ordinary user that can't be looked into may not (proc(5)).
+    """
+    text = ctypes.create_string_buffer(name.encode())
+    _prctl(_PR_SET_NAME, ctypes.addressof(text))
 
 
 def file_system(fd: int) -> int:

@@ -35,6 +35,21 @@ def real_null() -> int:
         return fd
 
 
+def clone_node(node: int) -> int:
+    """A detached mount of a node of the host's, which is for use alone.
+
+    Read-only keeps nobody from writing to a device, but root inside from taking it away from everybody
+    on the host: chmod(2) and chown(2) would be of the host's own inode.
+    """
+    tree = mounts.clone_tree(node, "", recursive=False)
+    try:
+        mounts.change(tree, add=mounts.MOUNT_ATTR_RDONLY)
+    except OSError:
+        os.close(tree)
+        raise
+    return tree
+
+
 def fill(root: int, plan: RootPlan) -> None:
     """Make the nodes and links. What is there already stays, if it is the same. Raises Failure."""
     for device in plan["devices"]:
@@ -89,7 +104,7 @@ def _bind(parent: int, name: str, device: DevicePlan, number: int) -> None:
         found = os.fstat(node)
         if stat.S_IFMT(found.st_mode) != stat.S_IFMT(device["mode"]) or found.st_rdev != number:
             raise Failure(device["at"], path, errno.ENODEV)
-        tree = mounts.clone_tree(node, "", recursive=False)
+        tree = clone_node(node)
     finally:
         os.close(node)
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -12,7 +12,7 @@ import os
 import struct
 import sys
 
-from asyncrt import _libc, _paths, _procid
+from asyncrt import _libc, _paths
 from asyncrt.launch import cgroup, devices, homes, mounts, namespaces, privileges, process, terminal
 from asyncrt.launch.failure import step
 from asyncrt.launch.rootfs import Root, Sources
@@ -45,7 +45,7 @@ class Inside:
         self.identity, self._waiting = namespaces.enter(linux, _joins_cgroups(plan))
         self._settled = False
         os.setsid()
-        _procid.set_name(_paths.GATE_COMM)
+        _libc.set_name(_paths.GATE_COMM)
         sources = early or self._sources()
         if linux["ids"] is not None:
             namespaces.become_owner(*linux["ids"])

@@ -63,6 +63,11 @@ def enter(
             unshare(CLONE_NEWTIME)
             _write("/proc/self/timens_offsets", offsets)
         flags &= ~CLONE_NEWTIME
+    if maps is None:
+        # Who is in the namespaces that were joined could look into the new process from its first
+        # moment, and through its /proc/PID/root at the host's files (CVE-2016-9962). A map would
+        # have to be written by an ordinary user, who then may not; but nobody is in a new one yet.
+        _libc.set_undumpable()
     identity, ours = _split(
         flags & ~CLONE_NEWCGROUP, lambda pid: write_maps(pid, maps), meanwhile, outer
     )

@@ -180,7 +180,7 @@ class Root:
                 except (FileNotFoundError, NotADirectoryError):
                     continue
                 if not mounts.is_directory(place):
-                    tree = mounts.clone_tree(null, "", recursive=False)
+                    tree = devices.clone_node(null)
                 elif empty < 0:
                     tree = empty = mounts.new("tmpfs", _TMPFS, mounts.MOUNT_ATTR_RDONLY)
                 else:

@@ -108,6 +108,33 @@ async def test_an_interpreter_at_the_gate_is_on_a_read_only_mount(
             os.utime(path)  # an open for writing would say first that it is busy
 
 
+async def test_who_is_in_a_joined_namespace_cant_look_through_what_joins(
+    engine: asyncrt.Engine, root: str, rootfs: str
+) -> None:
+    """CVE-2016-9962: /proc/PID/root of an init that isn't in its own root yet is the host's."""
+    watch = "echo go; while true; do for p in /proc/[0-9]*; do ls -d $p/root/usr; done; done"
+    container = await engine.create(
+        "box", spec=spec(_shell(rootfs, "sleep 1000", MAPPED, *_CAPABILITIES))
+    )
+    async with destroyed(container):
+        await container.start()
+        watcher = await container.exec(
+            ["/bin/sh", "-c", watch], stdout=asyncrt.PIPE, stderr=asyncrt.DEVNULL
+        )
+        assert watcher.stdout is not None
+        assert await watcher.stdout.readline() == b"go\n"
+        made = _shell(rootfs, "echo joined", MAPPED)
+        del made["linux"]["uidMappings"], made["linux"]["gidMappings"]
+        for each in made["linux"]["namespaces"]:
+            if each["type"] in {"user", "pid"}:
+                each["path"] = f"/proc/{init_of(container, root)}/ns/{each['type']}"
+        for number in range(5):
+            assert await sandboxes.said(engine, made, id=f"joins{number}") == "joined\n"
+        await container.kill("KILL")
+        assert await rest(watcher.stdout) == ""
+        watcher.close()
+
+
 _ATTEMPTS = (
     "ls /proc/1/root/../../../../usr",
     "cd /proc/1/cwd/../../../.. && ls -d usr",
@@ -163,6 +190,27 @@ def test_a_user_namespaces_root_with_all_capabilities_stays_inside(
     assert _said(made, MAPPED) == ""
     assert Path("/proc/sys/kernel/core_pattern").read_text(encoding="utf-8") == pattern
     assert not os.path.exists(f"{rootfs}/new")
+
+
+@as_root
+def test_the_hosts_own_device_nodes_cant_be_changed_from_inside(rootfs: str, who: str) -> None:
+    """What covers a mask is the host's /dev/null: a chmod there would be one for everybody."""
+    made = _shell(
+        rootfs,
+        "for f in /proc/keys /dev/null; do chmod 666 $f && echo $f; done 2>/dev/null;"
+        " echo x > /proc/keys && echo used",
+        who,
+        *("CAP_FOWNER", "CAP_CHOWN", "CAP_DAC_OVERRIDE"),
+    )
+    if who == MAPPED:  # with the owner of the host's nodes among those that are mapped
+        for each in ("uidMappings", "gidMappings"):
+            made["linux"][each] = [{"containerID": 0, "hostID": 0, "size": 1000}]
+        for each in made["mounts"]:
+            each["options"] = [option for option in each["options"] if "gid=" not in option]
+    own = "/dev/null\n" if who == ROOT else ""  # a node of the sandbox's own file system
+    before = os.stat("/dev/null").st_mode
+    assert _said(made, who) == f"{own}used\n"
+    assert os.stat("/dev/null").st_mode == before
 
 
 async def test_nothing_is_imported_from_the_containers_files(
