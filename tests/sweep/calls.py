@@ -71,7 +71,8 @@ _BY_NAME = {
         *_call("chdir", "EIO", "ENOMEM"),
         *_call("epoll_ctl", "ENOMEM", "ENOSPC"),
         *_call("inotify_add_watch", "ENOMEM", "ENOSPC"),
-        *_call("mount umount2 pivot_root open_tree move_mount", "ENOMEM"),
+        *_call("mount umount2 pivot_root open_tree move_mount mount_setattr", "ENOMEM"),
+        *_call("fsopen fsconfig fsmount", "ENOMEM"),
         *_call("unshare setns", "ENOMEM"),
     )
 }
@@ -92,7 +93,8 @@ _NUMBERS = {
     272: "unshare", 275: "splice", 276: "tee", 280: "utimensat", 285: "fallocate", 288: "accept4",
     293: "pipe2", 296: "pwritev", 302: "prlimit64", 307: "sendmmsg", 308: "setns",
     316: "renameat2", 319: "memfd_create", 322: "execveat", 326: "copy_file_range",
-    328: "pwritev2", 424: "pidfd_send_signal", 428: "open_tree", 429: "move_mount", 435: "clone3",
+    328: "pwritev2", 424: "pidfd_send_signal", 428: "open_tree", 429: "move_mount", 430: "fsopen",
+    431: "fsconfig", 432: "fsmount", 442: "mount_setattr", 435: "clone3",
     437: "openat2",
 }  # fmt: skip
 
