@@ -8,7 +8,6 @@ import errno
 import os
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -142,17 +141,16 @@ async def test_every_limit_that_this_machine_has_is_in_force(
 
 
 async def test_a_processor_quota_holds_a_busy_container_back(engine: Engine) -> None:
-    """By what it used of the time that went by, however busy the machine is."""
-    spec = limited(shell("echo up; while :; do :; done"), cpu={"quota": 5000, "period": 50000})
-    container = await started(engine, "web", spec, stdout=asyncrt.PIPE)
-    async with destroyed(container):
-        assert await line(container.stdout) == "up"
-        began, before = time.monotonic(), await container.stats()
-        await asyncio.sleep(0.5)
-        used = (await container.stats()).cpu_seconds - before.cpu_seconds
-        assert (
-            used <= 0.1 * (time.monotonic() - began) + 0.03
-        )  # a period and a bit may be under way
+    """As the kernel counts it: how much it gets of a time is up to the rest of the machine too."""
+    spec = limited(shell("while :; do :; done"), cpu={"quota": 5000, "period": 50000})
+    async with destroyed(await started(engine, "web", spec)) as container:
+        counts = Path(where(container, engine.root, "cpu"), "cpu.stat")
+
+        def held_back() -> int:
+            words = counts.read_text().split()
+            return int(words[words.index("nr_throttled") + 1])
+
+        await until(lambda: held_back() > 0, "it is held back")
 
 
 async def test_an_end_for_want_of_memory_is_told_as_one(engine: Engine, either: None) -> None:

@@ -232,14 +232,13 @@ async def test_a_destination_through_a_link_stays_inside(
 ) -> None:
     """CVE-2021-30465 and its like."""
     os.symlink(link, os.path.join(image, "out"))
-    before = sorted(os.listdir("/etc"))
     made = _shell(image, "ls /etc", mount("/out/made", "tmpfs"))
     if link.startswith("/proc"):
         failure = await _fails(engine, made)
         assert failure.what == "mounts[7]"
     else:
         assert "made" in (await said(engine, made)).split()
-    assert sorted(os.listdir("/etc")) == before
+    assert not os.path.exists("/etc/made")
 
 
 async def test_dots_in_a_destination_stay_inside(engine: asyncrt.Engine, image: str) -> None:

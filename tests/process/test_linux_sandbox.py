@@ -112,6 +112,7 @@ async def test_what_is_execd_is_confined_as_the_first_process_is(
     assert result.exit_code != 0
 
 
+@pytest.mark.needs_userns
 def test_an_ordinary_user_is_root_in_an_image(
     ordinary_user: User, users_root: str, image: str
 ) -> None:
@@ -125,6 +126,7 @@ def test_an_ordinary_user_is_root_in_an_image(
     assert os.stat(f"{image}/made").st_uid == ordinary_user.uid
 
 
+@pytest.mark.needs_userns
 def test_an_ordinary_user_writes_where_it_may_on_the_hosts_root(
     ordinary_user: User, users_root: str
 ) -> None:
