@@ -14,11 +14,13 @@ from tests.helpers.processes import Interpreter
 
 _SLEEPER = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(60)"]
 
-# Starts a process in a session of its own, says its pid and ends: the sleeper becomes an orphan.
+# Starts a process in a session of its own, says its pid and ends: the process becomes an orphan. It
+# ends at once, as an interpreter's ordinary end would reap a child that was the faster one.
 _ORPHANING = """
-import subprocess, sys
+import os, subprocess, sys
 child = subprocess.Popen([sys.executable, "-I", "-S", "-c", sys.argv[1]], start_new_session=True)
-print(child.pid)
+print(child.pid, flush=True)
+os._exit(0)
 """
 
 
