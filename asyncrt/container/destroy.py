@@ -111,8 +111,10 @@ async def _ask_supervisor(context: Context, record: Record, seconds: float) -> N
     ):
         if isinstance(watch, Channel):
             asked = watch.send_nowait({"op": "end", "req": 0})
-            ended = asked and await _bounded(watch, seconds)
-            if not ended and record.supervisor is None:
+            unknown = record.supervisor is None
+            # One that can't be asked any more is ending: the end of the connection tells of it.
+            ended = (asked or unknown) and await _bounded(watch, seconds)
+            if not ended and unknown:
                 # A creator was killed before it could write down whom to kill.
                 left = "a supervisor that doesn't answer and that no record names"
                 raise DestroyFailed(container_id=record.id, left=[left])

@@ -71,11 +71,15 @@ def children() -> set[int]:
 
 
 def _listed_children() -> set[int]:
-    found: set[int] = set()
-    for thread in os.listdir("/proc/self/task"):
-        with open(f"/proc/self/task/{thread}/children", "rb") as file:
-            found.update(map(int, file.read().split()))
-    return found
+    while True:
+        found: set[int] = set()
+        threads = os.listdir("/proc/self/task")
+        for thread in threads:
+            with open(f"/proc/self/task/{thread}/children", "rb") as file:
+                found.update(map(int, file.read().split()))
+        # One that ended has left its children to another, which may have been read before.
+        if os.listdir("/proc/self/task") == threads:
+            return found
 
 
 def _searched_children() -> set[int]:

@@ -12,14 +12,17 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 import asyncrt
 from asyncrt import PIPE, Engine, Status, StorageFailed
-from asyncrt.container import create
+from asyncrt.container import create, destroy
 from asyncrt.launch import frames
 from asyncrt.locking import _queue
+from asyncrt.sandbox import Channel
 from asyncrt.state import StateFile
 from tests.helpers.containers import (
     destroyed,
@@ -292,3 +295,15 @@ async def test_many_creates_and_destroys_of_one_id_by_many_tasks_end_clean(
 
     assert sum(await asyncio.gather(*(churn() for _ in range(8)))) > 0
     assert names(engine.root) == []
+
+
+async def test_a_supervisor_that_ends_before_it_can_be_asked_to_leaves_nothing_to_destroy() -> None:
+    """Its socket is connected to until the very end; what is sent then is refused."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    channel = Channel(ours)
+    theirs.close()
+    context: Any = SimpleNamespace(watching=lambda _: contextlib.nullcontext(channel))
+    record: Any = SimpleNamespace(id="web", supervisor=None)
+    await destroy._ask_supervisor(context, record, 20)
+    assert channel.closed

@@ -8,18 +8,20 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asyncrt.container import Container
 from asyncrt.engine.pool import Pool
 from asyncrt.errors import ContainerNotFound, InvalidTransition, StartFailed
+from asyncrt.ids import ContainerId
 
 
-class Fake:
+class Fake(Container):
     """A container as far as a pool knows one."""
 
-    def __init__(self, number: int) -> None:
-        self.id = f"fake-{number}"
+    def __init__(self, number: int) -> None:  # of a container's own it has nothing
+        self.id = ContainerId(f"fake-{number}")
         self.dead = self.destroyed = self.started = False
 
-    async def start(self) -> None:
+    async def start(self, *, timeout: float | None = None) -> None:
         await asyncio.sleep(0)
         if self.destroyed:
             raise ContainerNotFound(container_id=self.id, root="/")
@@ -27,7 +29,7 @@ class Fake:
             raise InvalidTransition(container_id=self.id, operation="start", status="", allowed=())
         self.started = True
 
-    async def destroy(self) -> None:
+    async def destroy(self, *, timeout: float | None = None) -> None:
         await asyncio.sleep(0)
         self.destroyed = True
 
