@@ -12,6 +12,8 @@ from asyncrt.launch.failure import Failure, step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from asyncrt.launch.plan import DevicePlan, RootPlan
 
 _NULL = "/dev/null"
@@ -48,6 +50,27 @@ def clone_node(node: int) -> int:
         os.close(tree)
         raise
     return tree
+
+
+def guard_null(fds: Iterable[int]) -> None:
+    """Have those that are the host's /dev/null open through a mount as `clone_node` makes it.
+
+    Root inside could else change the node through its own /proc/self/fd. Who may not mount doesn't
+    own the node either. Raises Failure.
+    """
+    for fd in fds:
+        found = os.fstat(fd)
+        if not stat.S_ISCHR(found.st_mode) or found.st_rdev != _NULL_NUMBER:
+            continue
+        with step("standard streams", _NULL):
+            try:
+                tree = clone_node(fd)
+            except PermissionError:
+                return
+            guarded = os.open(f"/proc/self/fd/{tree}", os.O_RDWR | os.O_CLOEXEC)
+            os.dup2(guarded, fd, inheritable=False)
+            os.close(guarded)
+            os.close(tree)
 
 
 def fill(root: int, plan: RootPlan) -> None:

@@ -213,7 +213,7 @@ def _prepare(
     if "linux" in plan:
         from asyncrt.launch.inside import Inside  # most often nobody needs it
 
-        inside = Inside(plan)
+        inside = Inside(plan, streams)
         parent.identities["init"] = inside.identity
     held = _connect(message, streams, inside)
     given = [dir_fd, peer.fileno()]

@@ -19,7 +19,7 @@ from asyncrt.launch.rootfs import Root, Sources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from asyncrt.launch.plan import LinuxPlan, ProcessPlan
@@ -34,12 +34,16 @@ class Inside:
 
     __slots__ = ("_plan", "_settled", "_waiting", "identity", "opened", "proc", "root")
 
-    def __init__(self, plan: ProcessPlan) -> None:
-        """Enter, and make everything there up to the root file system. Raises Failure."""
+    def __init__(self, plan: ProcessPlan, streams: Sequence[int]) -> None:
+        """Enter, and make everything there up to the root file system. Raises Failure.
+
+        `streams` are to be the process's own.
+        """
         linux = plan["linux"]
         self._plan = linux
         self.proc = open_proc(plan)
         process.prepare_outside(plan)
+        devices.guard_null(streams)
         early = self._sources() if linux["open_early"] else None
         self.identity: dict[str, Any]
         self.identity, self._waiting = namespaces.enter(linux, _joins_cgroups(plan))

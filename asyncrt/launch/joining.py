@@ -11,7 +11,7 @@ import errno
 import os
 
 from asyncrt import _libc
-from asyncrt.launch import cgroup, inside, namespaces, privileges, process
+from asyncrt.launch import cgroup, devices, inside, namespaces, privileges, process
 from asyncrt.launch.failure import Failure, step
 
 TYPE_CHECKING = False
@@ -72,6 +72,7 @@ def _join(
     if os.getppid() != parent:
         os._exit(127)
     process.prepare_outside(plan)
+    devices.guard_null(keep)
     if "privileges" in plan:
         privileges.join_initial_cpus(plan["privileges"])
     _libc.set_undumpable()

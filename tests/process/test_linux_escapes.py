@@ -213,6 +213,27 @@ def test_the_hosts_own_device_nodes_cant_be_changed_from_inside(rootfs: str, who
     assert os.stat("/dev/null").st_mode == before
 
 
+async def test_the_null_device_that_a_sandbox_is_given_cant_be_changed_through_its_descriptor(
+    engine: asyncrt.Engine, rootfs: str
+) -> None:
+    """Standard input is the host's own node, of which root inside is the owner."""
+    attempt = (
+        "chmod 666 /proc/self/fd/0 && echo changed; cat; echo x > /proc/self/fd/0 && echo used"
+    )
+    container = await engine.create(
+        "box", spec=spec(_shell(rootfs, f"{attempt}; exec sleep 1000")), stdout=asyncrt.PIPE
+    )
+    async with destroyed(container):
+        await container.start()
+        assert container.stdout is not None
+        assert await container.stdout.readline() == b"used\n"
+        process = await container.exec(
+            ["/bin/sh", "-c", attempt], stdout=asyncrt.PIPE, stderr=asyncrt.DEVNULL
+        )
+        assert await rest(process.stdout) == "used\n"
+        process.close()
+
+
 async def test_nothing_is_imported_from_the_containers_files(
     engine: asyncrt.Engine, tmp_path: Path
 ) -> None:
