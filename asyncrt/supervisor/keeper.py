@@ -168,7 +168,9 @@ def rehearse() -> None:
     It is the fork server that does so: what the interpreter makes of code and look-ups at their first
     runs is then shared with all supervisors. (A rehearsal in each would make it bigger.)
     """
-    with contextlib.suppress(OSError):
+    # A ValueError: the end couldn't be written for another reason than that there is no place for it,
+    # on a full disk say, and it has nothing to wait for the next try with.
+    with contextlib.suppress(OSError, ValueError):
         _rehearse()
 
 

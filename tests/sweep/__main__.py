@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 import os
-import random
 import signal
 import sys
 import traceback
@@ -167,14 +167,20 @@ def _spread(every: list[T], size: int | None, *, second: bool) -> list[T]:
 
 
 def _sample(every: list[list[Disturbance]], size: int | None) -> list[Disturbance]:
-    """So many, the same each time, of each verb as many as of any other; None: all."""
+    """So many, of each verb as many as of any other; None: all.
+
+    Which ones is drawn by their names: a point that comes in one run and not in another changes the
+    choice by itself alone.
+    """
     if size is None:
         return [each for of_one in every for each in of_one]
     rounds = -(-size // max(1, len(every)))
-    chance = random.Random(size)
-    return [each for of_one in every for each in chance.sample(of_one, min(rounds, len(of_one)))][
-        :size
-    ]
+    return [each for of_one in every for each in sorted(of_one, key=_drawn)[:rounds]][:size]
+
+
+def _drawn(disturbance: Disturbance) -> bytes:
+    name, point, errno = disturbance
+    return hashlib.blake2b(f"{name} {point.key} {errno}".encode()).digest()
 
 
 if __name__ == "__main__":

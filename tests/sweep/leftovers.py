@@ -122,5 +122,5 @@ def verbs() -> dict[str, Verb]:
         "destroy many": Verb(
             _two, _destroy_many, again=lambda e, c: _destroy_many(e, [c]), in_steps=True
         ),
-        "deadline": Verb(warm, _expire, creates=True),
+        "deadline": Verb(warm, _expire, creates=True, in_steps=True),
     }

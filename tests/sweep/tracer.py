@@ -289,12 +289,15 @@ class Tracer:
 
     def _count(self, tid: int, call: calls.Call, arguments: Sequence[int]) -> None:
         process = self._processes[self._threads[tid]]
-        process.counts[call.name] += 1
-        point = Point(process.who, call.name, process.counts[call.name])
+        name, to = call.name, ""
+        if name == "write" and _is_pipe(tid, arguments[0]):
+            # Counted apart: how often a signal writes to its wake-up pipe is chance.
+            name, to = "write to a pipe", "pipe"
+        process.counts[name] += 1
+        point = Point(process.who, name, process.counts[name])
         if self._target is None:
             stat = _procid.stat(process.pid)
             comm = stat.comm if stat is not None else ""
-            to = "pipe" if call.name == "write" and _is_pipe(tid, arguments[0]) else ""
             self.points.append(point._replace(comm=comm, to=to))
         elif point.key == self._target:
             self.hit = point

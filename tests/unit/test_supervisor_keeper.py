@@ -43,7 +43,8 @@ def test_an_init_that_ends_right_after_it_was_looked_at_leaves_nobody_asleep_for
 
 # What a rehearsal ends with is told as "over", and then whatever it left.
 REHEARSES = """
-import os, sys
+import errno, os, sys
+from asyncrt import _durable
 from asyncrt.supervisor import keeper, supervisor
 
 class Told(supervisor.Supervisor):
@@ -57,6 +58,15 @@ opened = os.open
 os.open = lambda path, *rest, **named: opened(
     sys.argv[1] if path == "/proc" else path, *rest, **named
 )
+replace = _durable.replace
+
+def full(dir_fd, name, data, **named):
+    if data:
+        raise OSError(errno.ENOSPC, "No space left on device")
+    replace(dir_fd, name, data, **named)
+
+if len(sys.argv) > 2:
+    _durable.replace = full
 before = set(os.listdir("/proc/self/fd"))
 keeper.rehearse()
 print(sorted(set(os.listdir("/proc/self/fd")) ^ before), flush=True)
@@ -66,6 +76,13 @@ print(sorted(set(os.listdir("/proc/self/fd")) ^ before), flush=True)
 def test_a_rehearsed_supervisor_comes_to_its_end_and_leaves_no_descriptor() -> None:
     with Interpreter(REHEARSES, "/proc") as server:
         assert server.line() == "over"
+        assert server.line() == "[]"
+        assert server.wait() == 0
+
+
+def test_an_end_that_cannot_be_rehearsed_for_want_of_space_ends_no_fork_server() -> None:
+    """It would try again later, and has nothing to wait with."""
+    with Interpreter(REHEARSES, "/proc", "full") as server:
         assert server.line() == "[]"
         assert server.wait() == 0
 
