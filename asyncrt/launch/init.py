@@ -234,9 +234,10 @@ def _prepare(
     if _hung_up(parent, inside=inside is not None):
         # It was killed. Our creator would take whoever has us now for the supervisor, and kill it.
         raise gates.NobodyWants
-    frames.send(peer, frames.encode({"launched": parent.identities, "cgroup": cgroups.report}))
+    # First, so that the fork server hears of it: once launched, init may be paused at any time.
     kept = (gate, parent.watch, parent.alarm, peer)
     process.close_all_but([each.fileno() for each in kept])
+    frames.send(peer, frames.encode({"launched": parent.identities, "cgroup": cgroups.report}))
     return gate
 
 
