@@ -167,7 +167,8 @@ def _wait_for_any(pids: Collection[int], seconds: float) -> None:
         alive = [pidfd for pidfd in pidfds if not _procid.ended(pidfd)]
         for pidfd in alive:
             poller.register(pidfd, select.POLLIN)
-        poller.poll(seconds * 1000)
+        if alive:  # else they have ended meanwhile, and nothing would end the wait
+            poller.poll(seconds * 1000)
     finally:
         for pidfd in pidfds:
             os.close(pidfd)
