@@ -138,6 +138,14 @@ def disk_root(leak_check: LeakCheck) -> str:
     return path
 
 
+@pytest.fixture(params=["memory", "disk"])
+def anywhere(request: pytest.FixtureRequest) -> str:
+    """A root where files are worked on inline, and one where that hops to a thread."""
+    name = "root" if request.param == "memory" else "disk_root"
+    path: str = request.getfixturevalue(name)
+    return path
+
+
 @pytest.fixture
 def long_root(root: str, leak_check: LeakCheck) -> str:
     """As root, with a path longer than the 108 bytes of a socket's address."""
