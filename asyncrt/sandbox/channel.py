@@ -194,17 +194,24 @@ class Channel:
         return bool(self._exec_exits)
 
     def _readable(self) -> None:
+        """Read all there is: uvloop tells once of a socket that the other end left with an error."""
+        while not self.closed and self._read():
+            pass
+
+    def _read(self) -> bool:
+        """Whether there may be more."""
         try:
             data, fds = frames.receive(self._sock, 1 << 18)
             self._decoder.feed(data, fds)
             while (found := self._decoder.pop()) is not None:
                 self._hear(found[0])
         except BlockingIOError:
-            return
+            return False
         except (OSError, frames.BadFrame):
             data = b""
         if not data:
             self.close()
+        return bool(data)
 
     def _hear(self, message: dict[str, Any]) -> None:
         if "re" in message:

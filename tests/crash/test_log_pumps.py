@@ -121,4 +121,8 @@ async def test_a_recovery_starts_one_pump_for_each_log_without_one(
     assert (await anext(follower)).text == "two"
     await follower.aclose()
     await engine.destroy_many(list(containers))
+    for each in containers.values():
+        await (
+            each.destroy()
+        )  # lets go of the pipe, which asyncio does at its end but uvloop doesn't
     await until(lambda: pumps(root, "web") == [], "it ends with what it pumped for")
