@@ -37,7 +37,7 @@ from asyncrt.launch import frames
 from asyncrt.oci import HOOK_KINDS, hook_plans, membership
 from asyncrt.platforms import choose
 from asyncrt.sandbox import ChannelClosed, LaunchFailed
-from asyncrt.state import CgroupPlace, Identity, Record, StateFile
+from asyncrt.state import CgroupPlace, Identity, Record, StateFile, read_exit
 from asyncrt.status import Status
 
 if TYPE_CHECKING:
@@ -253,6 +253,8 @@ class Creation:
                 try:
                     launched = await self._ask(dir_fd)
                 except ChannelClosed:
+                    if await context.run(self._was_ended):
+                        raise  # by a forced delete, which is to have its way
                     # Somebody killed the spare that took it, and nothing is left of that one.
                     for name in (_paths.GATE, _paths.CONTROL):
                         with contextlib.suppress(OSError):
@@ -289,6 +291,11 @@ class Creation:
         if launched.cgroup is not None:
             record.cgroups = tuple(launched.cgroup["made"])
             record.cgroup = tuple(CgroupPlace(*each) for each in launched.cgroup["places"])
+
+    def _was_ended(self) -> bool:
+        """Whether a supervisor has written this instance's end down: it is to have but one."""
+        record = self.record
+        return read_exit(self._context.root, record.id, record.instance) is not None
 
     async def _clear_cgroups(self) -> None:
         """What an init that was killed has made would be somebody else's to the next."""

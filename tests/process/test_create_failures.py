@@ -18,11 +18,12 @@ from typing import Any
 import pytest
 
 import asyncrt
-from asyncrt import PIPE, Engine, Status, StorageFailed
+from asyncrt import PIPE, Engine, Status, StorageFailed, _paths
 from asyncrt.container import create, destroy
 from asyncrt.launch import frames
 from asyncrt.locking import _queue
-from asyncrt.sandbox import Channel
+from asyncrt.sandbox import Channel, ChannelClosed, Launched, unix
+from asyncrt.sandbox.launcher import Launcher
 from asyncrt.state import StateFile
 from tests.helpers.containers import (
     destroyed,
@@ -200,6 +201,33 @@ async def test_a_hook_runner_killed_during_create_makes_it_fail_and_roll_back(
     assert "killed" in caught.value.why
     os.killpg(orphan, signal.SIGKILL)  # nobody was left who could
     assert names(engine.root) == []
+
+
+async def test_a_creation_that_was_ended_before_it_was_launched_isnt_begun_again(
+    engine: Engine, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its supervisor has written down how it ended, and one instance has one end.
+
+    The forced delete that told it so is to find nothing, and no waiter is to hear two ends.
+    """
+    launch = Launcher.launch
+    launches = 0
+
+    async def ended_meanwhile(self: Launcher, *args: Any) -> Launched:
+        nonlocal launches
+        launches += 1
+        launched = await launch(self, *args)
+        meddler = Channel(unix.connect(f"{root}/web.d", _paths.CONTROL))
+        meddler.send_nowait({"op": "end", "req": 0})
+        await launched.channel.over.wait()  # as it would be, had it not yet said "launched"
+        meddler.close()
+        raise ChannelClosed
+
+    monkeypatch.setattr(Launcher, "launch", ended_meanwhile)
+    with pytest.raises(asyncrt.SandboxUnresponsive):
+        await engine.create("web", spec=sleeper())
+    assert launches == 1
+    assert names(root) == []
 
 
 async def test_a_duplicate_never_harms_the_live_one(engine: Engine) -> None:
