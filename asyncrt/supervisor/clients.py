@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from asyncrt.supervisor.supervisor import Supervisor
+    from asyncrt.supervisor.workload import Workload
 
 _RETRY_SECONDS = 0.05  # between tries to send while the kernel has no memory for it
 
@@ -33,7 +33,7 @@ class Connection:
         self.decoder = frames.Decoder()
         self.backlog = bytearray()
         self._clients = clients
-        clients.supervisor.listen(sock.fileno(), self._ready)
+        clients.loop.listen(sock.fileno(), self._ready)
 
     @property
     def open(self) -> bool:
@@ -88,18 +88,18 @@ class Connection:
         except OSError as error:
             if error.errno in {errno.ENOMEM, errno.ENOBUFS}:
                 # It waits for an answer: one that hears nothing takes us for hung.
-                self._clients.supervisor.after(_RETRY_SECONDS, self._flush)
+                self._clients.loop.after(_RETRY_SECONDS, self._flush)
             else:
                 self.close()
             return
         del self.backlog[:sent]
         events = select.POLLIN | (select.POLLOUT if self.backlog else 0)
-        self._clients.supervisor.listen(self.sock.fileno(), self._ready, events)
+        self._clients.loop.listen(self.sock.fileno(), self._ready, events)
 
     def close(self) -> None:
         """Close; once."""
         if self.open:
-            self._clients.supervisor.ignore(self.sock.fileno())
+            self._clients.loop.ignore(self.sock.fileno())
             self.decoder.close()
             self.backlog.clear()
             self.sock.close()
@@ -107,14 +107,15 @@ class Connection:
 
 
 class Clients:
-    """All connections of one supervisor, and the execs they asked for."""
+    """All connections to one container, and the execs they asked for."""
 
-    def __init__(self, supervisor: Supervisor, control: _socket.socket) -> None:
-        self.supervisor = supervisor
+    def __init__(self, workload: Workload, control: _socket.socket) -> None:
+        self.workload = workload
+        self.loop = workload.loop
         self._control = control
         self.connections: set[Connection] = set()
-        self.lease = Lease(supervisor)
-        self._execs = Execs(supervisor)
+        self.lease = Lease(workload)
+        self._execs = Execs(workload)
         self.paused = False
         self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
@@ -160,8 +161,8 @@ class Clients:
     def _connect(self, sock: _socket.socket) -> Connection:
         client = Connection(self, sock)
         self.connections.add(client)
-        if self.supervisor.goodbye:
-            client.send_frame(self.supervisor.goodbye)
+        if self.workload.goodbye:
+            client.send_frame(self.workload.goodbye)
         return client
 
     def broadcast(self, frame: bytes) -> None:
@@ -197,7 +198,7 @@ class Clients:
         request = message["req"]
         if operation == "withdraw":
             self._execs.withdraw(client, int(message["exec"]))
-        elif self.supervisor.status is not None:
+        elif self.workload.status is not None:
             client.send({"re": request, "ended": True})
             return
         elif operation == "exec":
@@ -209,23 +210,23 @@ class Clients:
             self._execs.start(client, message, fds)
             return
         elif operation == "pause":
-            self.supervisor.let_init_hear()
-            self.supervisor.processes.pause()
+            self.workload.let_init_hear()
+            self.workload.processes.pause()
             self.paused = True
         elif operation == "resume":
             self.paused = False
-            self.supervisor.processes.resume()
+            self.workload.processes.resume()
         elif operation == "lease":
             if self.lease.ended:
                 client.send({"re": request, "ended": True})
                 return
             self.lease.give(client, seconds(message.get("grace")))
         elif operation in {"attach", "resize"}:
-            if not self.supervisor.serve_terminal(message, fds):
+            if not self.workload.serve_terminal(message, fds):
                 client.send({"re": request, "unattachable": True})
                 return
         elif operation == "end":
-            self.supervisor.end()
+            self.workload.end()
         else:
             raise ValueError(f"unknown operation {operation!r}")
         client.send({"re": request, "ok": {}})

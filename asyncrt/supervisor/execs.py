@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from asyncrt.supervisor.clients import Connection
-    from asyncrt.supervisor.supervisor import Supervisor
+    from asyncrt.supervisor.workload import Workload
 
 
 class Exec:
@@ -51,10 +51,10 @@ class Exec:
 
 
 class Execs:
-    """All execs of one supervisor, by pid."""
+    """All execs of one container, by pid."""
 
-    def __init__(self, supervisor: Supervisor) -> None:
-        self._supervisor = supervisor
+    def __init__(self, workload: Workload) -> None:
+        self._workload = workload
         self._by_pid: dict[int, Exec] = {}
 
     def start(
@@ -65,18 +65,18 @@ class Execs:
     ) -> None:
         """Fork it; the answer goes out when its program runs or couldn't be executed."""
         deadline, lease = seconds(message.get("deadline")), seconds(message.get("lease"))
-        above = self._supervisor
+        above = self._workload
         pid, report = beside.spawn(
             message["plan"], streams, above.umask, above.init, above.namespaces
         )
         each = Exec(pid, report, client, message["req"], lease)
-        each.oom_kills = self._supervisor.processes.oom_kills()
+        each.oom_kills = self._workload.processes.oom_kills()
         self._by_pid[pid] = each
-        self._supervisor.listen(report, lambda _: self._reported(each, deadline))
+        self._workload.loop.listen(report, lambda _: self._reported(each, deadline))
 
     def _reported(self, each: Exec, deadline: float | None) -> None:
         said = os.read(each.report, 65536)
-        self._supervisor.ignore(each.report)
+        self._workload.loop.ignore(each.report)
         os.close(each.report)
         each.report = -1
         if said:
@@ -101,7 +101,7 @@ class Execs:
                 self._expire_later(each, each.lease, "lease")
 
     def _expire_later(self, each: Exec, seconds: float, reason: str) -> None:
-        self._supervisor.after(seconds, lambda: self._expire(each, reason))
+        self._workload.loop.after(seconds, lambda: self._expire(each, reason))
 
     def kill(self, each: Exec) -> None:
         """SIGKILL what descends from the exec and what stayed in its session.
@@ -141,7 +141,7 @@ class Execs:
         return True
 
     def _oom_killed(self, each: Exec) -> bool | None:
-        now = self._supervisor.processes.oom_kills()
+        now = self._workload.processes.oom_kills()
         return None if now is None or each.oom_kills is None else now > each.oom_kills
 
 

@@ -15,7 +15,9 @@ from select import EPOLLHUP, EPOLLIN, EPOLLRDHUP, epoll
 from asyncrt import _csignal, _durable, _libc, _paths, clock
 from asyncrt.launch import frames, handover, init, tree
 from asyncrt.supervisor import one_shot
+from asyncrt.supervisor.loop import Loop
 from asyncrt.supervisor.supervisor import Supervisor
+from asyncrt.supervisor.workload import Workload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -137,10 +139,11 @@ def _keep(
         return
     dir_fd, creator, control, *held = fds
     try:
-        Supervisor(
+        loop = Loop(wakeup)
+        root = Workload(
+            loop,
             init=pid,
             watch=watch,
-            wakeup=wakeup,
             creator=creator,
             dir_fd=dir_fd,
             control=control,
@@ -152,7 +155,8 @@ def _keep(
             cgroups=cgroups,
             held=held,
             namespaces=namespaces,
-        ).run()
+        )
+        Supervisor(loop, root).run()
     except Exception:
         import traceback
 
@@ -183,10 +187,11 @@ def _rehearse() -> None:
     nowhere = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         if _takes_no_file(nowhere):
-            Supervisor(
+            loop = Loop(-1)
+            root = Workload(
+                loop,
                 init=0,
                 watch=watch,
-                wakeup=-1,
                 creator=creator.fileno(),
                 dir_fd=nowhere,
                 control=creator.fileno(),
@@ -198,7 +203,9 @@ def _rehearse() -> None:
                 cgroups=[],
                 held=[],
                 namespaces=[],
-            ).rehearse()
+            )
+            root.init_ended(0)  # with 0, and reaped already
+            Supervisor(loop, root).run()
     finally:
         os.close(nowhere)
         for each in (watch, creator, creator_end):

@@ -9,17 +9,17 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncrt.supervisor.clients import Connection
-    from asyncrt.supervisor.supervisor import Supervisor
+    from asyncrt.supervisor.workload import Workload
 
 
 class Lease:
     """At most one owner, the last who asked; `ended` once the container is ended for want of one."""
 
-    __slots__ = ("_grace", "_owner", "_supervisor", "_turn", "ended")
+    __slots__ = ("_grace", "_owner", "_turn", "_workload", "ended")
 
-    def __init__(self, supervisor: Supervisor) -> None:
+    def __init__(self, workload: Workload) -> None:
         self.ended = False
-        self._supervisor = supervisor
+        self._workload = workload
         self._owner: Connection | None = None
         self._grace = 0.0
         self._turn = 0  # counts owners: who comes within the grace makes an end of it moot
@@ -43,9 +43,9 @@ class Lease:
         if client is self._owner:
             self._owner = None
             turn = self._turn
-            self._supervisor.after(self._grace, lambda: self._end(turn))
+            self._workload.loop.after(self._grace, lambda: self._end(turn))
 
     def _end(self, turn: int) -> None:
         if turn == self._turn:
             self.ended = True
-            self._supervisor.expire("lease")
+            self._workload.expire("lease")

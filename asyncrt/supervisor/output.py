@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from asyncrt.supervisor.log_files import LogWriter
+    from asyncrt.supervisor.loop import Loop
     from asyncrt.supervisor.pump import Pump
-    from asyncrt.supervisor.supervisor import Supervisor
     from asyncrt.supervisor.terminal import Terminal
 
 
@@ -22,18 +22,18 @@ class Output:
     Only what is used of it is imported: a supervisor's memory is paid for once per container.
     """
 
-    def __init__(self, supervisor: Supervisor, dir_fd: int, held: list[int]) -> None:
+    def __init__(self, loop: Loop, dir_fd: int, held: list[int]) -> None:
         """Take over `held`: both ends of a terminal, or what kept the FIFOs open until here."""
         self._pump: Pump | None = None
         self._terminal: Terminal | None = None
         if os.isatty(held[0]):
             from asyncrt.supervisor.terminal import Terminal
 
-            self._terminal = Terminal(supervisor, held[0], held[1], _log_of_terminal(dir_fd))
+            self._terminal = Terminal(loop, held[0], held[1], _log_of_terminal(dir_fd))
             return
         from asyncrt.supervisor.pump import Pump
 
-        self._pump = Pump(supervisor, dir_fd)
+        self._pump = Pump(loop, dir_fd)
         for fd in held:
             os.close(fd)
 

@@ -19,7 +19,7 @@ from asyncrt.supervisor.log_taken import Taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from asyncrt.supervisor.supervisor import Supervisor
+    from asyncrt.supervisor.loop import Loop
 
 PUMP_COMM = "asyncrt:pump"  # what a pump that goes on for a dead supervisor calls itself
 DIRECTORY_FD, LOGS_FD = 3, 4  # what it is given
@@ -71,11 +71,11 @@ def _open(dir_fd: int, access: int) -> list[Pipe]:
 class Pump:
     """The supervisor's: part of its loop."""
 
-    def __init__(self, supervisor: Supervisor, dir_fd: int) -> None:
+    def __init__(self, loop: Loop, dir_fd: int) -> None:
         """Open the FIFOs for writing as well, so that there is no end that an exec would follow."""
         self._pipes = _open(dir_fd, os.O_RDWR)
         for each in self._pipes:
-            supervisor.listen(each.fd, lambda _, pipe=each: pipe.pump())  # type: ignore[misc]  # one pipe each
+            loop.listen(each.fd, lambda _, pipe=each: pipe.pump())  # type: ignore[misc]  # one pipe each
 
     def finish(self) -> None:
         """All that is there, when nobody is left who would write: before the exit is recorded.

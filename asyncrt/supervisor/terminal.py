@@ -21,7 +21,7 @@ from asyncrt.launch import frames
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncrt.supervisor.log_files import LogWriter
-    from asyncrt.supervisor.supervisor import Supervisor
+    from asyncrt.supervisor.loop import Loop
 
 _CHUNK = 65536
 _CHUNKS = 16
@@ -45,7 +45,7 @@ class _Attached:
         events = select.POLLOUT if self.backlog else 0
         if self._hears and not self._terminal.full:
             events |= select.POLLIN
-        self._terminal.supervisor.listen(self.sock.fileno(), self._ready, events)
+        self._terminal.loop.listen(self.sock.fileno(), self._ready, events)
 
     def _ready(self, events: int) -> None:
         if events & (select.POLLHUP | select.POLLERR):
@@ -89,12 +89,10 @@ class _Attached:
 class Terminal:
     """Part of the supervisor's loop."""
 
-    def __init__(
-        self, supervisor: Supervisor, master: int, slave: int, log: LogWriter | None
-    ) -> None:
+    def __init__(self, loop: Loop, master: int, slave: int, log: LogWriter | None) -> None:
         """Take over both ends: with the slave open here as well, no hang-up is ever seen."""
         os.set_blocking(master, False)
-        self.supervisor = supervisor
+        self.loop = loop
         self._master = master
         self._slave = slave
         self._log = log
@@ -113,7 +111,7 @@ class Terminal:
         events = select.POLLIN if self._log is not None or pace < _ROOM else 0
         if self._typed:
             events |= select.POLLOUT
-        self.supervisor.listen(self._master, self._ready, events)
+        self.loop.listen(self._master, self._ready, events)
 
     def _ready(self, events: int) -> None:
         if events & select.POLLOUT:
@@ -168,7 +166,7 @@ class Terminal:
         """It has gone, or is let go."""
         if client.sock.fileno() >= 0:
             self._attached.discard(client)
-            self.supervisor.ignore(client.sock.fileno())
+            self.loop.ignore(client.sock.fileno())
             client.sock.close()
             self.listen()
 

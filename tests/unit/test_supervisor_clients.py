@@ -26,7 +26,7 @@ class Clients:
     """What a connection needs of the supervisor: somebody who polls, and somebody who listens."""
 
     def __init__(self) -> None:
-        self.supervisor = self
+        self.loop = self
         self.connections: set[Connection] = set()
         self.heard: list[dict[str, Any]] = []
         self._handlers: dict[int, tuple[Callable[[int], None], int]] = {}

@@ -31,8 +31,8 @@ PLAN: ProcessPlan = {
 }
 
 
-class Supervisor:
-    """A supervisor that keeps what it is asked to do, and does it when the test says so."""
+class Workload:
+    """A container whose loop keeps what it is asked to do, and does it when the test says so."""
 
     umask = 0o077
     init = 1
@@ -41,6 +41,7 @@ class Supervisor:
     processes = Processes([])
 
     def __init__(self) -> None:
+        self.loop = self
         self.handlers: dict[int, Callable[[int], None]] = {}
         self.timers: list[Callable[[], None]] = []
 
@@ -78,24 +79,24 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return pids
 
 
-def start(execs: Execs, supervisor: Supervisor, deadline: float) -> None:
+def start(execs: Execs, workload: Workload, deadline: float) -> None:
     message = {"plan": PLAN, "req": 1, "deadline": deadline}
     execs.start(Client(), message, [0, 1, 2])  # type: ignore[arg-type]  # a stand-in
-    for handler in list(supervisor.handlers.values()):
+    for handler in list(workload.handlers.values()):
         handler(0)
 
 
 def test_a_deadline_of_an_ended_exec_does_not_kill_another_with_the_same_pid(
     forked: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    supervisor = Supervisor()
-    execs = Execs(supervisor)  # type: ignore[arg-type]  # a stand-in
+    workload = Workload()
+    execs = Execs(workload)  # type: ignore[arg-type]  # a stand-in
     killed: list[int] = []
     monkeypatch.setattr(execs, "kill", lambda each: killed.append(each.pid))
-    start(execs, supervisor, 1)
+    start(execs, workload, 1)
     execs.reaped(forked[0], 0)
-    start(execs, supervisor, 1000)
-    first, second = supervisor.timers
+    start(execs, workload, 1000)
+    first, second = workload.timers
     first()
     assert killed == []
     second()
@@ -105,8 +106,8 @@ def test_a_deadline_of_an_ended_exec_does_not_kill_another_with_the_same_pid(
 def test_a_process_that_became_another_users_does_not_end_its_supervisor(
     forked: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    supervisor = Supervisor()
-    execs = Execs(supervisor)  # type: ignore[arg-type]  # a stand-in
+    workload = Workload()
+    execs = Execs(workload)  # type: ignore[arg-type]  # a stand-in
     tried: list[int] = []
 
     def refuse(pid: int, number: int) -> None:
@@ -114,9 +115,9 @@ def test_a_process_that_became_another_users_does_not_end_its_supervisor(
         tried.append(number)
         raise PermissionError(errno.EPERM, "not yours")
 
-    start(execs, supervisor, 1)
+    start(execs, workload, 1)
     monkeypatch.setattr(os, "kill", refuse)
-    supervisor.timers[0]()
+    workload.timers[0]()
     assert tried == [signal.SIGSTOP, signal.SIGKILL]
 
 

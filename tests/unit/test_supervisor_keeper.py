@@ -49,8 +49,8 @@ from asyncrt.supervisor import keeper, supervisor
 
 class Told(supervisor.Supervisor):
     __slots__ = ()
-    def rehearse(self):
-        super().rehearse()
+    def run(self):
+        super().run()
         print("over", flush=True)
 
 keeper.Supervisor = Told
