@@ -19,6 +19,10 @@ _libc.ioctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p]
 _libc.syscall.restype = ctypes.c_long
 _libc.inotify_add_watch.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32]
 
+# Called without types and errno: what ctypes does for those writes to twenty pages, which a fresh
+# child that is to stay small would have to copy.
+_prctl_barely = ctypes.PyDLL(None).prctl
+
 _api = (
     ctypes.pythonapi
 )  # what CPython itself calls around fork(2) (C API, "Operating System Utilities")
@@ -153,7 +157,8 @@ def set_controlling_terminal(fd: int) -> None:
 
 def become_subreaper() -> None:
     """Make orphaned descendants children of this process (prctl(2), PR_SET_CHILD_SUBREAPER)."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    if _prctl_barely(_PR_SET_CHILD_SUBREAPER, 1) != 0:
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)  # which says why
 
 
 def die_with_parent(parent: int, pidfd: int = -1) -> None:

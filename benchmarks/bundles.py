@@ -1,4 +1,4 @@
-"""One bundle for asyncrt and runc: seven namespaces, mounts, masks, capabilities and seccomp."""
+"""One bundle for asyncrt and its peers: seven namespaces, mounts, masks, capabilities and seccomp."""
 
 from __future__ import annotations
 
@@ -7,21 +7,39 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import asyncrt
 from benchmarks import programs
 from benchmarks.contenders import fresh_id
 from benchmarks.question import Bench, Skipped
+from benchmarks.runtimes import Runtime
 
 _NAMESPACES = ("pid", "network", "ipc", "uts", "mount", "cgroup", "user")
+_VERSION = "1.0.2"  # crun 1.8 takes no later one
+
+Map = tuple[int, int, int]  # the first id inside, the first outside, how many
+
+WHOLE: tuple[Map, ...] = ((0, 0, 65536),)
 
 
 class Bundle:
-    """A root file system of a few static programs, and a config that both understand."""
+    """A root file system of a few static programs, and a config that all of them understand."""
 
-    def __init__(self, bench: Bench, args: list[str]) -> None:
-        """Make it; raises Skipped where runc can't run it."""
+    def __init__(
+        self,
+        bench: Bench,
+        args: list[str],
+        *,
+        uids: Sequence[Map] = WHOLE,
+        gids: Sequence[Map] = WHOLE,
+        for_anybody: bool = False,
+    ) -> None:
+        """Make it. Raises Skipped where nobody could run it.
+
+        `for_anybody`: without the two mounts that need more than one id, or a cgroup.
+        """
         if os.geteuid() != 0:
             raise Skipped("a sandbox with more than its own user's id needs root")
         self.path = os.path.join(bench.directory, f"bundle-{fresh_id()}")
@@ -33,47 +51,43 @@ class Bundle:
         shutil.copy(programs.true(bench.directory), os.path.join(self.rootfs, "true"))
         shutil.copy(programs.sleeper(bench.directory)[0], os.path.join(self.rootfs, "sleeper"))
         config = _config(self.rootfs, args)
+        config["linux"]["uidMappings"] = _mappings(uids)
+        config["linux"]["gidMappings"] = _mappings(gids)
+        if for_anybody:
+            mounts = [each for each in config["mounts"] if each["type"] != "cgroup"]
+            config["mounts"] = list(map(_of_one_id, mounts))
         with open(os.path.join(self.path, "config.json"), "w", encoding="utf-8") as file:
             json.dump(config, file)
-        self._root = os.path.join(bench.directory, "runc")
         self.spec = asyncrt.Spec.from_bundle(self.path)
 
-    def runc(self, *command: str) -> list[str]:
-        """A command line of runc's."""
-        return ["runc", "--root", self._root, *command]
-
-    def try_runc(self) -> None:
-        """Raise Skipped if runc can't run it here."""
-        if shutil.which("runc") is None:
-            raise Skipped("runc isn't installed")
-        command = self.runc("run", "--bundle", self.path, fresh_id())
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
-        if done.returncode != 0:
-            said = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
-            raise Skipped(f"runc can't run a container here: {said}")
-
     @contextlib.contextmanager
-    def running(self) -> Iterator[str]:
-        """The id of one that runc runs for the time of the block."""
+    def running(self, runtime: Runtime) -> Iterator[str]:
+        """The id of one that the runtime runs for the time of the block."""
         id = fresh_id()
         null = subprocess.DEVNULL
-        command = self.runc("run", "--detach", "--bundle", self.path, id)
+        command = runtime.command("run", "--detach", "--bundle", self.path, id)
         subprocess.run(command, stdin=null, stdout=null, stderr=null, check=True)
         try:
             yield id
         finally:
-            subprocess.run(self.runc("delete", "--force", id), check=True)
+            subprocess.run(runtime.command("delete", "--force", id), check=True)
 
 
-def _config(rootfs: str, args: list[str]) -> dict[str, object]:
+def _config(rootfs: str, args: list[str]) -> dict[str, Any]:
     spec = asyncrt.Spec.sandbox(args, rootfs=rootfs, hostname="bench")
-    made: dict[str, object] = json.loads(spec.encoded())
-    linux = made["linux"]
-    assert isinstance(linux, dict)
-    whole = [{"containerID": 0, "hostID": 0, "size": 65536}]
-    linux["namespaces"] = [{"type": each} for each in _NAMESPACES]
-    linux["uidMappings"] = linux["gidMappings"] = whole
-    made["root"] = {"path": "rootfs", "readonly": True}
+    made: dict[str, Any] = json.loads(spec.encoded())
+    made["linux"]["namespaces"] = [{"type": each} for each in _NAMESPACES]
+    made["root"] = {"path": rootfs, "readonly": True}
+    made["ociVersion"] = _VERSION
     return made
+
+
+def _mappings(maps: Sequence[Map]) -> list[dict[str, int]]:
+    return [
+        {"containerID": inside, "hostID": outside, "size": size} for inside, outside, size in maps
+    ]
+
+
+def _of_one_id(mount: dict[str, Any]) -> dict[str, Any]:
+    options = [each for each in mount.get("options", []) if not each.startswith("gid=")]
+    return {**mount, "options": options}

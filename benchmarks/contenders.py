@@ -20,8 +20,8 @@ _numbers = itertools.count()
 
 
 def fresh_id(prefix: str = "bench") -> str:
-    """An id that nothing in this process had before."""
-    return f"{prefix}-{next(_numbers)}"
+    """An id that nothing on this machine has: runtimes name cgroups by it."""
+    return f"{prefix}-{os.getpid()}-{next(_numbers)}"
 
 
 @contextlib.asynccontextmanager

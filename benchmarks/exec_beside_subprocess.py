@@ -11,7 +11,6 @@ import time
 import asyncrt
 from benchmarks import programs
 from benchmarks.contenders import fresh_id, run_subprocess, scratch_engine
-from benchmarks.figures import Series
 from benchmarks.question import Answer, Bench, Question, at_most
 
 
@@ -45,11 +44,7 @@ async def measure(bench: Bench) -> Answer:
             },
             bench.size(quick=150, full=3000, smoke=1),
         )
-    ours, theirs = (
-        Series(name=name, unit="ms", values=[each * 1e3 for each in values])
-        for name, values in found.items()
-    )
-    return Answer.of_ratio(ours, theirs)
+    return Answer.of_seconds(found)
 
 
 QUESTION = Question(

@@ -12,7 +12,6 @@ import time
 import asyncrt
 from asyncrt import _paths
 from benchmarks import records
-from benchmarks.figures import Series
 from benchmarks.question import Answer, Bench, Question, at_most
 
 _COUNT = 10_000
@@ -51,11 +50,7 @@ async def measure(bench: Bench) -> Answer:
             {"Engine.recover": recovered, "Engine.list": listed, "dry run": rehearsed},
             bench.size(quick=10, full=60, smoke=1),
         )
-    ours, theirs, dry = (
-        Series(name=name, unit="ms", values=[each * 1e3 for each in values])
-        for name, values in found.items()
-    )
-    return Answer.of_ratio(ours, theirs, dry)
+    return Answer.of_seconds(found)
 
 
 QUESTION = Question(

@@ -12,42 +12,26 @@ import shutil
 import subprocess
 
 import asyncrt
-from benchmarks import programs
+from benchmarks import programs, runtimes
 from benchmarks.contenders import fresh_id, live_and_die, run_subprocess, scratch_engine
-from benchmarks.figures import Series
-from benchmarks.question import Answer, Bench, Question, Skipped, at_most
+from benchmarks.question import Answer, Bench, Question, at_most
 
 
 async def measure(bench: Bench) -> Answer:
-    if shutil.which("runc") is None:
-        raise Skipped("runc isn't installed")
+    runc = runtimes.runc(bench)
     true = programs.true(bench.directory)
     spec = asyncrt.Spec.command([true])
     bundle = make_bundle(os.path.join(bench.directory, "bundle"), true)
-    root = os.path.join(bench.directory, "runc")
-
-    def runc() -> list[str]:
-        return ["runc", "--root", root, "run", "--bundle", bundle, fresh_id()]
-
-    tried = subprocess.run(
-        runc(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
-    if tried.returncode != 0:
-        said = (tried.stderr.strip() or f"exit status {tried.returncode}").splitlines()[-1]
-        raise Skipped(f"runc can't run a container here: {said}")
+    runc.try_out(bundle)
     async with scratch_engine(bench.directory) as engine:
         found = await bench.interleave(
             {
                 "asyncrt": lambda: live_and_die(engine, spec),
-                "runc run": lambda: run_subprocess(runc()),
+                "runc run": lambda: run_subprocess([*runc.run(bundle), fresh_id()]),
             },
             bench.size(quick=20, full=200, smoke=1),
         )
-    ours, theirs = (
-        Series(name=name, unit="ms", values=[each * 1e3 for each in values])
-        for name, values in found.items()
-    )
-    return Answer.of_ratio(ours, theirs)
+    return Answer.of_seconds(found)
 
 
 def make_bundle(directory: str, program: str) -> str:

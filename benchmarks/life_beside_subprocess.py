@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncrt
 from benchmarks import programs
 from benchmarks.contenders import live_and_die, run_subprocess, scratch_engine
-from benchmarks.figures import Series
 from benchmarks.question import Answer, Bench, Question, at_most
 
 
@@ -25,11 +24,7 @@ async def measure(bench: Bench) -> Answer:
             },
             bench.size(quick=200, full=2000, smoke=1),
         )
-    ours, theirs = (
-        Series(name=name, unit="ms", values=[each * 1e3 for each in values])
-        for name, values in found.items()
-    )
-    return Answer.of_ratio(ours, theirs)
+    return Answer.of_seconds(found)
 
 
 QUESTION = Question(

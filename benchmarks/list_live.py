@@ -14,7 +14,6 @@ import asyncrt
 from asyncrt.errors import InvalidTransition
 from benchmarks import programs
 from benchmarks.contenders import in_turns, scratch_engine, start_one
-from benchmarks.figures import Series
 from benchmarks.question import Answer, Bench, Question, at_most
 
 _COUNT = 500
@@ -42,11 +41,7 @@ async def measure(bench: Bench) -> Answer:
             await _ended(bench, ended, true, count)
             contenders["stopped, not in the record yet"] = lambda: _listed(ended, count)
         found = await bench.interleave(contenders, bench.size(quick=30, full=300, smoke=1))
-    ours, theirs, *others = (
-        Series(name=name, unit="ms", values=[each * 1e3 for each in values])
-        for name, values in found.items()
-    )
-    return Answer.of_ratio(ours, theirs, *others)
+    return Answer.of_seconds(found)
 
 
 async def _ended(

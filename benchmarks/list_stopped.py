@@ -14,7 +14,6 @@ import time
 import asyncrt
 from asyncrt import _paths
 from benchmarks import records
-from benchmarks.figures import Series
 from benchmarks.question import Answer, Bench, Question, at_most
 
 _COUNT = 10_000
@@ -40,11 +39,7 @@ async def measure(bench: Bench) -> Answer:
             {"Engine.list": listed, "scandir, read, json.loads": plainly},
             bench.size(quick=10, full=60, smoke=1),
         )
-    ours, theirs = (
-        Series(name=name, unit="ms", values=[each * 1e3 for each in values])
-        for name, values in found.items()
-    )
-    return Answer.of_ratio(ours, theirs)
+    return Answer.of_seconds(found)
 
 
 def read_plainly(root: str) -> list[object]:

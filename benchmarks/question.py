@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -72,6 +72,17 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         """The answer that is one ratio of two series."""
         figures = {"ratio": ratio(ours, theirs)}
         return cls(figures=figures, series=(ours, theirs, *others), notes=notes)
+
+    @classmethod
+    def of_seconds(
+        cls, found: Mapping[str, Sequence[float]], *, notes: tuple[str, ...] = ()
+    ) -> Answer:
+        """The same of what `interleave` found, where that is seconds: the first over the second."""
+        ours, theirs, *others = (
+            Series(name=name, unit="ms", values=[each * 1e3 for each in values])
+            for name, values in found.items()
+        )
+        return cls.of_ratio(ours, theirs, *others, notes=notes)
 
 
 class Bench:

@@ -11,6 +11,7 @@ import os
 import sys
 
 import asyncrt
+from benchmarks import turns
 from benchmarks.contenders import live_and_die, scratch_engine
 from benchmarks.processes import resident_kilobytes
 
@@ -30,10 +31,7 @@ async def serve(megabytes: int, directory: str, program: str) -> None:
     spec = asyncrt.Spec.command([program])
     async with scratch_engine(directory) as engine:
         ballast = fill(megabytes)
-        print(resident_kilobytes(os.getpid()), flush=True)
-        # Reading blocks the loop, on purpose: nothing of this process runs in the other one's turn.
-        for _ in sys.stdin:
-            print(await live_and_die(engine, spec), flush=True)
+        await turns.serve(lambda: live_and_die(engine, spec), resident_kilobytes(os.getpid()))
         del ballast
 
 

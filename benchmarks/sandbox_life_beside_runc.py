@@ -6,32 +6,23 @@ namespaces, mounts, masks, capabilities, seccomp and cgroups, against `runc run`
 
 from __future__ import annotations
 
+from benchmarks import runtimes, sandbox_life
 from benchmarks.bundles import Bundle
-from benchmarks.contenders import WARM, fresh_id, live_and_die, run_subprocess, scratch_engine
-from benchmarks.figures import Series
+from benchmarks.contenders import fresh_id, run_subprocess
 from benchmarks.question import Answer, Bench, Question, at_most
 
 
 async def measure(bench: Bench) -> Answer:
+    runc = runtimes.runc(bench)
     bundle = Bundle(bench, ["/true"])
-    bundle.try_runc()
-    async with scratch_engine(bench.directory, "linux") as engine:
-        for _ in range(WARM):
-            await live_and_die(engine, bundle.spec)
-        found = await bench.interleave(
-            {
-                "asyncrt": lambda: live_and_die(engine, bundle.spec),
-                "runc run": lambda: run_subprocess(
-                    bundle.runc("run", "--bundle", bundle.path, fresh_id())
-                ),
-            },
-            bench.size(quick=20, full=200, smoke=1),
-        )
-    ours, theirs = (
-        Series(name=name, unit="ms", values=[each * 1e3 for each in values])
-        for name, values in found.items()
+    runc.try_out(bundle.path)
+    return await sandbox_life.beside(
+        bench,
+        bundle,
+        "runc run",
+        lambda: run_subprocess([*runc.run(bundle.path), fresh_id()]),
+        rounds=bench.size(quick=20, full=200, smoke=1),
     )
-    return Answer.of_ratio(ours, theirs)
 
 
 QUESTION = Question(

@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 
 import asyncrt
+from benchmarks import runtimes
 from benchmarks.bundles import Bundle
 from benchmarks.contenders import fresh_id, run_subprocess, scratch_engine
-from benchmarks.figures import Series
 from benchmarks.question import Answer, Bench, Question, at_most
 
 
 async def measure(bench: Bench) -> Answer:
+    runc = runtimes.runc(bench)
     bundle = Bundle(bench, ["/sleeper"])
-    Bundle(bench, ["/true"]).try_runc()
+    runc.try_out(Bundle(bench, ["/true"]).path)
     null = asyncrt.DEVNULL
 
     async def ours_once(container: asyncrt.Container) -> float:
@@ -23,14 +24,14 @@ async def measure(bench: Bench) -> Answer:
         return time.perf_counter() - began
 
     async def theirs_once(id: str) -> float:
-        paused = await run_subprocess(bundle.runc("pause", id))
-        return paused + await run_subprocess(bundle.runc("resume", id))
+        paused = await run_subprocess(runc.command("pause", id))
+        return paused + await run_subprocess(runc.command("resume", id))
 
     async with (
         scratch_engine(bench.directory, "linux") as engine,
         engine.running(fresh_id(), spec=bundle.spec, stdout=null, stderr=null) as container,
     ):
-        with bundle.running() as id:
+        with bundle.running(runc) as id:
             await ours_once(container)
             found = await bench.interleave(
                 {
@@ -39,11 +40,7 @@ async def measure(bench: Bench) -> Answer:
                 },
                 bench.size(quick=20, full=200, smoke=1),
             )
-    ours, theirs = (
-        Series(name=name, unit="ms", values=[each * 1e3 for each in values])
-        for name, values in found.items()
-    )
-    return Answer.of_ratio(ours, theirs)
+    return Answer.of_seconds(found)
 
 
 QUESTION = Question(

@@ -12,7 +12,6 @@ import time
 import asyncrt
 from benchmarks import programs
 from benchmarks.contenders import scratch_engine, start_one
-from benchmarks.figures import Series
 from benchmarks.question import Answer, Bench, Question, at_most
 
 _SIZE = 4
@@ -48,11 +47,7 @@ async def measure(bench: Bench) -> Answer:
             {"take out of a pool": pooled, "create and start": fresh},
             bench.size(quick=100, full=1500, smoke=1),
         )
-    ours, theirs = (
-        Series(name=name, unit="ms", values=[each * 1e3 for each in values])
-        for name, values in found.items()
-    )
-    return Answer.of_ratio(ours, theirs)
+    return Answer.of_seconds(found)
 
 
 QUESTION = Question(

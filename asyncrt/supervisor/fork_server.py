@@ -49,6 +49,7 @@ def main() -> None:
     for _ in range(_REHEARSALS):
         init.rehearse()
         keeper.rehearse()
+        _reap(0, None)
     # What is never collected stays shared with every child: a collection writes to each object.
     gc.collect()
     gc.disable()

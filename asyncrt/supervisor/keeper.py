@@ -30,20 +30,13 @@ _CLOSED = EPOLLHUP | EPOLLRDHUP
 def spare(requests: int, taking: int, umask: int, exempt: bool) -> NoReturn:  # noqa: FBT001 - passed down
     """Fork an init that waits for a request, keep what it launches, never return.
 
-    SIGCHLD must have a handler already, or no wake-up byte is written for it. The socket pair comes
-    from the C half of the socket module, and descriptors stay numbers: the Python half touches ten
-    pages more.
+    SIGCHLD must have a handler already, or no wake-up byte is written for it.
     """
     code = 1
     try:
         os.setsid()
         _libc.become_subreaper()
-        alarm = epoll()
-        wakeup, wake = os.pipe2(_PIPE)
-        _csignal.set_wakeup_fd(wake)
-        alarm.register(wakeup, EPOLLIN)
-        watch, other = _socket.socketpair()
-        ours, theirs = watch.fileno(), other.detach()
+        alarm, wakeup, watch, ours, theirs = _get_ready()
         above = os.getpid()
         try:
             pid = os.fork()
@@ -86,6 +79,20 @@ def spare(requests: int, taking: int, umask: int, exempt: bool) -> NoReturn:  # 
         os._exit(code)
 
 
+def _get_ready() -> tuple[epoll, int, _socket.socket, int, int]:
+    """What it sleeps on, where a byte comes for each SIGCHLD, and the way to init, from both ends.
+
+    The socket pair comes from the C half of the socket module, and descriptors stay numbers: the
+    Python half touches ten pages more.
+    """
+    alarm = epoll()
+    wakeup, wake = os.pipe2(_PIPE)
+    _csignal.set_wakeup_fd(wake)
+    alarm.register(wakeup, EPOLLIN)
+    watch, other = _socket.socketpair()
+    return alarm, wakeup, watch, watch.fileno(), other.detach()
+
+
 def _sleep(alarm: epoll, ours: int) -> int:
     """Wait for one event; which descriptor's. The others stay to be waited for.
 
@@ -101,8 +108,10 @@ def _sleep(alarm: epoll, ours: int) -> int:
 
 def _empty(wakeup: int) -> None:
     # SIGCHLD comes too when a child is stopped or goes on; left there, its byte would keep us awake.
-    with contextlib.suppress(BlockingIOError):
+    try:  # noqa: SIM105 - a context manager costs pages
         os.read(wakeup, 4096)
+    except BlockingIOError:
+        pass
 
 
 def refuse(requests: _socket.socket, error: OSError) -> None:
@@ -175,7 +184,26 @@ def rehearse() -> None:
     # A ValueError: the end couldn't be written for another reason than that there is no place for it,
     # on a full disk say, and it has nothing to wait for the next try with.
     with contextlib.suppress(OSError, ValueError):
+        _rehearse_waiting()
+    with contextlib.suppress(OSError, ValueError):
         _rehearse()
+
+
+def _rehearse_waiting() -> None:
+    try:
+        _, wakeup, watch, ours, theirs = made = _get_ready()
+    finally:
+        wake = _csignal.set_wakeup_fd(-1)
+    try:
+        os.write(wake, b"\0")
+        _sleep(made[0], ours)
+        _empty(wakeup)
+        handover.take(watch)
+        _lives_alone(-1)  # raises, as nobody is there yet
+    finally:
+        for fd in (wake, wakeup, theirs):
+            os.close(fd)
+        watch.close()
 
 
 def _rehearse() -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import statistics
+import sys
 
 from asyncrt import Engine, Spec
 from asyncrt.container import Supervision
+from benchmarks import processes
 from tests.helpers.containers import gone, in_state, spare_pair, supervisor_of
 
 
@@ -27,6 +30,30 @@ async def test_a_creator_that_closes_its_engine_wakes_no_supervisor(root: str) -
         await again.kill("TERM")
         assert (await waiting).signal == signal.SIGTERM
         await again.destroy()
+
+
+async def test_a_sleeping_supervisor_owns_a_fifth_of_what_a_fresh_interpreter_does(
+    engine: Engine, root: str
+) -> None:
+    """A page is its own once it or the fork server wrote to it, if only to a reference count."""
+    for index in range(6):
+        container = await engine.create(f"small-{index}", spec=Spec.command(["sleep", "60"]))
+        await container.start()
+    supervisors = processes.supervisors(root)
+    for each in supervisors:
+        await in_state(each, "S")
+    said = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-S", "-c", "import sys; sys.stdout.flush(); print(input('up'))"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert said.stdout is not None
+    assert await said.stdout.readexactly(2) == b"up"
+    fresh = processes.unique_kilobytes(said.pid)
+    assert (await said.communicate(b"bye\n"))[0] == b"bye\n"
+    owned = [processes.unique_kilobytes(each) for each in supervisors]
+    assert statistics.fmean(owned) <= 0.2 * fresh, owned
+    await engine.destroy_many([view.id for view in await engine.list()])
 
 
 async def test_an_init_that_ends_right_after_it_handed_over_leaves_nobody_spinning(

@@ -116,6 +116,17 @@ def test_a_question_that_this_machine_cannot_answer_says_what_is_missing() -> No
     assert (row.figure, row.reached, row.skipped) == (None, None, "there is no moon")
 
 
+@pytest.mark.parametrize("name", ["sandbox-life-beside-runsc", "sandbox-throughput"])
+def test_a_question_whose_peer_is_not_installed_says_how_to_install_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    entry = suite.ask(suite.QUESTIONS[name], quick=True, smoke=True, console=Console(quiet=True))
+    (row,) = entry.rows
+    assert row.figure is None
+    assert "isn't installed: apt-get install run" in row.skipped
+
+
 def test_a_figure_that_is_lacking_leaves_the_others_and_says_why() -> None:
     question = Question(
         name="q", wanted=(at_most("a", 1, key="a"), at_most("b", 1, key="b")), measure=_four
@@ -273,10 +284,10 @@ async def test_plain_reading_and_list_find_the_same_stopped_containers(root: str
 
 async def test_a_helper_is_as_big_as_it_was_asked_to_be(root: str, tmp_path: Path) -> None:
     true = programs.true(str(tmp_path))
-    async with life_from_big_engine.interpreter(60, root, true) as (process, megabytes):
-        assert 60 <= megabytes < 90
-        assert await life_from_big_engine.one_life(process) > 0
-    assert process.returncode == 0
+    async with life_from_big_engine.interpreter(60, root, true) as helper:
+        assert 60 <= life_from_big_engine.megabytes(helper) < 90
+        assert await helper.once() > 0
+    assert helper.process.returncode == 0
     for each in os.listdir(root):
         assert names(os.path.join(root, each)) == []
         shutil.rmtree(os.path.join(root, each))
