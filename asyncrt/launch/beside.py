@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 
-from asyncrt import _libc
+from asyncrt import _cjson, _libc
 from asyncrt.launch import cgroup, process
 from asyncrt.launch.failure import Failure
 
@@ -81,7 +80,7 @@ def spawn(
 
 def _give_up(report: int, failure: Failure) -> NoReturn:
     try:
-        os.write(report, json.dumps(failure.report()).encode())
+        os.write(report, _cjson.dumps(failure.report()).encode())
     finally:
         os._exit(127)
 
