@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 
-from asyncrt import _libc
+from asyncrt import _cjson, _libc
 from asyncrt.launch import cgroup, process
 from asyncrt.launch.failure import Failure
 
@@ -30,6 +29,7 @@ def spawn(
     The descriptor ends without a byte when the program runs, else it holds the failure as JSON. It
     dies with this process: nobody else would bound it in time, or find it to end it. `init` is whom
     a plan that joins namespaces joins; `namespaces`: these, where init may not be asked for them.
+    Raises OSError, and Failure where its cgroups are gone.
     """
     parent = os.getpid()
     program = None
@@ -46,20 +46,20 @@ def spawn(
 
             keep = (theirs, *streams, *namespaces)
             pid, watch, proc = joining.fork(plan, init, namespaces, keep)
+        elif plan.get("cgroups"):
+            pid = cgroup.Doors(plan["cgroups"]).clone(0)
         else:
             pid = os.fork()
-    except OSError:
+    except Exception as error:
+        if isinstance(error, Failure) and os.getpid() != parent:
+            _give_up(theirs, error)  # a child on its way
         os.close(report)
         os.close(theirs)
         raise
-    except Failure as failure:  # in a child on its way, and nowhere else
-        _give_up(theirs, failure)
     if pid == 0:
         try:
             os.setsid()
             process.fresh_signals()
-            if watch < 0 and plan.get("cgroups"):
-                cgroup.join(plan["cgroups"])
             _connect(plan, streams)
             process.close_all_but((theirs, watch, -1 if proc is None else proc))
             if watch < 0:
@@ -80,7 +80,7 @@ def spawn(
 
 def _give_up(report: int, failure: Failure) -> NoReturn:
     try:
-        os.write(report, json.dumps(failure.report()).encode())
+        os.write(report, _cjson.dumps(failure.report()).encode())
     finally:
         os._exit(127)
 

@@ -11,8 +11,8 @@ import contextlib
 import errno
 import os
 
-from asyncrt import _cgroups, _durable
-from asyncrt.launch.failure import Failure
+from asyncrt import _cgroups, _durable, _libc
+from asyncrt.launch.failure import Failure, step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PATH = "linux.cgroupsPath"  # the field that stands for the cgroup itself
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_WRITE = os.O_WRONLY | os.O_CLOEXEC
 
 
 def enter(plan: CgroupPlan) -> CgroupReport:
@@ -62,17 +63,79 @@ def make(plan: CgroupPlan) -> CgroupReport:
     }
 
 
-def join(paths: Iterable[str], pid: int = 0) -> None:
-    """Move this process, single-threaded, or another, into each. Raises Failure.
+def join(paths: Iterable[str]) -> None:
+    """Move this process, which has one thread, into each. Raises Failure.
 
-    The first move may take milliseconds, for which the kernel waits until no process is forking
-    (cgroup_threadgroup_rwsem); those that follow at once take microseconds.
+    To move a process the kernel waits for milliseconds until none is forking, so that it gets all of
+    its threads (cgroup_threadgroup_rwsem); for a thread that moves itself it needn't, which version
+    1 has a file for.
     """
     for path in paths:
+        with step(PATH, path):
+            try:
+                _cgroups.write(f"{path}/tasks", "0")
+            except FileNotFoundError:
+                _cgroups.write(f"{path}/cgroup.procs", "0")
+
+
+class Doors:
+    """The way into cgroups for a process that is about to be made, and may not see them any more.
+
+    No process is moved (see `join`): it is born in its cgroup of version 2, and moves itself into
+    those of version 1 as its first step.
+    """
+
+    __slots__ = ("_born_in", "_files")
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        """Open them. Raises Failure."""
+        self._files: list[tuple[str, int]] = []
+        self._born_in = "", -1
         try:
-            _cgroups.write(f"{path}/cgroup.procs", str(pid))
-        except OSError as error:
-            raise Failure(PATH, path, error.errno or errno.EIO) from error
+            for path in paths:
+                with step(PATH, path):
+                    self._open(path)
+        except Exception:
+            self._close()
+            raise
+
+    def _open(self, path: str) -> None:
+        try:
+            self._files.append((path, os.open(f"{path}/tasks", _WRITE)))
+        except FileNotFoundError:
+            self._born_in = path, os.open(path, _DIRECTORY)
+
+    def _close(self) -> None:
+        for _, fd in (*self._files, self._born_in):
+            if fd >= 0:
+                os.close(fd)
+
+    def clone(self, flags: int) -> int:
+        """As _libc.clone, the child being in all of them; once.
+
+        Raises OSError, and in the child Failure.
+        """
+        try:
+            pid = self._clone(flags)
+            if pid == 0:
+                for path, fd in self._files:
+                    with step(PATH, path):
+                        os.write(fd, b"0")
+            return pid
+        finally:
+            self._close()
+
+    def _clone(self, flags: int) -> int:
+        path, fd = self._born_in
+        if fd >= 0:
+            try:
+                return _libc.clone(flags, fd)
+            except OSError:
+                # Nobody may be born there: as many live there as may (EAGAIN), say, and one that
+                # comes in from outside isn't held up by that. What holds that one up is the reason.
+                with step(PATH, path):
+                    self._files.append((path, os.open("cgroup.procs", _WRITE, dir_fd=fd)))
+        return _libc.clone(flags)
 
 
 def open_all(paths: Iterable[str]) -> list[int]:

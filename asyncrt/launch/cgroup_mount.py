@@ -14,7 +14,11 @@ from asyncrt.launch import mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from asyncrt.launch.plan import MountPlan
+
+    _Membership = tuple[list[str], str]
 
 _TOP = "/sys/fs/cgroup"
 _TMPFS = [("mode", "0755")]
@@ -38,9 +42,9 @@ def attach(place: int, mount: MountPlan, *, namespaced: bool) -> int:
     attributes = mount["set"]
     if not mount["clear"] & mounts.MOUNT_ATTR_RDONLY:
         attributes |= mounts.MOUNT_ATTR_RDONLY
-    found = _hierarchies()
+    found, memberships = _hierarchies(), _memberships()
     if [each.path for each in found] == [_TOP]:
-        tree = _tree(found[0], attributes, namespaced=namespaced)
+        tree = _tree(found[0], attributes, memberships, namespaced=namespaced)
         mounts.attach(tree, place)
         return tree
     top = mounts.new("tmpfs", _TMPFS, attributes & ~mounts.MOUNT_ATTR_RDONLY)
@@ -49,7 +53,7 @@ def attach(place: int, mount: MountPlan, *, namespaced: bool) -> int:
         name = os.path.basename(each.path)
         os.mkdir(name, 0o755, dir_fd=top)
         below = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=top)
-        tree = _tree(each, attributes, namespaced=namespaced)
+        tree = _tree(each, attributes, memberships, namespaced=namespaced)
         mounts.attach(tree, below)
         os.close(tree)
         os.close(below)
@@ -71,14 +75,20 @@ def _hierarchies() -> list[_Hierarchy]:
     return list(found.values())
 
 
-def _tree(hierarchy: _Hierarchy, attributes: int, *, namespaced: bool) -> int:
+def _tree(
+    hierarchy: _Hierarchy,
+    attributes: int,
+    memberships: Sequence[_Membership],
+    *,
+    namespaced: bool,
+) -> int:
     if not namespaced:
-        tree = mounts.clone_path(_own_path(hierarchy), recursive=False)
+        tree = mounts.clone_path(_own_path(hierarchy, memberships), recursive=False)
         mounts.change(tree, add=attributes, propagation=mounts.MS_SLAVE)
         return tree
     if hierarchy.type == "cgroup2":
         return mounts.new("cgroup2", [], attributes)
-    known = {controller for controllers, _ in _memberships() for controller in controllers}
+    known = {controller for controllers, _ in memberships for controller in controllers}
     data: list[tuple[str, str | None]] = []
     for option in hierarchy.options:
         if option.startswith("name="):
@@ -88,15 +98,15 @@ def _tree(hierarchy: _Hierarchy, attributes: int, *, namespaced: bool) -> int:
     return mounts.new("cgroup", data, attributes)
 
 
-def _memberships() -> list[tuple[list[str], str]]:
+def _memberships() -> list[_Membership]:
     """Our own cgroups: controllers ("" alone: version 2) and path (cgroups(7), /proc/PID/cgroup)."""
     lines = _durable.read("/proc/self/cgroup").decode(errors="surrogateescape").splitlines()
     return [(line.split(":", 2)[1].split(","), line.split(":", 2)[2]) for line in lines]
 
 
-def _own_path(hierarchy: _Hierarchy) -> str:
+def _own_path(hierarchy: _Hierarchy, memberships: Sequence[_Membership]) -> str:
     """Where our own cgroup of it is."""
-    for controllers, path in _memberships():
+    for controllers, path in memberships:
         if (
             controllers == [""]
             if hierarchy.type == "cgroup2"

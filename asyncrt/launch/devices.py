@@ -58,19 +58,22 @@ def guard_null(fds: Iterable[int]) -> None:
     Root inside could else change the node through its own /proc/self/fd. Who may not mount doesn't
     own the node either. Raises Failure.
     """
+    guarded = -1
     for fd in fds:
         found = os.fstat(fd)
         if not stat.S_ISCHR(found.st_mode) or found.st_rdev != _NULL_NUMBER:
             continue
         with step("standard streams", _NULL):
-            try:
-                tree = clone_node(fd)
-            except PermissionError:
-                return
-            guarded = os.open(f"/proc/self/fd/{tree}", os.O_RDWR | os.O_CLOEXEC)
+            if guarded < 0:
+                try:
+                    tree = clone_node(fd)
+                except PermissionError:
+                    return
+                guarded = os.open(f"/proc/self/fd/{tree}", os.O_RDWR | os.O_CLOEXEC)
+                os.close(tree)  # the kernel waits (RCU): once is enough
             os.dup2(guarded, fd, inheritable=False)
-            os.close(guarded)
-            os.close(tree)
+    if guarded >= 0:
+        os.close(guarded)
 
 
 def fill(root: int, plan: RootPlan) -> None:

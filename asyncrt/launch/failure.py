@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno as errno_of
-import json
+
+from asyncrt import _cjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Failure(Exception):  # noqa: N818 - an outcome that is reported, not a pro
 def reported(said: bytes) -> Failure:
     """The failure that a process reported as JSON; silence means that it was killed."""
     try:
-        report = json.loads(said)
+        report = _cjson.loads(said)
         return Failure(report["what"], report["path"], report["errno"], hook=report["hook"])
     except (ValueError, KeyError, TypeError):
         return Failure("init", "killed before its program ran", errno_of.ECHILD)

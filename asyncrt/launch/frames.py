@@ -11,8 +11,9 @@ from __future__ import annotations
 import _socket
 import array
 import errno
-import json
 import os
+
+from asyncrt import _cjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class BadFrame(Exception):  # noqa: N818 - says what came, the connection is clo
 
 def encode(message: dict[str, Any]) -> bytes:
     """One frame. Lone surrogates (undecodable file names) survive as JSON escapes."""
-    payload = json.dumps({"v": VERSION, **message}, separators=(",", ":")).encode()
+    payload = _cjson.dumps({"v": VERSION, **message}, separators=(",", ":")).encode()
     return raw(payload)
 
 
@@ -82,7 +83,7 @@ class Decoder:
         if len(data) < 4 + size:
             return None
         try:
-            message = json.loads(bytes(data[4 : 4 + size]))
+            message = _cjson.loads(bytes(data[4 : 4 + size]))
         except (ValueError, RecursionError) as error:
             raise BadFrame(f"no JSON: {error}") from error
         del data[: 4 + size]

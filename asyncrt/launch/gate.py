@@ -11,10 +11,9 @@ from __future__ import annotations
 import _socket
 import contextlib
 import errno
-import json
 import select
 
-from asyncrt import _paths
+from asyncrt import _cjson, _paths
 from asyncrt.launch import frames, sockets
 from asyncrt.launch.failure import Failure
 
@@ -145,4 +144,4 @@ def announce(client: _socket.socket) -> None:
 def refuse(client: _socket.socket, failure: Failure) -> None:
     """Tell the client why the program doesn't run."""
     with contextlib.suppress(OSError):
-        client.send(json.dumps(failure.report()).encode(), frames.NOSIGNAL)
+        client.send(_cjson.dumps(failure.report()).encode(), frames.NOSIGNAL)

@@ -12,12 +12,11 @@ from __future__ import annotations
 import _socket
 import contextlib
 import errno
-import json
 import os
 import select
 import time
 
-from asyncrt import _paths, _procid, clock
+from asyncrt import _cjson, _paths, _procid, clock
 from asyncrt.launch import cgroup, frames, handover, process, sockets
 from asyncrt.launch import gate as gates
 from asyncrt.launch import hook as hooks
@@ -164,7 +163,7 @@ def _launch(role: bytes, peer: _socket.socket, parent: Parent, umask: int) -> No
         if client is not None:
             gates.refuse(client, failure)
         if launched:
-            said = handover.FAILED + json.dumps(failure.report()).encode()
+            said = handover.FAILED + _cjson.dumps(failure.report()).encode()
             with contextlib.suppress(OSError):
                 watch.send(said, frames.NOSIGNAL)
         else:

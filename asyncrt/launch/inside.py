@@ -19,7 +19,7 @@ from asyncrt.launch.rootfs import Root, Sources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
     from asyncrt.launch.plan import LinuxPlan, ProcessPlan
@@ -32,7 +32,7 @@ _NAMES = ("user", "mnt", "pid", "uts", "ipc", "net", "cgroup", "time")
 class Inside:
     """An init in its namespaces: made by its constructor, which only the new process leaves."""
 
-    __slots__ = ("_plan", "_settled", "_waiting", "identity", "opened", "proc", "root")
+    __slots__ = ("_plan", "_waiting", "identity", "opened", "proc", "root")
 
     def __init__(self, plan: ProcessPlan, streams: Sequence[int]) -> None:
         """Enter, and make everything there up to the root file system. Raises Failure.
@@ -46,34 +46,26 @@ class Inside:
         devices.guard_null(streams)
         early = self._sources() if linux["open_early"] else None
         self.identity: dict[str, Any]
-        self.identity, self._waiting = namespaces.enter(linux, _joins_cgroups(plan))
-        self._settled = False
+        self.identity, self._waiting = namespaces.enter(linux, _doors(plan).clone)
         os.setsid()
         _libc.set_name(_paths.GATE_COMM)
         sources = early or self._sources()
         if linux["ids"] is not None:
             namespaces.become_owner(*linux["ids"])
         _libc.set_undumpable()
+        if linux["new"] & namespaces.CLONE_NEWCGROUP:
+            # Its root is the cgroups that we are in by now.
+            with step("linux.namespaces", "cgroup"):
+                namespaces.unshare(namespaces.CLONE_NEWCGROUP)
         _name(linux)
         self.opened: list[int] = []
         self.root: Root | None = None
         if linux["root"] is not None and sources is not None:
             self.root = Root(linux["root"], sources)
-            self.root.build(plan["cwd"], self._settle)
-        self._settle()
+            self.root.build(plan["cwd"])
         if linux["keep_namespaces"]:
             with step("linux.namespaces", "/proc/self/ns"):
                 self.opened = _open_own()
-
-    def _settle(self) -> None:
-        """Be in our cgroups, and have them for the root of our cgroup namespace. Raises Failure."""
-        if self._settled:
-            return
-        self._settled = True
-        namespaces.settled(self._waiting)
-        if self._plan["new"] & namespaces.CLONE_NEWCGROUP:
-            with step("linux.namespaces", "cgroup"):
-                namespaces.unshare(namespaces.CLONE_NEWCGROUP)
 
     def _sources(self) -> Sources | None:
         if self._plan["root"] is None:
@@ -120,15 +112,10 @@ def forbid_imports() -> None:
 _NEEDED = (devices, homes, mounts, privileges, process, terminal)
 
 
-def _joins_cgroups(plan: ProcessPlan) -> Callable[[int], None]:
-    """What puts a process into the plan's cgroups, from outside.
-
-    A move takes milliseconds, for which the kernel waits and does nothing (cgroup_threadgroup_rwsem):
-    meanwhile the process goes on with its mounts.
-    """
+def _doors(plan: ProcessPlan) -> cgroup.Doors:
+    """The way into the plan's cgroups. Raises Failure."""
     wanted = plan.get("cgroup")
-    paths = [] if wanted is None else [each["path"] for each in wanted["places"]]
-    return lambda pid: cgroup.join(paths, pid)
+    return cgroup.Doors(() if wanted is None else [each["path"] for each in wanted["places"]])
 
 
 def _open_own() -> list[int]:

@@ -77,7 +77,7 @@ def _join(
         privileges.join_initial_cpus(plan["privileges"])
     _libc.set_undumpable()
     proc = inside.open_proc(plan)
-    doors = _open_cgroups(plan)
+    doors = cgroup.Doors(plan.get("cgroups") or ())
     inside.forbid_imports()
     kinds = plan["joins"]["kinds"]
     with step(_WHAT, str(init)):
@@ -90,25 +90,12 @@ def _join(
             pidfd = os.pidfd_open(init)
             namespaces.setns(pidfd, kinds)
             os.close(pidfd)
-    pid = _libc.clone(namespaces.CLONE_PARENT)
+    pid = doors.clone(namespaces.CLONE_PARENT)
     if pid:
         os.write(bearer, str(pid).encode())
         os._exit(0)
     os.close(bearer)
-    for door in doors:
-        with step(cgroup.PATH, "cgroup.procs"):
-            os.write(door, b"0")
-        os.close(door)
     owner = plan["joins"]["ids"]
     if owner is not None:
         namespaces.become_owner(*owner)
     return 0, watch, proc
-
-
-def _open_cgroups(plan: ProcessPlan) -> list[int]:
-    """Where init's cgroups are joined: their files can't be seen from inside. Raises Failure."""
-    doors = []
-    for path in plan.get("cgroups") or ():
-        with step(cgroup.PATH, path):
-            doors.append(os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
-    return doors

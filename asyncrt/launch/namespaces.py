@@ -39,14 +39,12 @@ _WHAT = "linux.namespaces"
 _MAP_OUTPUT = 400  # bytes of what newuidmap says that go into an error
 
 
-def enter(
-    linux: LinuxPlan, meanwhile: Callable[[int], None]
-) -> tuple[dict[str, Any], _socket.socket]:
+def enter(linux: LinuxPlan, clone: Callable[[int], int]) -> tuple[dict[str, Any], _socket.socket]:
     """Go on as a new process in the namespaces of the plan, the parent's child. Raises Failure.
 
     Returns its identity as the parent sees it, and a socket to close once the parent knows of it:
-    until then the process that called this stays, without any other descriptor. `meanwhile` is what
-    that one does for the new one, whose pid it gets, beside what this goes on with: see `settled`.
+    until then the process that called this stays, without any other descriptor. `clone` makes the
+    new one.
     """
     join(linux["join"])
     flags = linux["new"]
@@ -56,7 +54,7 @@ def enter(
     if offsets is not None:
         # They can be set until the first process is in, and by who owns it (time_namespaces(7)).
         if flags & CLONE_NEWUSER:
-            _, outer = _split(CLONE_NEWUSER, lambda pid: write_maps(pid, maps))
+            _, outer = _split(CLONE_NEWUSER, maps, _libc.clone)
             flags &= ~CLONE_NEWUSER
             maps = None
         with step("linux.timeOffsets", "/proc/self/timens_offsets"):
@@ -68,80 +66,55 @@ def enter(
         # moment, and through its /proc/PID/root at the host's files (CVE-2016-9962). A map would
         # have to be written by an ordinary user, who then may not; but nobody is in a new one yet.
         _libc.set_undumpable()
-    identity, ours = _split(
-        flags & ~CLONE_NEWCGROUP, lambda pid: write_maps(pid, maps), meanwhile, outer
-    )
+    identity, ours = _split(flags & ~CLONE_NEWCGROUP, maps, clone, outer)
     if outer is not None:
         outer.close()
     return identity, ours
 
 
-def settled(ours: _socket.socket) -> None:
-    """Wait until what was to be done meanwhile is done. Raises Failure."""
-    said, _ = frames.receive_message(ours)
-    _raise_failed(said)
-
-
-def _raise_failed(said: dict[str, Any]) -> None:
-    if "failed" in said:
-        failed = said["failed"]
-        raise Failure(failed["what"], failed["path"], failed["errno"])
-
-
 def _split(
     flags: int,
-    outside: Callable[[int], None],
-    meanwhile: Callable[[int], None] | None = None,
+    maps: IdMaps | None,
+    clone: Callable[[int], int],
     keep: _socket.socket | None = None,
 ) -> tuple[dict[str, Any], _socket.socket]:
-    """Go on in a new child of our parent, once `outside` was done for it here.
+    """Go on in a new child of our parent, once its maps are written here.
 
     `keep` stays open here for as long as this process stays.
     """
-    # Packets: what is said next isn't read with what is said first.
-    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    ours, theirs = _socket.socketpair()
     with step(_WHAT, ""):
-        pid = _libc.clone(flags | CLONE_PARENT)
+        pid = clone(flags | CLONE_PARENT)
     if pid:
         theirs.close()
-        _stand_by(ours, pid, outside, meanwhile, keep)
+        _stand_by(ours, pid, maps, keep)
     ours.close()
     said, _ = frames.receive_message(theirs)
-    _raise_failed(said)
+    if "failed" in said:
+        failed = said["failed"]
+        raise Failure(failed["what"], failed["path"], failed["errno"])
     return said["made"], theirs
 
 
 def _stand_by(
-    ours: _socket.socket,
-    pid: int,
-    outside: Callable[[int], None],
-    meanwhile: Callable[[int], None] | None,
-    keep: _socket.socket | None,
+    ours: _socket.socket, pid: int, maps: IdMaps | None, keep: _socket.socket | None
 ) -> NoReturn:
     """Do what is to be done outside, then wait until the child needs us no more."""
     code = 1
     try:
         # Whoever waits for the child's end must not wait for ours.
         process.close_all_but([ours.fileno(), -1 if keep is None else keep.fileno()])
-        _do(ours, pid, outside, {"made": _procid.facts(pid)})
-        if meanwhile is not None:
-            _do(ours, pid, meanwhile, {})
+        said: dict[str, object] = {"made": _procid.facts(pid)}
+        try:
+            write_maps(pid, maps)
+        except Failure as failure:
+            said = {"failed": failure.report()}
+        frames.send(ours, frames.encode(said))
         while ours.recv(1):
             pass
         code = 0
     finally:
         os._exit(code)
-
-
-def _do(
-    ours: _socket.socket, pid: int, work: Callable[[int], None], said: dict[str, object]
-) -> None:
-    """Do it for the child, and tell it."""
-    try:
-        work(pid)
-    except Failure as failure:
-        said = {"failed": failure.report()}
-    frames.send(ours, frames.encode(said))
 
 
 def write_maps(pid: int, maps: IdMaps | None) -> None:

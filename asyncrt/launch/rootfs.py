@@ -16,8 +16,6 @@ from asyncrt.launch.failure import step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from asyncrt.launch.plan import MountPlan, RootPlan
 
 _TMPFS = [("mode", "0555")]  # what covers a masked directory: nothing
@@ -66,11 +64,8 @@ class Root:
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
             mounts.attach(self.root, self._old)
 
-    def build(self, cwd: str, settle: Callable[[], None]) -> None:
-        """Everything that is to be inside, and a working directory. Raises Failure.
-
-        `settle` is called before a cgroup is mounted: it comes back when we are in ours.
-        """
+    def build(self, cwd: str) -> None:
+        """Everything that is to be inside, and a working directory. Raises Failure."""
         plan = self._plan
         self._make_places(cwd)
         has_dev = any(each["to"] == "/dev" for each in plan["mounts"])
@@ -80,8 +75,6 @@ class Root:
             with step("root.readonly", plan["path"]):
                 mounts.change(self.root, add=mounts.MOUNT_ATTR_RDONLY, recursive=True)
         for mount in plan["mounts"]:
-            if mount["kind"] == "cgroup":
-                settle()
             with step(mount["at"], mount["to"]):
                 self._mount(mount)
         with step(_CWD, cwd):

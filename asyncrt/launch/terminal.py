@@ -7,9 +7,9 @@ gets one message, the terminal's name with the descriptor.
 
 from __future__ import annotations
 
+import _socket
 import errno
 import os
-import socket
 import termios
 
 from asyncrt import _libc
@@ -86,7 +86,7 @@ def take(slave: int, uid: int | None) -> None:
 
 def give(console: int, master: int) -> None:
     """Send the master over a connected console socket. Raises Failure: its other end is dead."""
-    sock = socket.socket(fileno=os.dup(console))
+    sock = _socket.socket(fileno=os.dup(console))
     try:
         sock.setblocking(False)  # it is new, and so has room; one that doesn't is no console socket
         frames.send(sock, _NAME, [master])

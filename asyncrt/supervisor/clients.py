@@ -184,9 +184,11 @@ class Clients:
         request = message.get("req")
         try:
             self._serve(client, message, fds)
-        except OSError as error:
-            failure = Failure(str(message.get("op")), "", error.errno or errno.EIO)
+        except Failure as failure:
             client.send({"re": request, "failed": failure.report()})
+        except OSError as error:
+            failed = Failure(str(message.get("op")), "", error.errno or errno.EIO)
+            client.send({"re": request, "failed": failed.report()})
         except Exception as error:  # noqa: BLE001 - no message, however bad, ends a supervisor
             client.send({"re": request, "error": f"bad message: {error!r}"})
         finally:

@@ -18,10 +18,9 @@ written is counted in `STREAM.lost`, and writing goes on as soon as there is roo
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 
-from asyncrt import _durable, _paths, clock
+from asyncrt import _cjson, _durable, _paths, clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ def read_options(directory: str | int) -> dict[str, LogOptions]:
         raw = _durable.read(_paths.LOG_OPTIONS, dir_fd=directory)
     else:
         raw = _durable.read(f"{directory}/{_paths.LOG_OPTIONS}")
-    found: dict[str, LogOptions] = json.loads(raw)
+    found: dict[str, LogOptions] = _cjson.loads(raw)
     try:
         for each in found.values():
             each["max_bytes"], each["files"], each["timestamps"]

@@ -8,11 +8,11 @@ would; who falls behind too far while others read on is let go.
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import errno
 import os
 import select
-import socket
 import stat
 import termios
 
@@ -32,7 +32,7 @@ _MOST_BEHIND = 1 << 20
 class _Attached:
     """One client's stream."""
 
-    def __init__(self, terminal: Terminal, sock: socket.socket) -> None:
+    def __init__(self, terminal: Terminal, sock: _socket.socket) -> None:
         sock.setblocking(False)
         self.sock = sock
         self.backlog = bytearray()
@@ -159,7 +159,7 @@ class Terminal:
         """A client, by a descriptor that stays the caller's. Raises OSError: it's no socket."""
         if not stat.S_ISSOCK(os.fstat(fd).st_mode):
             raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
-        self._attached.add(_Attached(self, socket.socket(fileno=os.dup(fd))))
+        self._attached.add(_Attached(self, _socket.socket(fileno=os.dup(fd))))
         self.listen()
 
     def detach(self, client: _Attached) -> None:

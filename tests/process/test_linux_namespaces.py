@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 import asyncrt
+from asyncrt import _cgroups
 from tests.helpers import sandboxes
-from tests.helpers.containers import destroyed, init_of
+from tests.helpers.containers import destroyed, init_of, record_of
 from tests.helpers.sandboxes import MAPPED, ROOT, config, said, spec
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_program("busybox")]
@@ -44,6 +45,28 @@ async def test_namespaces_of_another_sandbox_are_joined_by_path(
         assert found[:2] == ["box", "1"]
         names = ("pid", "ipc", "net", "uts")
         assert found[2:] == [str(os.stat(f"/proc/{pid}/ns/{name}").st_ino) for name in names]
+
+
+@pytest.mark.parametrize("who", [ROOT, MAPPED])
+async def test_a_sandbox_and_what_is_execd_in_it_are_in_each_of_its_cgroups(
+    engine: asyncrt.Engine, root: str, rootfs: str, who: str
+) -> None:
+    made = config(rootfs, ["/bin/sleep", "1000"], who=who)
+    made["linux"]["resources"] = {"pids": {"limit": 20}, "cpu": {"shares": 512}}
+    container = await engine.create("box", spec=spec(made))
+    async with destroyed(container):
+        init = init_of(container, root)
+        places = [each.path for each in record_of(container, root).cgroup]
+        assert places
+        assert [_cgroups.pids(each) for each in places] == [[init]] * len(places)
+        await container.start()
+        process = await container.exec(["/bin/sleep", "1000"])
+        assert [sorted(_cgroups.pids(each)) for each in places] == [
+            sorted([init, process.pid])
+        ] * len(places)
+        await process.kill()
+        await process.wait()
+        process.close()
 
 
 async def test_an_exec_is_in_the_joined_namespaces_as_well(

@@ -126,6 +126,8 @@ BAD_EXECS: dict[str, dict[str, object]] = {
     "args of a wrong type": {"plan": {**PLAN, "args": 7}},
     "no args": {"plan": {**PLAN, "args": []}},
     "env without values": {"plan": {**PLAN, "env": ["A"]}},
+    "a cgroup that is not there": {"plan": {**PLAN, "cgroups": ["/sys/fs/cgroup/no/such"]}},
+    "cgroups of a wrong type": {"plan": {**PLAN, "cgroups": [7]}},
     "deadline of a wrong type": {"plan": PLAN, "deadline": "soon"},
     "deadline that is an object": {"plan": PLAN, "deadline": {}},
 }

@@ -140,7 +140,8 @@ def test_a_wait_status_is_told_by_code_or_by_signal() -> None:
 
 FORBIDDEN = (
     "asyncio typing dataclasses anyio aiofiles portalocker msgspec psutil rich click logging "
-    "subprocess threading multiprocessing inspect importlib.metadata ssl"
+    "subprocess threading multiprocessing inspect importlib.metadata ssl "
+    "json re enum signal socket selectors"
 )
 
 
@@ -163,6 +164,7 @@ print(*sorted(sys.modules))
     assert len(modules) < 120, modules
     assert {each.split(".")[1] for each in ours if "." in each} <= {
         "_cgroups",
+        "_cjson",
         "_csignal",
         "_durable",
         "_events",
