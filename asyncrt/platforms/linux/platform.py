@@ -30,12 +30,7 @@ if TYPE_CHECKING:
 name = _NAME = "linux"
 
 _CONFIG = ("vm", "windows", "solaris", "zos", "freebsd")
-_LINUX = (
-    "net_devices",
-    "intel_rdt",
-    "memory_policy",
-    "mount_label",
-)
+_LINUX = ("intel_rdt", "memory_policy")
 _DEVICE_RULES = "linux.resources.devices"
 # What only a mount namespace made for the container can have.
 _IN_MOUNTS = ("mounts",)
@@ -84,7 +79,8 @@ def _refused(spec: Spec) -> dict[str, str]:
     refused: dict[str, str] = {}
     if config.process is not None:
         refused |= _refused_process(config.process, config, found, "process")
-    fields = _refused_root(config, found)
+    refused |= _refused_root(config, found)
+    fields = []
     if not found.has("uts"):
         fields += requests(config, ("hostname", "domainname"), "")
     fields += requests(config, _CONFIG, "")
@@ -186,7 +182,7 @@ def _refused_process(
     return dict.fromkeys(fields, "") | refused
 
 
-def _refused_root(config: Config, found: Namespaces) -> list[str]:
+def _refused_root(config: Config, found: Namespaces) -> dict[str, str]:
     if found.is_new("mount"):
         return rootfs.refused_mounts(config)
     refused = []
@@ -195,7 +191,7 @@ def _refused_root(config: Config, found: Namespaces) -> list[str]:
             refused.append("root.path")
         if config.root.readonly:
             refused.append("root.readonly")
-    return [*refused, *requests(config, _IN_MOUNTS, "")]
+    return dict.fromkeys([*refused, *requests(config, _IN_MOUNTS, "")], "")
 
 
 def _refused_linux(linux: Linux, found: Namespaces) -> list[str]:
@@ -210,4 +206,6 @@ def _refused_linux(linux: Linux, found: Namespaces) -> list[str]:
         kind = namespaces.owner_of_parameter(namespaces.parameter_path(key))
         if kind is None or not found.has(kind):
             refused.append(child("linux.sysctl", key))
+    if linux.net_devices:
+        refused.append("linux.netDevices")  # an interface that is named is to be moved
     return [*refused, *requests(linux, _LINUX, "linux.")]
