@@ -105,6 +105,7 @@ if TYPE_CHECKING:
 
         path: str
         readonly: bool
+        pivot: bool  # into it by pivot_root(2)
         propagation: tuple[int, bool] | None
         devices: list[DevicePlan]
         bind_devices: bool  # nodes can't be made in a user namespace: the host's are bound

@@ -10,8 +10,7 @@ from __future__ import annotations
 import errno
 import os
 
-from asyncrt import _libc
-from asyncrt.launch import cgroup_mount, copy_up, devices, idmaps, mounts
+from asyncrt.launch import cgroup_mount, copy_up, devices, idmaps, mounts, old_root
 from asyncrt.launch.failure import step
 
 TYPE_CHECKING = False
@@ -202,13 +201,12 @@ class Root:
         os.close(null)
 
     def enter(self) -> None:
-        """Make it the root, and take the old one away (pivot_root(2)). Raises Failure."""
+        """Make it the root, and take the old one away. Raises Failure."""
         with step("root.path", self._plan["path"]):
-            os.fchdir(self.root)
-            _libc.call("pivot_root", b".", b".")
-            os.fchdir(self._old)
-            _libc.call("umount2", b".", mounts.MNT_DETACH)
-            os.chdir("/")
+            if self._plan["pivot"]:
+                old_root.pivot(self.root, self._old)
+            else:
+                old_root.cover(self.root, self._old)
             propagation = self._plan["propagation"]
             if propagation is not None:
                 flag, recursive = propagation

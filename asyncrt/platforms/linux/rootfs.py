@@ -78,7 +78,7 @@ def refused_devices(linux: Linux) -> list[str]:
     return found
 
 
-def plan_root(spec: Spec, *, bind_devices: bool, cgroup_namespace: bool) -> RootPlan:
+def plan_root(spec: Spec, *, bind_devices: bool, cgroup_namespace: bool, pivot: bool) -> RootPlan:
     """The whole root file system. Raises SpecInvalid."""
     config = spec.config
     if config.root is None:
@@ -99,6 +99,7 @@ def plan_root(spec: Spec, *, bind_devices: bool, cgroup_namespace: bool) -> Root
     return {
         "path": path,
         "readonly": bool(config.root.readonly),
+        "pivot": pivot,
         "propagation": mounts.propagation_of(propagation) if propagation else None,
         "devices": _devices((linux.devices if linux is not None else None) or ()),
         "bind_devices": bind_devices,
