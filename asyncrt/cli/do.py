@@ -63,6 +63,7 @@ _PASSED = ("HOME", "LANG", "LC_ALL", "PATH", "TERM", "TZ")
 @p.CWD
 @p.USER
 @p.DEADLINE
+@p.NO_PIVOT
 @click.option(
     "--tty/--no-tty",
     default=None,

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 class Options:
     """The global options, filled in once the command line is parsed."""
 
-    __slots__ = ("debug", "log", "log_format", "platform", "root")
+    __slots__ = ("debug", "log", "log_format", "pivot_root", "platform", "root")
 
     def __init__(self) -> None:
         self.root: str | None = None
@@ -18,6 +18,7 @@ class Options:
         self.log: str | None = None
         self.log_format = "text"
         self.debug = False
+        self.pivot_root = True  # an option of the commands that create
 
 
 def of(context: click.Context) -> Options:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from asyncrt.cli import complete, errors
+from asyncrt.cli import complete, errors, options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -301,7 +301,18 @@ CONSOLE_SOCKET = click.option(
     metavar="FILE",
     help="Send its terminal to who listens on this UNIX socket, as OCI runtimes do.",
 )
+NO_PIVOT = click.option(
+    "--no-pivot",
+    is_flag=True,
+    expose_value=False,
+    callback=lambda context, _, given: _set_no_pivot(context, given=given),
+    help="Don't use pivot_root, which an initramfs refuses; no CAP_SYS_ADMIN inside then.",
+)
 DETACH = click.option("-d", "--detach", is_flag=True, help="Return once the program runs.")
+
+
+def _set_no_pivot(context: click.Context, *, given: bool) -> None:
+    options.of(context).pivot_root = not given
 
 
 def formats(*names: str) -> Callable[[Any], Any]:

@@ -45,7 +45,8 @@ async def _run(context: click.Context, given: options.Options, work: AttachedWor
     assert task is not None  # noqa: S101  # asyncio.run made it
     with Signals(task) as signals:
         try:
-            async with Engine(given.root, platform=given.platform) as engine:
+            made = Engine(given.root, platform=given.platform, pivot_root=given.pivot_root)
+            async with made as engine:
                 logging.getLogger("asyncrt.cli").debug(
                     "%s: root %s, platform %s", context.info_name, engine.root, given.platform
                 )

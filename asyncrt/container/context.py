@@ -69,6 +69,7 @@ class Context:
         platform: str,
         lock_timeout: float,
         durable: bool,
+        pivot_root: bool = True,
         hooks: Mapping[str, tuple[HookCall, ...]] | None = None,
     ) -> None:
         self.root = root
@@ -76,6 +77,7 @@ class Context:
         self.platform = platform
         self.lock_timeout = lock_timeout
         self.durable = durable
+        self.pivot_root = pivot_root
         self.owner = owner
         self.hooks = hooks or {}  # the engine's own, by kind
         self.launcher = Launcher(root)

@@ -62,6 +62,7 @@ class Engine(Many):
         *,
         durable: bool = True,
         hooks: HookCalls = (),
+        pivot_root: bool = True,
     ) -> None:
         """Bind to `root` (None: the default one); it is made when the engine is entered.
 
@@ -76,6 +77,8 @@ class Engine(Many):
                 Each is called with the OCI state, after the spec's hooks of its kind, by the verbs
                 of this engine only and under the container's lock, and fails as those do. Sync ones
                 run in a thread.
+            pivot_root: False on a machine whose root is an initramfs, which that call can't leave:
+                sandboxes are chrooted then, and none may have CAP_SYS_ADMIN.
 
         Raises SpecInvalid for a platform or a kind of hooks that doesn't exist.
         """
@@ -89,6 +92,7 @@ class Engine(Many):
         self._lock_timeout = lock_timeout
         self._durable = durable
         self._hooks = by_kind(hooks)
+        self._pivot_root = pivot_root
         self._context_: Context | None = None
 
     @property
@@ -123,6 +127,7 @@ class Engine(Many):
             lock_timeout=self._lock_timeout,
             durable=self._durable,
             hooks=self._hooks,
+            pivot_root=self._pivot_root,
         )
         return self
 

@@ -13,7 +13,17 @@ import struct
 import sys
 
 from asyncrt import _libc, _paths
-from asyncrt.launch import cgroup, devices, homes, mounts, namespaces, privileges, process, terminal
+from asyncrt.launch import (
+    cgroup,
+    devices,
+    homes,
+    idmaps,
+    mounts,
+    namespaces,
+    privileges,
+    process,
+    terminal,
+)
 from asyncrt.launch.failure import step
 from asyncrt.launch.rootfs import Root, Sources
 
@@ -32,7 +42,7 @@ _NAMES = ("user", "mnt", "pid", "uts", "ipc", "net", "cgroup", "time")
 class Inside:
     """An init in its namespaces: made by its constructor, which only the new process leaves."""
 
-    __slots__ = ("_plan", "_waiting", "identity", "opened", "proc", "root")
+    __slots__ = ("_id_maps", "_plan", "_waiting", "identity", "opened", "proc", "root")
 
     def __init__(self, plan: ProcessPlan, streams: Sequence[int]) -> None:
         """Enter, and make everything there up to the root file system. Raises Failure.
@@ -44,6 +54,8 @@ class Inside:
         self.proc = open_proc(plan)
         process.prepare_outside(plan)
         devices.guard_null(streams)
+        # Before anything of ours changes: whom /proc shows, and what we may map.
+        self._id_maps = {} if linux["root"] is None else idmaps.open_all(linux["root"]["mounts"])
         early = self._sources() if linux["open_early"] else None
         self.identity: dict[str, Any]
         self.identity, self._waiting = namespaces.enter(linux, _doors(plan).clone)
@@ -70,7 +82,7 @@ class Inside:
     def _sources(self) -> Sources | None:
         if self._plan["root"] is None:
             return None
-        return Sources(self._plan["root"])
+        return Sources(self._plan["root"], self._id_maps)
 
     def let_go(self) -> None:
         """Who made us needs to stay no longer: our parent knows of us."""

@@ -117,13 +117,16 @@ def _stand_by(
         os._exit(code)
 
 
-def write_maps(pid: int, maps: IdMaps | None) -> None:
-    """Write a new user namespace's maps from outside it (user_namespaces(7)). Raises Failure."""
+def write_maps(pid: int, maps: IdMaps | None, at: str = "linux.") -> None:
+    """Write a new user namespace's maps from outside it (user_namespaces(7)). Raises Failure.
+
+    `at` is where the config has them.
+    """
     if maps is None:
         return
-    for kind, what in (("uid", "linux.uidMappings"), ("gid", "linux.gidMappings")):
-        lines: list[list[int]] = maps[kind]  # type: ignore[literal-required]  # both are there
-        program = maps["programs"][0 if kind == "uid" else 1]
+    kinds = (("uid", maps["uid"]), ("gid", maps["gid"]))
+    for (kind, lines), program in zip(kinds, maps["programs"], strict=True):
+        what = f"{at}{kind}Mappings"
         if program:
             _run_mapper(program, pid, lines, what)
             continue

@@ -78,6 +78,17 @@ if TYPE_CHECKING:
         clear_below: int
         propagation: list[tuple[int, bool]]  # MS_*, and whether for all below it
         data: list[tuple[str, str | None]]  # fsconfig(2): key and value, None for a flag
+        idmap: NotRequired[MountIdMap]  # of a bind
+        copy_up: NotRequired[bool]  # of a tmpfs: what was there is in it
+        label: NotRequired[str]  # of a file system that takes none as an option
+
+    class MountIdMap(TypedDict):
+        """How the owners of a bind's files show: lines as in IdMaps."""
+
+        uid: list[list[int]]
+        gid: list[list[int]]
+        path: str  # of the user namespace that has the map instead; "" is none
+        recursive: bool
 
     class DevicePlan(TypedDict):
         """One device node."""
@@ -94,6 +105,7 @@ if TYPE_CHECKING:
 
         path: str
         readonly: bool
+        pivot: bool  # into it by pivot_root(2)
         propagation: tuple[int, bool] | None
         devices: list[DevicePlan]
         bind_devices: bool  # nodes can't be made in a user namespace: the host's are bound
@@ -102,6 +114,7 @@ if TYPE_CHECKING:
         cgroup_namespace: bool  # it has one of its own
         masked: list[str]
         read_only: list[str]
+        label: NotRequired[str]  # SELinux's, of what is mounted new
 
     class LinuxPlan(TypedDict):
         """The namespaces of an init, and what is in them."""

@@ -10,17 +10,17 @@ from __future__ import annotations
 import errno
 import os
 
-from asyncrt import _libc
-from asyncrt.launch import cgroup_mount, devices, mounts
+from asyncrt.launch import cgroup_mount, copy_up, devices, idmaps, mounts, old_root
 from asyncrt.launch.failure import step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncrt.launch.plan import MountPlan, RootPlan
 
-_TMPFS = [("mode", "0555")]  # what covers a masked directory: nothing
+_TMPFS: list[tuple[str, str | None]] = [("mode", "0555")]  # what covers a masked directory: nothing
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _CWD = "process.cwd"
+_OF_THE_TOP = {"mode", "uid", "gid"}  # options of a tmpfs
 
 
 class Sources:
@@ -28,8 +28,8 @@ class Sources:
 
     __slots__ = ("root", "trees")
 
-    def __init__(self, plan: RootPlan) -> None:
-        """Open all. Raises Failure.
+    def __init__(self, plan: RootPlan, id_maps: dict[str, int]) -> None:
+        """Open all; `id_maps` has the user namespaces that mounts take an id map of. Raises Failure.
 
         Before the propagation of anything here is changed: what is to be shared stays a peer.
         """
@@ -39,9 +39,10 @@ class Sources:
         for mount in plan["mounts"]:
             if mount["kind"] == "bind":
                 with step(mount["at"], mount["source"]):
-                    self.trees[mount["at"]] = mounts.clone_path(
-                        mount["source"], recursive=mount["recursive"]
-                    )
+                    tree = mounts.clone_path(mount["source"], recursive=mount["recursive"])
+                    self.trees[mount["at"]] = tree
+                if mount["at"] in id_maps:
+                    idmaps.apply(tree, mount, id_maps[mount["at"]])
 
 
 class Root:
@@ -147,6 +148,12 @@ class Root:
         if mount["type"] == "tmpfs" and attributes & mounts.MOUNT_ATTR_RDONLY:
             attributes &= ~mounts.MOUNT_ATTR_RDONLY  # others may be mounted inside it
         tree = mounts.new(mount["type"], mount["data"], attributes)
+        if "label" in mount:
+            _label(tree, mount["label"])
+        if mount.get("copy_up"):
+            said = {key for key, _ in mount["data"]}
+            keep_top = not said.isdisjoint(_OF_THE_TOP)
+            copy_up.copy(place, tree, mount["at"], mount["to"], keep_top=keep_top)
         if attributes != mount["set"]:
             self._late.append((mount, tree))
         mounts.attach(tree, place)
@@ -165,6 +172,8 @@ class Root:
 
     def _mask(self, paths: list[str]) -> None:
         empty = -1
+        label = self._plan.get("label")
+        options = _TMPFS if label is None else [*_TMPFS, ("context", label)]
         null = devices.real_null()
         for index, path in enumerate(paths):
             with step(f"linux.maskedPaths[{index}]", path):
@@ -175,7 +184,7 @@ class Root:
                 if not mounts.is_directory(place):
                     tree = devices.clone_node(null)
                 elif empty < 0:
-                    tree = empty = mounts.new("tmpfs", _TMPFS, mounts.MOUNT_ATTR_RDONLY)
+                    tree = empty = mounts.new("tmpfs", options, mounts.MOUNT_ATTR_RDONLY)
                 else:
                     tree = mounts.clone_tree(empty, "", recursive=False)
                 mounts.attach(tree, place)
@@ -185,14 +194,22 @@ class Root:
         os.close(null)
 
     def enter(self) -> None:
-        """Make it the root, and take the old one away (pivot_root(2)). Raises Failure."""
+        """Make it the root, and take the old one away. Raises Failure."""
         with step("root.path", self._plan["path"]):
-            os.fchdir(self.root)
-            _libc.call("pivot_root", b".", b".")
-            os.fchdir(self._old)
-            _libc.call("umount2", b".", mounts.MNT_DETACH)
-            os.chdir("/")
+            if self._plan["pivot"]:
+                old_root.pivot(self.root, self._old)
+            else:
+                old_root.cover(self.root, self._old)
             propagation = self._plan["propagation"]
             if propagation is not None:
                 flag, recursive = propagation
                 mounts.change(self.root, propagation=flag, recursive=recursive)
+
+
+def _label(tree: int, label: str) -> None:
+    """Give the top of a file system its label, which it doesn't take as an option."""
+    top = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=tree)
+    try:
+        os.setxattr(top, "security.selinux", os.fsencode(label) + b"\0")
+    finally:
+        os.close(top)

@@ -25,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from asyncrt.oci.config import Config, Hook, Hooks, Linux, Process, Rlimit
+    from asyncrt.oci.config import Config, Hook, Hooks, Linux, Mount, Process, Rlimit
 
 # config.md: SemVer 2.0.0. Python's \d takes any script's digits, and $ a final newline.
 _SEMVER = re.compile(r"(?P<major>[0-9]+)\.[0-9]+\.[0-9]+(?:[-+][0-9A-Za-z.+-]+)?")
@@ -45,6 +45,8 @@ def check(config: Config, *, may_have_nul: bool) -> None:
                 raise SpecInvalid(json_path=path, why="contains a NUL byte")
     if config.process is not None:
         check_process(config.process)
+    for index, mount in enumerate(config.mounts or ()):
+        _check_mount(mount, f"mounts[{index}]")
     if config.hooks is not None:
         _check_hooks(config.hooks)
     if config.annotations is not None and "" in config.annotations:
@@ -100,6 +102,14 @@ def _check_rlimits(rlimits: Sequence[Rlimit], path: str) -> None:
         if each.soft > each.hard:
             why = f"{each.soft} is above the hard limit {each.hard}"
             raise SpecInvalid(json_path=f"{at}.soft", why=why)
+
+
+def _check_mount(mount: Mount, at: str) -> None:
+    """config.md, "Mounts": mappings of uids are given along with those of gids."""
+    kinds = (("uidMappings", mount.uid_mappings), ("gidMappings", mount.gid_mappings))
+    for name, other in (kinds, kinds[::-1]):
+        if name[1] and not other[1]:
+            raise SpecInvalid(json_path=f"{at}.{other[0]}", why=f"is required with {name[0]}")
 
 
 def _check_hooks(hooks: Hooks) -> None:

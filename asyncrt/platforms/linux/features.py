@@ -29,11 +29,13 @@ _FILES = {
 def features(version: str) -> dict[str, object]:
     """The document; `version` is asyncrt's. Asks the kernel, which doesn't block."""
     last = machine.last_capability()
+    maps_mounts = mounts.why_unmapped() is None
+    options = mounts.option_names() - (set() if maps_mounts else {"idmap", "ridmap"})
     return {
         "ociVersionMin": _OLDEST,
         "ociVersionMax": _NEWEST,
         "hooks": list(HOOK_KINDS),
-        "mountOptions": sorted(mounts.option_names()),
+        "mountOptions": sorted(options),
         "linux": {
             "namespaces": sorted(
                 name for name, file in _FILES.items() if os.path.exists(f"/proc/self/ns/{file}")
@@ -50,7 +52,7 @@ def features(version: str) -> dict[str, object]:
             "apparmor": {"enabled": machine.has_apparmor()},
             "selinux": {"enabled": machine.has_selinux()},
             "intelRdt": {"enabled": False},
-            "mountExtensions": {"idmap": {"enabled": False}},
+            "mountExtensions": {"idmap": {"enabled": maps_mounts}},
         },
         "annotations": {"org.asyncrt.version": version},
     }

@@ -7,6 +7,7 @@ import errno
 import functools
 import os
 import pwd
+import struct
 import subprocess
 import sys
 
@@ -99,6 +100,22 @@ def try_call(number: int, *arguments: int | bytes) -> int:
     except OSError as error:
         return error.errno or 0
     return 0
+
+
+_MOUNT_SETATTR = 442  # on every architecture
+_AT_EMPTY_PATH = 0x1000
+_MOUNT_ATTR_IDMAP = 0x100000
+_NO_DESCRIPTOR = 2**31 - 1
+
+
+@functools.cache
+def has_mapped_mounts() -> bool:
+    """Whether this kernel can map the ids of a mount (mount_setattr(2), Linux 5.12).
+
+    EBADF: it has looked for the user namespace, and so knows what for.
+    """
+    wanted = struct.pack("=4Q", _MOUNT_ATTR_IDMAP, 0, 0, _NO_DESCRIPTOR)
+    return try_call(_MOUNT_SETATTR, -1, b"", _AT_EMPTY_PATH, wanted, len(wanted)) == errno.EBADF
 
 
 # In a process of its own: there is no way back out of a user namespace.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from typing import NamedTuple
 
 from asyncrt.launch import mounts as made
+from asyncrt.platforms.linux import machine
+from asyncrt.platforms.linux.namespaces import id_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,17 +47,38 @@ _PROPAGATION = {
 # Of the file system itself; a bind has that of its source.
 _OF_FILE_SYSTEM = frozenset({"sync", "dirsync", "lazytime", "mand", "iversion"})
 _NOTHING = frozenset({"defaults", "loud", "silent", "async", "nolazytime", "nomand", "noiversion"})
-_UNSUPPORTED = frozenset({"idmap", "ridmap", "tmpcopyup"})
+_ID_MAPS = {"idmap": False, "ridmap": True}  # whether all mounts below have it as well
+_COPY_UP = "tmpcopyup"
 _VIRTUAL = frozenset({"tmpfs", "proc", "sysfs", "devpts", "mqueue", "overlay"})
 _CGROUP = frozenset({"cgroup", "cgroup2"})
+_NO_CONTEXT = frozenset({"proc", "sysfs"})  # whose files the policy labels
+_LABELLED_LATER = frozenset({"mqueue"})
 _LONGEST = 255  # bytes of a string that fsconfig(2) takes
+
+_NOT_ROOT = "only root can have the owners of a file system's files shown as others"
+_NOT_BIND = "is for bind mounts"
+_NOT_TMPFS = "is for a tmpfs"
+_NO_MAP = "has no uidMappings and gidMappings, and there is no user namespace to take them from"
+_TOO_LONG = f"is longer than the {_LONGEST} bytes that the kernel takes"
 
 
 class PlannedMount(NamedTuple):
-    """A mount, or the JSON paths of what in it can't be honoured."""
+    """A mount, or what in it can't be honoured: reasons by JSON path, "" where it says all."""
 
     plan: MountPlan
-    refused: list[str]
+    refused: dict[str, str]
+
+
+class Surroundings(NamedTuple):
+    """What of the rest of the config a mount depends on.
+
+    `ids`: uid and gid mappings of the container's user namespace; `user_namespace`: its path.
+    """
+
+    bundle: str | None = None
+    ids: tuple[list[list[int]], list[list[int]]] | None = None
+    user_namespace: str = ""
+    label: str = ""
 
 
 def propagation_of(option: str) -> tuple[int, bool] | None:
@@ -69,8 +93,8 @@ def propagation_of(option: str) -> tuple[int, bool] | None:
 def option_names() -> set[str]:
     """Every mount option that is understood here; others go to the file system."""
     propagation = {*_PROPAGATION, *(f"r{each}" for each in _PROPAGATION)}
-    kinds = {"bind", "rbind", "remount"}
-    return {*_ATTRIBUTES, *_BELOW, *propagation, *kinds, *_OF_FILE_SYSTEM, *_NOTHING}
+    others = {"bind", "rbind", "remount", _COPY_UP, *_ID_MAPS}
+    return {*_ATTRIBUTES, *_BELOW, *propagation, *others, *_OF_FILE_SYSTEM, *_NOTHING}
 
 
 def inside(path: str) -> str:
@@ -78,8 +102,8 @@ def inside(path: str) -> str:
     return posixpath.normpath("/" + path.lstrip("/"))
 
 
-def plan_mount(mount: Mount, at: str, bundle: str | None) -> PlannedMount:
-    """What is to be mounted, with every option put where it belongs."""
+def plan_mount(mount: Mount, at: str, around: Surroundings) -> PlannedMount:
+    """What is to be mounted, with every option put where it belongs (config.md, "Mounts")."""
     plan: MountPlan = {
         "at": at,
         "kind": "new",
@@ -94,31 +118,77 @@ def plan_mount(mount: Mount, at: str, bundle: str | None) -> PlannedMount:
         "propagation": [],
         "data": [],
     }
-    refused = [] if not mount.uid_mappings else [f"{at}.uidMappings"]
-    if mount.gid_mappings:
-        refused.append(f"{at}.gidMappings")
+    refused: dict[str, str] = {}
     options = mount.options or ()
     if "bind" in options or "rbind" in options or mount.type in {"bind", "rbind"}:
         plan["kind"] = "bind"
         plan["recursive"] = "rbind" in options or mount.type == "rbind"
-        plan["source"] = below(bundle, plan["source"]) or ""
+        plan["source"] = below(around.bundle, plan["source"]) or ""
         if not plan["source"]:
-            refused.append(f"{at}.source")
+            refused[f"{at}.source"] = ""
     elif mount.type in _CGROUP:
         plan["kind"] = "cgroup"
     if "remount" in options:
         plan["kind"] = "remount"
     elif not mount.type and plan["kind"] == "new":
-        refused.append(f"{at}.type")
+        refused[f"{at}.type"] = ""
+    _map_ids(mount, plan, around, refused)
     for index, option in enumerate(options):
-        if not _take(plan, option):
-            refused.append(f"{at}.options[{index}]")
+        why = _take(plan, option)
+        if why is not None:
+            refused[f"{at}.options[{index}]"] = why
     if plan["kind"] == "new":
         if plan["source"]:
             plan["data"].insert(0, ("source", plan["source"]))
         if mount.type not in _VIRTUAL and plan["set"] & made.MOUNT_ATTR_RDONLY:
             plan["data"].append(("ro", None))  # or a journal would be written to
+        _put_label(plan, around.label)
     return PlannedMount(plan, refused)
+
+
+def _map_ids(mount: Mount, plan: MountPlan, around: Surroundings, refused: dict[str, str]) -> None:
+    """Whose its files are to look, from mappings of its own or those of the container.
+
+    Without the option that says so the mappings alone ask for it (config.md, "Mounts").
+    """
+    asked = [each for each in enumerate(mount.options or ()) if each[1] in _ID_MAPS]
+    given = bool(mount.uid_mappings or mount.gid_mappings)
+    if not asked and not given:
+        return
+    at = plan["at"]
+    field = f"{at}.uidMappings" if given else f"{at}.options[{asked[0][0]}]"
+    if plan["kind"] != "bind":
+        refused[field] = _NOT_BIND
+    elif (why := why_unmapped()) is not None:
+        refused[field] = why
+    elif not given and around.ids is None and not around.user_namespace:
+        refused[field] = _NO_MAP
+    else:
+        own = id_lines(mount.uid_mappings or ()), id_lines(mount.gid_mappings or ())
+        uids, gids = own if given else around.ids or ([], [])
+        plan["idmap"] = {
+            "uid": uids,
+            "gid": gids,
+            "path": "" if uids else around.user_namespace,
+            "recursive": any(_ID_MAPS[option] for _, option in asked),
+        }
+
+
+def why_unmapped() -> str | None:
+    """Why no mount can show other owners here; None: it can."""
+    if os.geteuid() != 0:
+        return _NOT_ROOT
+    return None if machine.has_mapped_mounts() else "this kernel has no id maps of mounts"
+
+
+def _put_label(plan: MountPlan, label: str) -> None:
+    """SELinux's label for what is mounted new (config-linux.md, "Mount Label"), as runc has it."""
+    if not label or plan["type"] in _NO_CONTEXT:
+        return
+    if plan["type"] in _LABELLED_LATER:
+        plan["label"] = label
+    elif not any(key == "context" for key, _ in plan["data"]):
+        plan["data"].append(("context", label))
 
 
 def below(bundle: str | None, path: str) -> str | None:
@@ -128,8 +198,8 @@ def below(bundle: str | None, path: str) -> str | None:
     return None if bundle is None else posixpath.join(bundle, path)
 
 
-def _take(plan: MountPlan, option: str) -> bool:
-    """Put an option where it belongs; the last one of a kind counts. False: can't be honoured."""
+def _take(plan: MountPlan, option: str) -> str | None:
+    """Put an option where it belongs; the last one of a kind counts. Why it can't be honoured."""
     propagation = propagation_of(option)
     if option in _ATTRIBUTES:
         plan["set"], plan["clear"] = _merge(plan["set"], plan["clear"], *_ATTRIBUTES[option])
@@ -139,21 +209,33 @@ def _take(plan: MountPlan, option: str) -> bool:
         )
     elif propagation is not None:
         plan["propagation"].append(propagation)
-    elif option in _NOTHING or option in {"bind", "rbind", "remount"}:
+    elif option in _NOTHING or option in {"bind", "rbind", "remount", *_ID_MAPS}:
         pass
-    elif option in _UNSUPPORTED or plan["kind"] in {"bind", "cgroup"}:
-        return False
+    elif option == _COPY_UP:
+        if plan["kind"] != "new" or plan["type"] != "tmpfs":
+            return _NOT_TMPFS
+        plan["copy_up"] = True
+    elif plan["kind"] in {"bind", "cgroup"}:
+        return "is of a file system, which is mounted already"
     elif option in _OF_FILE_SYSTEM:
         plan["data"].append((option, None))
     else:
-        key, equals, value = option.partition("=")
-        if key == "lowerdir" and len(value.encode()) > _LONGEST:
-            plan["data"] += [("lowerdir+", each) for each in _layers(value)]
-        elif not key or len(value.encode()) > _LONGEST:
-            return False
-        else:
-            plan["data"].append((key, value if equals else None))
-    return True
+        return _take_data(plan, option)
+    return None
+
+
+def _take_data(plan: MountPlan, option: str) -> str | None:
+    """One of the file system's own."""
+    key, equals, value = option.partition("=")
+    if key == "lowerdir" and len(value.encode()) > _LONGEST:
+        plan["data"] += [("lowerdir+", each) for each in _layers(value)]
+    elif not key:
+        return ""
+    elif len(value.encode()) > _LONGEST:
+        return _TOO_LONG
+    else:
+        plan["data"].append((key, value if equals else None))
+    return None
 
 
 def _layers(value: str) -> list[str]:

@@ -130,8 +130,8 @@ def id_maps(linux: Linux, found: Namespaces, path: str | None) -> IdMaps | None:
             raise SpecInvalid(json_path=at, why=why, path=path)
     programs = _programs(linux)
     return {
-        "uid": _lines(linux.uid_mappings or ()),
-        "gid": _lines(linux.gid_mappings or ()),
+        "uid": id_lines(linux.uid_mappings or ()),
+        "gid": id_lines(linux.gid_mappings or ()),
         "programs": [each or "" for each in programs],
         "deny_setgroups": _denies_setgroups(linux, found),
     }
@@ -144,7 +144,8 @@ def _denies_setgroups(linux: Linux | None, found: Namespaces) -> bool:
     return _is_single(linux.gid_mappings, os.getegid())
 
 
-def _lines(mappings: Iterable[IdMapping]) -> list[list[int]]:
+def id_lines(mappings: Iterable[IdMapping]) -> list[list[int]]:
+    """Mappings as the kernel's files have them: id inside, id outside, size."""
     return [[each.container_id, each.host_id, each.size] for each in mappings]
 
 

@@ -30,12 +30,7 @@ if TYPE_CHECKING:
 name = _NAME = "linux"
 
 _CONFIG = ("vm", "windows", "solaris", "zos", "freebsd")
-_LINUX = (
-    "net_devices",
-    "intel_rdt",
-    "memory_policy",
-    "mount_label",
-)
+_LINUX = ("intel_rdt", "memory_policy")
 _DEVICE_RULES = "linux.resources.devices"
 # What only a mount namespace made for the container can have.
 _IN_MOUNTS = ("mounts",)
@@ -84,7 +79,8 @@ def _refused(spec: Spec) -> dict[str, str]:
     refused: dict[str, str] = {}
     if config.process is not None:
         refused |= _refused_process(config.process, config, found, "process")
-    fields = _refused_root(config, found)
+    refused |= _refused_root(config, found)
+    fields = []
     if not found.has("uts"):
         fields += requests(config, ("hostname", "domainname"), "")
     fields += requests(config, _CONFIG, "")
@@ -99,18 +95,23 @@ def _refused(spec: Spec) -> dict[str, str]:
     return refused
 
 
-def plan(spec: Spec, *, name: str = "asyncrt") -> ProcessPlan:
+def plan(spec: Spec, *, name: str = "asyncrt", pivot_root: bool = True) -> ProcessPlan:
     """How to make the container's init; `name` is its cgroup's, if it has no path for one.
+
+    `pivot_root`: whether the old root can be taken away by that call, see launch/old_root.py.
 
     Raises SpecUnsupported naming every field that can't be honoured, or SpecInvalid.
     """
     config = spec.config
     cgroup = _plan_cgroup(config, name)
-    _raise_refused(_refused(spec) | cgroup.refused)
+    refused = _refused(spec) | cgroup.refused
+    if not pivot_root:
+        refused |= _refused_without_pivot(config)
+    _raise_refused(refused)
     if config.process is None:
         raise SpecInvalid(json_path="process", why="is required and missing", path=spec.path)
     made = _make(config.process, config, joins=False, file=spec.path)
-    made["linux"] = _plan_linux(spec)
+    made["linux"] = _plan_linux(spec, pivot_root=pivot_root)
     made["cgroup"] = cgroup.plan
     return made
 
@@ -145,7 +146,7 @@ def _make(process: Process, config: Config, *, joins: bool, file: str | None = N
     return made
 
 
-def _plan_linux(spec: Spec) -> LinuxPlan:
+def _plan_linux(spec: Spec, *, pivot_root: bool) -> LinuxPlan:
     config, linux = spec.config, spec.config.linux
     found = namespaces.namespaces_of(config)
     unprivileged = found.has("user")
@@ -163,15 +164,29 @@ def _plan_linux(spec: Spec) -> LinuxPlan:
             (child("linux.sysctl", key), namespaces.parameter_path(key), value)
             for key, value in ((linux.sysctl if linux is not None else None) or {}).items()
         ],
-        "root": _plan_root(spec, found) if found.is_new("mount") else None,
+        "root": _plan_root(spec, found, pivot_root=pivot_root) if found.is_new("mount") else None,
         "keep_namespaces": os.geteuid() != 0,
     }
 
 
-def _plan_root(spec: Spec, found: Namespaces) -> RootPlan:
+def _plan_root(spec: Spec, found: Namespaces, *, pivot_root: bool) -> RootPlan:
     return rootfs.plan_root(
-        spec, bind_devices=found.has("user"), cgroup_namespace=found.has("cgroup")
+        spec,
+        bind_devices=found.has("user"),
+        cgroup_namespace=found.has("cgroup"),
+        pivot=pivot_root,
     )
+
+
+def _refused_without_pivot(config: Config) -> dict[str, str]:
+    """Who may unmount the new root would stand in the old one, which is still below it."""
+    sets = config.process.capabilities if config.process is not None else None
+    why = "it could unmount the root, and the host's is still there without pivot_root"
+    return {
+        f"process.capabilities.{name}": why
+        for name in ("bounding", "effective", "permitted", "inheritable", "ambient")
+        if sets is not None and "CAP_SYS_ADMIN" in (getattr(sets, name) or ())
+    }
 
 
 def _refused_process(
@@ -186,7 +201,7 @@ def _refused_process(
     return dict.fromkeys(fields, "") | refused
 
 
-def _refused_root(config: Config, found: Namespaces) -> list[str]:
+def _refused_root(config: Config, found: Namespaces) -> dict[str, str]:
     if found.is_new("mount"):
         return rootfs.refused_mounts(config)
     refused = []
@@ -195,7 +210,7 @@ def _refused_root(config: Config, found: Namespaces) -> list[str]:
             refused.append("root.path")
         if config.root.readonly:
             refused.append("root.readonly")
-    return [*refused, *requests(config, _IN_MOUNTS, "")]
+    return dict.fromkeys([*refused, *requests(config, _IN_MOUNTS, "")], "")
 
 
 def _refused_linux(linux: Linux, found: Namespaces) -> list[str]:
@@ -210,4 +225,6 @@ def _refused_linux(linux: Linux, found: Namespaces) -> list[str]:
         kind = namespaces.owner_of_parameter(namespaces.parameter_path(key))
         if kind is None or not found.has(kind):
             refused.append(child("linux.sysctl", key))
+    if linux.net_devices:
+        refused.append("linux.netDevices")  # an interface that is named is to be moved
     return [*refused, *requests(linux, _LINUX, "linux.")]

@@ -6,7 +6,7 @@ import stat
 
 from asyncrt.errors import SpecInvalid
 from asyncrt.oci._why import child
-from asyncrt.platforms.linux import mounts
+from asyncrt.platforms.linux import mounts, namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,13 +31,30 @@ _LARGEST_MAJOR = 2**12 - 1  # linux/kdev_t.h
 _LARGEST_MINOR = 2**20 - 1
 
 
-def refused_mounts(config: Config) -> list[str]:
-    """The JSON paths of mounts and options that can't be honoured."""
-    return [
-        path
+def refused_mounts(config: Config) -> dict[str, str]:
+    """The JSON paths of mounts and options that can't be honoured, and why."""
+    around = _surroundings(config, "/")
+    return {
+        path: why
         for index, mount in enumerate(config.mounts or ())
-        for path in mounts.plan_mount(mount, f"mounts[{index}]", "/").refused
-    ]
+        for path, why in mounts.plan_mount(mount, f"mounts[{index}]", around).refused.items()
+    }
+
+
+def _surroundings(config: Config, bundle: str | None) -> mounts.Surroundings:
+    linux = config.linux
+    if linux is None:
+        return mounts.Surroundings(bundle)
+    found = namespaces.namespaces_of(config)
+    ids = None
+    if found.is_new("user"):
+        ids = (
+            namespaces.id_lines(linux.uid_mappings or ()),
+            namespaces.id_lines(linux.gid_mappings or ()),
+        )
+    kind = namespaces.KINDS["user"]
+    joined = next((path for _, path, each in found.join if each == kind), "")
+    return mounts.Surroundings(bundle, ids, joined, linux.mount_label or "")
 
 
 def refused_devices(linux: Linux) -> list[str]:
@@ -61,7 +78,7 @@ def refused_devices(linux: Linux) -> list[str]:
     return found
 
 
-def plan_root(spec: Spec, *, bind_devices: bool, cgroup_namespace: bool) -> RootPlan:
+def plan_root(spec: Spec, *, bind_devices: bool, cgroup_namespace: bool, pivot: bool) -> RootPlan:
     """The whole root file system. Raises SpecInvalid."""
     config = spec.config
     if config.root is None:
@@ -72,14 +89,17 @@ def plan_root(spec: Spec, *, bind_devices: bool, cgroup_namespace: bool) -> Root
         why = "is empty" if path == "" else "is relative, and there is no bundle that it is below"
         raise SpecInvalid(json_path="root.path", why=why, path=spec.path)
     linux = config.linux
+    around = _surroundings(config, spec.bundle)
     planned = [
-        mounts.plan_mount(mount, f"mounts[{index}]", spec.bundle).plan
+        mounts.plan_mount(mount, f"mounts[{index}]", around).plan
         for index, mount in enumerate(config.mounts or ())
     ]
     propagation = linux.rootfs_propagation if linux is not None else None
+    label: dict[str, str] = {"label": around.label} if around.label else {}
     return {
         "path": path,
         "readonly": bool(config.root.readonly),
+        "pivot": pivot,
         "propagation": mounts.propagation_of(propagation) if propagation else None,
         "devices": _devices((linux.devices if linux is not None else None) or ()),
         "bind_devices": bind_devices,
@@ -88,6 +108,7 @@ def plan_root(spec: Spec, *, bind_devices: bool, cgroup_namespace: bool) -> Root
         "cgroup_namespace": cgroup_namespace,
         "masked": _paths(linux.masked_paths if linux is not None else None),
         "read_only": _paths(linux.readonly_paths if linux is not None else None),
+        **label,  # type: ignore[typeddict-item]  # it is there or not
     }
 
 
