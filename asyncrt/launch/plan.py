@@ -102,6 +102,7 @@ if TYPE_CHECKING:
         cgroup_namespace: bool  # it has one of its own
         masked: list[str]
         read_only: list[str]
+        hidden: str  # a directory of the host's that isn't to be seen inside, "" for none
 
     class LinuxPlan(TypedDict):
         """The namespaces of an init, and what is in them."""

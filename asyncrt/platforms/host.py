@@ -38,7 +38,7 @@ _OURS = {"namespaces", "cgroups_path", "resources"}  # the first by index, a cgr
 _LINUX = tuple(each for each in Linux.__struct_fields__ if each not in _OURS)
 
 
-def plan(spec: Spec, *, name: str = "asyncrt") -> ProcessPlan:
+def plan(spec: Spec, *, name: str = "asyncrt", hide: str = "") -> ProcessPlan:  # noqa: ARG001 - nothing is hidden here
     """How to make the container's init; `name` is its cgroup's, if it asks for one without a path.
 
     Raises SpecUnsupported naming every field that can't be honoured, SpecInvalid when there is no

@@ -99,8 +99,10 @@ def _refused(spec: Spec) -> dict[str, str]:
     return refused
 
 
-def plan(spec: Spec, *, name: str = "asyncrt") -> ProcessPlan:
+def plan(spec: Spec, *, name: str = "asyncrt", hide: str = "") -> ProcessPlan:
     """How to make the container's init; `name` is its cgroup's, if it has no path for one.
+
+    `hide` is a directory of the host's that isn't to be seen inside.
 
     Raises SpecUnsupported naming every field that can't be honoured, or SpecInvalid.
     """
@@ -110,7 +112,7 @@ def plan(spec: Spec, *, name: str = "asyncrt") -> ProcessPlan:
     if config.process is None:
         raise SpecInvalid(json_path="process", why="is required and missing", path=spec.path)
     made = _make(config.process, config, joins=False, file=spec.path)
-    made["linux"] = _plan_linux(spec)
+    made["linux"] = _plan_linux(spec, hide)
     made["cgroup"] = cgroup.plan
     return made
 
@@ -145,7 +147,7 @@ def _make(process: Process, config: Config, *, joins: bool, file: str | None = N
     return made
 
 
-def _plan_linux(spec: Spec) -> LinuxPlan:
+def _plan_linux(spec: Spec, hide: str) -> LinuxPlan:
     config, linux = spec.config, spec.config.linux
     found = namespaces.namespaces_of(config)
     unprivileged = found.has("user")
@@ -163,14 +165,14 @@ def _plan_linux(spec: Spec) -> LinuxPlan:
             (child("linux.sysctl", key), namespaces.parameter_path(key), value)
             for key, value in ((linux.sysctl if linux is not None else None) or {}).items()
         ],
-        "root": _plan_root(spec, found) if found.is_new("mount") else None,
+        "root": _plan_root(spec, found, hide) if found.is_new("mount") else None,
         "keep_namespaces": os.geteuid() != 0,
     }
 
 
-def _plan_root(spec: Spec, found: Namespaces) -> RootPlan:
+def _plan_root(spec: Spec, found: Namespaces, hide: str) -> RootPlan:
     return rootfs.plan_root(
-        spec, bind_devices=found.has("user"), cgroup_namespace=found.has("cgroup")
+        spec, bind_devices=found.has("user"), cgroup_namespace=found.has("cgroup"), hide=hide
     )
 
 

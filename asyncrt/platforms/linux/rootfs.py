@@ -61,7 +61,7 @@ def refused_devices(linux: Linux) -> list[str]:
     return found
 
 
-def plan_root(spec: Spec, *, bind_devices: bool, cgroup_namespace: bool) -> RootPlan:
+def plan_root(spec: Spec, *, bind_devices: bool, cgroup_namespace: bool, hide: str) -> RootPlan:
     """The whole root file system. Raises SpecInvalid."""
     config = spec.config
     if config.root is None:
@@ -88,6 +88,7 @@ def plan_root(spec: Spec, *, bind_devices: bool, cgroup_namespace: bool) -> Root
         "cgroup_namespace": cgroup_namespace,
         "masked": _paths(linux.masked_paths if linux is not None else None),
         "read_only": _paths(linux.readonly_paths if linux is not None else None),
+        "hidden": hide,
     }
 
 
