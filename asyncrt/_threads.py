@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import threading
@@ -85,6 +86,11 @@ class _Call(Generic[T]):
         self._waiter: asyncio.Future[None] | None = None
         self.ended: list[T] | None = None  # the result, or nothing when it failed
 
+    @property
+    def begun(self) -> bool:
+        """Whether a thread has taken it up."""
+        return self._begun
+
     def run(self) -> T:
         with self._mutex:
             if self._cancelled:
@@ -120,6 +126,11 @@ class _Call(Generic[T]):
             return self._waiter
 
 
+def _no_thread(error: RuntimeError) -> OSError:
+    """As the error of a system call, which those that wait for one expect (pthread_create(3))."""
+    return OSError(errno.EAGAIN, f"no thread can be started ({error})")
+
+
 def _undo_logged(undo: Callable[[T], object], result: T) -> None:
     try:
         undo(result)
@@ -147,7 +158,7 @@ async def run_blocking(
 ) -> T:
     """What `func(*args)` returns, run in a worker thread; what it raises is raised.
 
-    For short file work only. At most `WORKERS` calls run at once in a loop, apart from those whose
+    For short file work only; OSError (EAGAIN) says that no thread can be started. At most `WORKERS` calls run at once in a loop, apart from those whose
     callers were cancelled and are waiting for their end.
 
     If cancelled, waits for the thread, calls `undo(result)` in a thread when one was given and
@@ -157,6 +168,10 @@ async def run_blocking(
     call = _Call(partial(func, *args), undo, loop)
     try:
         return await anyio.to_thread.run_sync(call.run, limiter=_limiter(loop))
+    except RuntimeError as error:
+        if call.begun:
+            raise  # its own
+        raise _no_thread(error) from error
     except asyncio.CancelledError:
         waiter = call.cancel()
         if waiter is not None:
@@ -220,7 +235,7 @@ class DaemonThreads:
     ) -> None:
         """Run `func` in a thread and then, in the same thread, `callback(result, error)`.
 
-        Raises RuntimeError when no thread can be started; then neither will be called.
+        Raises OSError (EAGAIN) when no thread can be started; then neither will be called.
         """
 
         def job() -> None:
@@ -235,7 +250,10 @@ class DaemonThreads:
             worker = self._resting.pop() if self._resting else None
         if worker is None:
             worker = _Worker(self)
-            worker.start()
+            try:
+                worker.start()
+            except RuntimeError as error:
+                raise _no_thread(error) from error
         worker.jobs.put(job)
 
     def rest(self, worker: _Worker) -> None:

@@ -8,6 +8,8 @@ import click
 
 from asyncrt.cli import complete, output, session
 from asyncrt.cli import parameters as p
+from asyncrt.errors import InvalidId
+from asyncrt.ids import check_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,6 +85,11 @@ def list_(
     """
     if quiet and format_ == "json":
         raise click.UsageError("--quiet and --format json exclude each other")
+    if sandbox is not None:
+        try:
+            check_id(sandbox)
+        except InvalidId as error:
+            raise click.BadParameter(str(error), param_hint="--sandbox") from error
 
     async def work(engine: Engine) -> int:
         from asyncrt.cli.progress import Progress

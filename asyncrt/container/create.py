@@ -101,7 +101,9 @@ class Creation:
         instance = uuid.uuid4().hex
         # Ids are unique below one root only, and there may be many on a machine.
         name = f"asyncrt-{container_id}.{instance[:8]}"
-        self._plan: ProcessPlan = platform.plan(spec, name=name, pivot_root=context.pivot_root)
+        self._plan: ProcessPlan = platform.plan(
+            spec, name=name, hide=context.root, pivot_root=context.pivot_root
+        )
         if terminal is not None:
             self._plan["terminal"] = planned(terminal, self._plan.get("terminal"))
         self._console_path = console_socket

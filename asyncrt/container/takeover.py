@@ -240,7 +240,6 @@ def _watch_lock(context: Context, record: Record) -> asyncio.Event:
         return free
     draining = context.pumps.draining
     loop = asyncio.get_running_loop()
-    draining[record.instance] = free
 
     def wait() -> None:
         try:
@@ -257,5 +256,10 @@ def _watch_lock(context: Context, record: Record) -> asyncio.Event:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(over)
 
-    _threads.submit(wait, done)
+    draining[record.instance] = free
+    try:
+        _threads.submit(wait, done)
+    except OSError:
+        os.close(fd)
+        over()  # what is there is read, as if its time were up
     return free

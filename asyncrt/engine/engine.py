@@ -266,7 +266,8 @@ class Engine(Many):
                 Each config.json that is read for it costs as much as the rest: give what else you
                 know.
 
-        Raises SpecInvalid for a status that there isn't. If cancelled, nothing has changed.
+        Raises SpecInvalid for a status that there isn't, InvalidId for a sandbox that there can't
+        be. If cancelled, nothing has changed.
         """
         wanted = Filter.of(status, sandbox, annotations)
         return await run_blocking(list_views, self._context.root, wanted)

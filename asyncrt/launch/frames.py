@@ -13,7 +13,7 @@ import array
 import errno
 import os
 
-from asyncrt import _cjson
+from asyncrt import _cjson, _durable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ _CLOEXEC = _socket.MSG_CMSG_CLOEXEC
 _CTRUNC = _socket.MSG_CTRUNC
 _SOCKET = _socket.SOL_SOCKET
 _RIGHTS = _socket.SCM_RIGHTS
+_PEERPIDFD = 77  # SO_PEERPIDFD, asm-generic/socket.h
 
 
 class BadFrame(Exception):  # noqa: N818 - says what came, the connection is closed for it
@@ -128,6 +129,30 @@ def peer_uid(sock: _socket.socket) -> int:
     """The uid of who connected (unix(7), SO_PEERCRED)."""
     raw = sock.getsockopt(_SOCKET, _socket.SO_PEERCRED, 12)
     return int.from_bytes(raw[4:8], "little")
+
+
+def is_from_inside(sock: _socket.socket) -> bool:
+    """Whether who connected may be in a pid namespace below ours, as what runs in a sandbox is.
+
+    One that has gone since may be.
+    """
+    pidfd = -1
+    try:
+        pidfd = sock.getsockopt(_SOCKET, _PEERPIDFD)
+    except OSError:  # before Linux 6.5; a pid might be another's by now
+        raw = sock.getsockopt(_SOCKET, _socket.SO_PEERCRED, 12)
+        path = f"/proc/{int.from_bytes(raw[:4], 'little')}/status"
+    else:
+        path = f"/proc/self/fdinfo/{pidfd}"
+    try:
+        facts = _durable.read(path)
+    except OSError:
+        return True
+    finally:
+        if pidfd >= 0:
+            os.close(pidfd)
+    # One pid for each namespace from ours down (proc(5), NSpid).
+    return len(facts.partition(b"\nNSpid:")[2].partition(b"\n")[0].split()) != 1
 
 
 def receive_message(sock: _socket.socket) -> tuple[dict[str, Any], list[int]]:

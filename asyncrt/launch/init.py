@@ -35,6 +35,9 @@ SUPERVISED = b"S"
 ONE_SHOT = b"O"
 HOOK = b"H"
 
+# How who ran a hook to its end exits: what that left behind is on its own account.
+HOOK_DONE = 3
+
 # Told to the fork server, so that it forks the next pair: best when the end-of-file follows.
 TAKEN = b"T"
 
@@ -100,6 +103,7 @@ def live(
             if role == HOOK:
                 os.close(taking)
                 _run_asked_hook(peer, umask)
+                code = HOOK_DONE
             else:
                 _launch(role, peer, parent, umask)  # closes `taking` with all that isn't needed
     except (gates.NobodyWants, EOFError, ConnectionError, frames.BadFrame):

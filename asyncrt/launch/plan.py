@@ -115,6 +115,7 @@ if TYPE_CHECKING:
         masked: list[str]
         read_only: list[str]
         label: NotRequired[str]  # SELinux's, of what is mounted new
+        hidden: str  # a directory of the host's that isn't to be seen inside, "" for none
 
     class LinuxPlan(TypedDict):
         """The namespaces of an init, and what is in them."""

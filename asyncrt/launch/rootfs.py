@@ -21,12 +21,13 @@ _TMPFS: list[tuple[str, str | None]] = [("mode", "0555")]  # what covers a maske
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _CWD = "process.cwd"
 _OF_THE_TOP = {"mode", "uid", "gid"}  # options of a tmpfs
+_VIEWS = ("proc", "sysfs")
 
 
 class Sources:
     """What of the host's is to be inside, as detached trees that nobody else can reach."""
 
-    __slots__ = ("root", "trees")
+    __slots__ = ("hidden", "root", "trees")
 
     def __init__(self, plan: RootPlan, id_maps: dict[str, int]) -> None:
         """Open all; `id_maps` has the user namespaces that mounts take an id map of. Raises Failure.
@@ -43,18 +44,56 @@ class Sources:
                     self.trees[mount["at"]] = tree
                 if mount["at"] in id_maps:
                     idmaps.apply(tree, mount, id_maps[mount["at"]])
+        self.hidden = _Hidden(plan)
+
+
+class _Hidden:
+    """The engine's root, if it would be seen inside: who gets at its sockets gets at the host."""
+
+    __slots__ = ("identity", "places")
+
+    def __init__(self, plan: RootPlan) -> None:
+        """Find where. Raises Failure. What is bound of it, or is it, was asked for."""
+        self.places: list[str] = []
+        self.identity = (0, 0)
+        if not plan["hidden"]:
+            return
+        with step("the engine's root", plan["hidden"]):
+            path = os.path.realpath(plan["hidden"])
+            asked_for = []
+            binds = [each for each in plan["mounts"] if each["kind"] == "bind"]
+            for source, to in [
+                (plan["path"], ""),
+                *((each["source"], each["to"]) for each in binds),
+            ]:
+                top = os.path.realpath(source).rstrip("/") + "/"
+                if path.startswith(top):
+                    self.places.append(f"{to}/{path.removeprefix(top)}")
+                elif f"{path}/" == top:
+                    asked_for.append(to)
+            self.places = [each for each in self.places if each not in asked_for]
+            if self.places:
+                found = os.stat(path)
+                self.identity = (found.st_dev, found.st_ino)
+
+    def is_at(self, place: int) -> bool:
+        """Whether an opened place is it, and not what covers it."""
+        found = os.fstat(place)
+        return (found.st_dev, found.st_ino) == self.identity
 
 
 class Root:
     """A root file system on its way."""
 
-    __slots__ = ("_late", "_old", "_plan", "_sources", "root")
+    __slots__ = ("_empty", "_late", "_old", "_plan", "_sources", "_views", "root")
 
     def __init__(self, plan: RootPlan, sources: Sources) -> None:
         """Attach it where nothing propagates to the host. Raises Failure."""
         self._plan = plan
         self._sources = sources
         self._late: list[tuple[MountPlan, int]] = []  # to be read-only in the end
+        self._views: dict[str, int] = {}  # what shows the kernel's own things, by where it is
+        self._empty = -1
         self.root = sources.root
         os.umask(0)
         with step("root.path", "/"):
@@ -93,6 +132,9 @@ class Root:
                 self._make_read_only(path)
         if self._plan["masked"]:
             self._mask(self._plan["masked"])
+        for path in self._sources.hidden.places:
+            with step("the engine's root", path):
+                self._hide(path)
 
     def _make_places(self, cwd: str) -> None:
         """What is to be mounted on, and the working directory, while the root can be written to."""
@@ -112,7 +154,7 @@ class Root:
 
     def _mount(self, mount: MountPlan) -> None:
         flags = mounts.RESOLVE_IN_ROOT
-        if mount["type"] in {"proc", "sysfs"}:
+        if mount["type"] in _VIEWS:
             # What masks them is found by name: a link would have it elsewhere.
             flags |= mounts.RESOLVE_NO_SYMLINKS
         place = mounts.ensure(
@@ -134,6 +176,10 @@ class Root:
                 tree = cgroup_mount.attach(place, mount, namespaced=self._plan["cgroup_namespace"])
             else:
                 tree = self._mount_new(mount, place)
+            if mount["kind"] == "new" and mount["type"] in _VIEWS:
+                self._views[mount["to"]] = tree
+            elif mount["kind"] != "remount":
+                self._views.pop(mount["to"], None)
             if mount["set_below"] or mount["clear_below"]:
                 mounts.change(
                     tree, add=mount["set_below"], clear=mount["clear_below"], recursive=True
@@ -159,9 +205,20 @@ class Root:
         mounts.attach(tree, place)
         return tree
 
+    def _resolve(self, path: str) -> int:
+        """Open what is to be hidden or read-only.
+
+        Below procfs and sysfs that is looked for from their own roots: who can write to the image may
+        have renamed the directory that they are mounted on since (CVE-2021-30465).
+        """
+        above = [each["to"] for each in self._plan["mounts"] if path.startswith(f"{each['to']}/")]
+        if above and above[-1] in self._views:
+            return mounts.resolve(self._views[above[-1]], path.removeprefix(above[-1]))
+        return mounts.resolve(self.root, path)
+
     def _make_read_only(self, path: str) -> None:
         try:
-            place = mounts.resolve(self.root, path)
+            place = self._resolve(path)
         except (FileNotFoundError, NotADirectoryError):
             return
         tree = mounts.clone_tree(place, "", recursive=True)
@@ -171,27 +228,41 @@ class Root:
         os.close(place)
 
     def _mask(self, paths: list[str]) -> None:
-        empty = -1
-        label = self._plan.get("label")
-        options = _TMPFS if label is None else [*_TMPFS, ("context", label)]
         null = devices.real_null()
         for index, path in enumerate(paths):
             with step(f"linux.maskedPaths[{index}]", path):
                 try:
-                    place = mounts.resolve(self.root, path)
+                    place = self._resolve(path)
                 except (FileNotFoundError, NotADirectoryError):
                     continue
-                if not mounts.is_directory(place):
-                    tree = devices.clone_node(null)
-                elif empty < 0:
-                    tree = empty = mounts.new("tmpfs", options, mounts.MOUNT_ATTR_RDONLY)
+                if mounts.is_directory(place):
+                    self._empty_out(place)
                 else:
-                    tree = mounts.clone_tree(empty, "", recursive=False)
-                mounts.attach(tree, place)
-                os.close(place)
-                if tree != empty:
+                    tree = devices.clone_node(null)
+                    mounts.attach(tree, place)
                     os.close(tree)
+                os.close(place)
         os.close(null)
+
+    def _empty_out(self, place: int) -> None:
+        if self._empty < 0:
+            label = self._plan.get("label")
+            options = _TMPFS if label is None else [*_TMPFS, ("context", label)]
+            self._empty = tree = mounts.new("tmpfs", options, mounts.MOUNT_ATTR_RDONLY)
+        else:
+            tree = mounts.clone_tree(self._empty, "", recursive=False)
+        mounts.attach(tree, place)
+        if tree != self._empty:
+            os.close(tree)
+
+    def _hide(self, path: str) -> None:
+        try:
+            place = mounts.resolve(self.root, path)
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            return  # covered; or below what nobody inside can enter
+        if self._sources.hidden.is_at(place):
+            self._empty_out(place)
+        os.close(place)
 
     def enter(self) -> None:
         """Make it the root, and take the old one away. Raises Failure."""

@@ -21,6 +21,7 @@ from asyncrt.oci.defaults import (
     mount,
     system_mounts,
 )
+from asyncrt.oci.host_sockets import host_sockets
 from asyncrt.oci.id_maps import own_maps, single_map
 from asyncrt.oci.users import own_user, resolve_user
 
@@ -72,12 +73,16 @@ def sandbox_config(
     granted = DEFAULT_CAPABILITIES if capabilities is None else tuple(capabilities)
     sets = capability_sets(granted, ambient=uid != 0 and capabilities is not None)
     mounts = system_mounts(own_network=not network, tty_group=tty_group, cgroups=os.geteuid() == 0)
+    given = [*_bind(readable, "rro"), *_bind(writable, "rw")]  # rro: all that is mounted below, too
+    masked = list(MASKED_PATHS)
     if host_root_readonly:
-        mounts += _cover_volatile(network=network)
-    mounts += _bind(readable, "rro")  # all that is mounted below, too
-    mounts += _bind(writable, "rw")
+        covered = _volatile()
+        mounts += _cover(covered, network=network)
+        shown = [os.path.realpath(str(each["source"])) for each in given]
+        masked += host_sockets([*covered, *shown, "/dev", "/proc"])
+    mounts += given
     linux |= {
-        "maskedPaths": list(MASKED_PATHS),
+        "maskedPaths": masked,
         "readonlyPaths": list(READONLY_PATHS),
         "seccomp": default_seccomp(granted),
     }
@@ -176,16 +181,27 @@ def _namespaces(uid: int, gid: int, *, network: bool, image: bool) -> tuple[Conf
     return {"namespaces": [{"type": each} for each in names], **linux}, tty_group
 
 
-def _cover_volatile(*, network: bool) -> list[dict[str, object]]:
+def _volatile() -> list[str]:
+    """The real paths of those directories, and of where this process is told that they are."""
+    told = (os.environ.get("XDG_RUNTIME_DIR", ""), os.environ.get("TMPDIR", ""))
+    found: list[str] = []
+    for each in (*_VOLATILE, *told):
+        path = os.path.realpath(each)
+        known = any(f"{path}/".startswith(f"{other}/") for other in ("/dev", *found))
+        if os.path.isabs(each) and path != "/" and os.path.isdir(path) and not known:
+            found.append(path)
+    return found
+
+
+def _cover(paths: Sequence[str], *, network: bool) -> list[dict[str, object]]:
     found = [
         mount(each, "tmpfs", "tmpfs", "nosuid", "nodev", f"mode={755 if each == '/run' else 1777}")
-        for each in _VOLATILE
-        if os.path.isdir(each) and not os.path.islink(each)
+        for each in paths
     ]
     if network:
         # Where names are resolved may be said by a file of a service's below /run.
         real = os.path.realpath(_RESOLVER)
-        if any(real.startswith(f"{each}/") for each in _VOLATILE) and os.path.isfile(real):
+        if any(real.startswith(f"{each}/") for each in paths) and os.path.isfile(real):
             found.append(mount(real, "bind", real, "bind", "ro", "nosuid", "nodev", "noexec"))
     return found
 

@@ -186,7 +186,8 @@ class Spec:
             args: The program and its arguments. A name without a slash is looked up in `env`'s PATH.
             rootfs: The directory that is its root.
             host_root_readonly: Its root is the host's, read-only all the way down, with nothing in
-                /run, /tmp and /var/tmp. It may read what its user may. Either this or `rootfs`.
+                /run, /tmp, /var/tmp, $XDG_RUNTIME_DIR and $TMPDIR, and no UNIX socket that is
+                bound now. It may read what its user may. Either this or `rootfs`.
             writable: Directories (or files) of the host that it may write to, at the same place.
             readable: The same, read-only: what is below /tmp, say.
             network: Share the host's network.

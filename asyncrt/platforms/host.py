@@ -42,6 +42,7 @@ def plan(
     spec: Spec,
     *,
     name: str = "asyncrt",
+    hide: str = "",  # noqa: ARG001 - of the protocol; nothing is hidden here
     pivot_root: bool = True,  # noqa: ARG001 - of the protocol; the root stays the host's here
 ) -> ProcessPlan:
     """How to make the container's init; `name` is its cgroup's, if it asks for one without a path.

@@ -24,10 +24,15 @@ class Platform(Protocol):
     def unsupported(self, spec: Spec) -> list[str]:
         """The JSON path of every field this platform can't honour, in the order of the config."""
 
-    def plan(self, spec: Spec, *, name: str = "asyncrt", pivot_root: bool = True) -> ProcessPlan:
+    def plan(
+        self, spec: Spec, *, name: str = "asyncrt", hide: str = "", pivot_root: bool = True
+    ) -> ProcessPlan:
         """How to make the container's init; `name` is for what the spec gives none, its cgroup.
 
-        `pivot_root`: whether a new root may be entered by that call; an initramfs refuses it.
+        `hide` is the engine's root: over its sockets a container could have others do its bidding,
+        so it isn't to be seen inside. `pivot_root`: whether a new root may be entered by that call;
+        an initramfs refuses it.
+
         Raises SpecUnsupported naming every field that can't be honoured, or SpecInvalid. Blocks
         unless oci.is_known says that no home directory has to be looked up.
         """

@@ -8,6 +8,7 @@ import msgspec
 
 from asyncrt import _durable, _paths
 from asyncrt.errors import SpecInvalid
+from asyncrt.ids import check_id
 from asyncrt.status import Status
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Filter(msgspec.Struct, frozen=True):
         sandbox: str | None,
         annotations: Mapping[str, str | None] | None,
     ) -> Filter | None:
-        """As a list is asked for it; None when everything is. Raises SpecInvalid."""
+        """As a list is asked for it; None when everything is. Raises SpecInvalid or InvalidId."""
         wanted = None
         if status is not None:
             wanted = frozenset(map(str, (status,) if isinstance(status, str) else status))
@@ -54,6 +55,8 @@ class Filter(msgspec.Struct, frozen=True):
                     json_path="",
                     why=f"there is no status {unknown[0]!r}; choose of {', '.join(sorted(_STATUSES))}",
                 )
+        if sandbox is not None:
+            check_id(sandbox)
         if wanted is None and sandbox is None and not annotations:
             return None
         return cls(wanted, sandbox, tuple((annotations or {}).items()))

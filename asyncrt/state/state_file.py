@@ -152,7 +152,10 @@ class StateFile:
             await self._acquire(create=True, timeout=timeout)
             record = await self._run(self._enter_new, allow)
         except BaseException as error:
-            await self._give_back(patience=timeout)
+            try:
+                await self._give_back(patience=timeout)
+            finally:
+                self.close()  # not only when whoever keeps the error lets it go
             if isinstance(error, FileNotFoundError):
                 raise _storage_failed(self.root, error) from error
             raise

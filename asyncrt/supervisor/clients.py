@@ -120,7 +120,7 @@ class Clients:
         self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
     def accept(self) -> None:
-        """Take a client off the queue; another user's is sent away."""
+        """Take a client off the queue; another user's is sent away, and one inside a sandbox."""
         try:
             sock = sockets.accept(self._control)
         except BlockingIOError:
@@ -129,7 +129,7 @@ class Clients:
             if error.errno in {errno.EMFILE, errno.ENFILE}:
                 self._turn_away()
             return
-        if frames.peer_uid(sock) in {0, os.geteuid()}:
+        if frames.peer_uid(sock) in {0, os.geteuid()} and not frames.is_from_inside(sock):
             self._connect(sock)
         else:
             sock.close()

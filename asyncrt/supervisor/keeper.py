@@ -71,9 +71,9 @@ def spare(requests: int, taking: int, umask: int, exempt: bool) -> NoReturn:  # 
             # From here on it is awake, and no page needs to be spared.
             _keep(made, watch, wakeup, umask, handed)
         else:
-            os.waitpid(pid, 0)
-            # The hook that it ran, or the init that it cloned: nobody else bounds or ends these.
-            tree.kill(os.getpid())
+            _, status = os.waitpid(pid, 0)
+            if os.waitstatus_to_exitcode(status) != init.HOOK_DONE:
+                _end_all()
         code = 0
     finally:
         os._exit(code)
@@ -128,6 +128,18 @@ def refuse(requests: _socket.socket, error: OSError) -> None:
 def _lives(pid: int) -> bool:
     """Whether our child hasn't ended yet; it stays to be reaped."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+
+def _end_all() -> None:
+    """End the hook that our killed child ran, or the init that it cloned: nobody else does.
+
+    They are reaped as well. A zombie holds up the end of a whole pid namespace, if it had joined one,
+    and not every machine's first process reaps what it gets.
+    """
+    tree.kill(os.getpid())
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
 
 
 def _lives_alone(init: int) -> bool:

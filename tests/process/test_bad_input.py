@@ -53,6 +53,8 @@ async def test_a_bad_id_is_refused_before_anything_is_made(id: str, engine: Engi
         is_one_clear_line(caught.value)
     with pytest.raises(asyncrt.ContainerNotFound):
         await engine.load(id)
+    with pytest.raises(asyncrt.InvalidId):
+        await engine.list(sandbox=id)
     assert names(engine.root) == []
 
 

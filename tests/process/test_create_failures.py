@@ -27,6 +27,7 @@ from asyncrt.sandbox.launcher import Launcher
 from asyncrt.state import StateFile
 from tests.helpers.containers import (
     destroyed,
+    gone,
     is_alive,
     shell_hook,
     sleeper,
@@ -199,7 +200,7 @@ async def test_a_hook_runner_killed_during_create_makes_it_fail_and_roll_back(
     with pytest.raises(asyncrt.HookFailed) as caught:
         await creating
     assert "killed" in caught.value.why
-    os.killpg(orphan, signal.SIGKILL)  # nobody was left who could
+    await gone(orphan)  # the process above the runner sees to that
     assert names(engine.root) == []
 
 

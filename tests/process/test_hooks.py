@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import asyncrt
-from asyncrt import PIPE, Engine, Hook, Status
+from asyncrt import PIPE, Engine, Hook, Status, _procid
 from asyncrt.oci.hooks import HOOK_KINDS
 from tests.helpers.capabilities import User
 from tests.helpers.containers import (
@@ -23,6 +23,7 @@ from tests.helpers.containers import (
     destroyed,
     gone,
     init_of,
+    is_alive,
     line,
     shell,
     shell_hook,
@@ -181,7 +182,14 @@ async def test_a_grandchild_that_keeps_the_pipes_open_holds_nobody_up(
     grandchild = int(await told.line())
     assert (await container.view()).status is Status.CREATED
     await container.destroy()
-    os.kill(grandchild, 9)  # it left the hook on its own account
+
+    def is_ours() -> bool:
+        found = _procid.stat(grandchild)
+        return found is None or found.ppid == os.getpid()
+
+    await until(is_ours, "all that was above it has ended")
+    assert is_alive(grandchild), "it left the hook on its own account, a network's helper say"
+    os.kill(grandchild, 9)
 
 
 async def test_a_failing_poststop_is_logged_and_the_others_run(

@@ -1,20 +1,21 @@
-"""A machine without memory or descriptors: one line that says what, where and what to do."""
+"""A machine without memory, descriptors or threads: one line that says what, where and what to do."""
 
 from __future__ import annotations
 
 import errno
 import os
 import socket
+import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
 
 import asyncrt
-from asyncrt import Container, Engine, Lease, StorageFailed
+from asyncrt import Container, Engine, Lease, StorageFailed, _threads
 from asyncrt.launch import frames
 from asyncrt.sandbox import unix
-from tests.helpers.containers import destroyed, sleeper, started
+from tests.helpers.containers import destroyed, shell, sleeper, started
 
 Ask = Callable[[Container], Coroutine[Any, Any, object]]
 
@@ -57,3 +58,25 @@ async def test_a_supervisor_that_cannot_be_asked_is_an_error_with_errno_and_path
         assert "\n" not in str(caught.value)
         assert "delete" not in str(caught.value)
         assert (await loaded.view()).status is asyncrt.Status.RUNNING
+
+
+async def test_a_log_that_no_thread_can_read_is_an_error_with_errno_and_path(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    container = await engine.create("web", spec=shell("echo out"), stdout=asyncrt.LOG)
+    async with destroyed(container):
+        await container.start()
+        await container.wait()
+        async with Engine(engine.root) as other:
+            loaded = await other.load("web")
+            with monkeypatch.context() as patched:
+                patched.setattr(_threads, "submit", _threads.DaemonThreads().submit)  # none idle
+                patched.setattr(threading.Thread, "start", refuse)
+                with pytest.raises(StorageFailed) as caught:
+                    [each async for each in loaded.logs()]
+            assert caught.value.path.startswith(f"{engine.root}/web.d/logs")
+            assert caught.value.errno == errno.EAGAIN
+            assert [each.text async for each in loaded.logs()] == ["out"]

@@ -268,6 +268,33 @@ async def test_a_planted_terminal_isnt_taken(engine: asyncrt.Engine, tmp_path: P
     assert caught.value.what == "process.terminal"
 
 
+@everybody
+def test_a_proc_that_is_renamed_while_it_is_made_is_masked_all_the_same(
+    open_directory: Path, who: str
+) -> None:
+    """CVE-2021-30465, CVE-2025-31133: who can write to the image swaps what the masks are found by.
+
+    A hook does it, right before they are put on; what is mounted goes with the directory's name.
+    """
+    image = sandboxes.make_rootfs(str(open_directory / "image"))
+    Path(image, "false").mkdir()
+    Path(image, "false", "keys").touch()
+    Path(image, "false", "sys").mkdir()
+    made = _shell(
+        image, "cat /moved/timer_list | wc -l; true > /moved/sys/kernel/shm_rmid_forced", who
+    )
+    swap = f"cd {image} && mv proc moved && mv false proc"
+    made["hooks"] = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", swap]}]}
+    if who == USER:
+        user = capabilities.ordinary_user()
+        assert user is not None
+        for path in (image, f"{image}/proc", f"{image}/false"):
+            os.chown(path, user.uid, user.gid)
+    out = _said(made, who)
+    assert out.startswith("0\n")
+    assert "Read-only file system" in out
+
+
 async def test_the_working_directory_is_inside(engine: asyncrt.Engine, rootfs: str) -> None:
     """CVE-2024-21626."""
     for number in range(3, 30):

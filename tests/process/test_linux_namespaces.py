@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -10,8 +13,10 @@ import pytest
 import asyncrt
 from asyncrt import _cgroups
 from tests.helpers import sandboxes
+from tests.helpers.capabilities import User
 from tests.helpers.containers import destroyed, init_of, record_of
-from tests.helpers.sandboxes import MAPPED, ROOT, config, said, spec
+from tests.helpers.processes import REPOSITORY
+from tests.helpers.sandboxes import MAPPED, ROOT, USER, config, said, spec
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_program("busybox")]
 
@@ -67,6 +72,58 @@ async def test_a_sandbox_and_what_is_execd_in_it_are_in_each_of_its_cgroups(
         await process.kill()
         await process.wait()
         process.close()
+
+
+_USERS = """
+import asyncio, json, os, sys
+import asyncrt
+async def main():
+    root, first, second = sys.argv[1], *map(json.loads, sys.argv[2:])
+    async with asyncrt.Engine(root) as engine:
+        spec = asyncrt.Spec.decode(json.dumps(first).encode())
+        async with engine.running("first", spec=spec) as container:
+            pid = (await container.view()).pid
+            for each in second["linux"]["namespaces"]:
+                if each["type"] in {"user", "pid"}:
+                    each["path"] = f"/proc/{pid}/ns/{each['type']}"
+            spec = asyncrt.Spec.decode(json.dumps(second).encode())
+            done = await engine.run("second", spec=spec, stdout=asyncrt.PIPE)
+            print(done.stdout.decode().split(), done.exit.exit_code)
+            second["process"]["user"]["additionalGids"] = [0]
+            spec = asyncrt.Spec.decode(json.dumps(second).encode())
+            try:
+                await engine.run("third", spec=spec)
+            except asyncrt.StartFailed as error:
+                print(error.what)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.needs_userns
+def test_an_ordinary_user_joins_its_user_namespace_of_one_id_by_path(
+    ordinary_user: User, root: str, rootfs: str
+) -> None:
+    """setgroups(2) is denied there, also to say that there are none."""
+    os.chown(root, ordinary_user.uid, ordinary_user.gid)
+    first, second = (
+        config(rootfs, args, who=USER, user=ordinary_user)
+        for args in (["/bin/sleep", "1000"], ["/bin/sh", "-c", "id -u; ps | grep -c 'p 1000$'"])
+    )
+    del second["linux"]["uidMappings"], second["linux"]["gidMappings"]
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", _USERS, root, json.dumps(first), json.dumps(second)],
+        env={**os.environ, "PYTHONPATH": REPOSITORY},
+        cwd="/",
+        user=ordinary_user.uid,
+        group=ordinary_user.gid,
+        extra_groups=[],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.splitlines() == ["['0', '1'] 0", "process.user.additionalGids"]
+    os.chown(root, 0, 0)
 
 
 async def test_an_exec_is_in_the_joined_namespaces_as_well(

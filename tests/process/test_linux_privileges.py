@@ -314,9 +314,10 @@ def test_ordinary_programs_run_under_the_default_profile_and_what_leads_out_fail
 
 @both
 def test_the_policy_and_the_nice_value_are_the_schedulers(where: str) -> None:
-    process = shell("cat /proc/self/stat", scheduler={"policy": "SCHED_BATCH", "nice": 7})
+    nice = min(os.nice(0) + 7, 19)  # to be nicer than we are needs no privilege
+    process = shell("cat /proc/self/stat", scheduler={"policy": "SCHED_BATCH", "nice": nice})
     fields = run(planned(process), where).rsplit(") ", 1)[1].split()
-    assert (fields[19 - 3], fields[41 - 3]) == ("7", "3")  # proc_pid_stat(5): nice, policy
+    assert (fields[19 - 3], fields[41 - 3]) == (str(nice), "3")  # proc_pid_stat(5): nice, policy
 
 
 def test_what_the_kernel_refuses_to_schedule_is_told_by_its_path() -> None:

@@ -334,6 +334,23 @@ async def test_reading_never_waits_for_the_lock(anywhere: str) -> None:
     await remove(state)
 
 
+async def test_a_lock_for_new_that_fails_leaves_nothing_open(anywhere: str) -> None:
+    """Not even for as long as somebody keeps the error, and by it the object."""
+    state = await made(anywhere)
+    state.close()
+    before = lock_descriptors(anywhere)
+    second = StateFile(anywhere, some_id())
+    with pytest.raises(ContainerExists):
+        await second.lock_for_new()
+    waiting = StateFile(anywhere, some_id())
+    await state.lock()
+    with pytest.raises(LockTimeout):
+        await waiting.lock_for_new(timeout=0.01)
+    state.close()
+    assert lock_descriptors(anywhere) == before
+    await remove(state)
+
+
 async def test_other_implementations_of_the_lock_exclude_too(root: str) -> None:
     state = await made(root)
     async with FileLock(f"{root}/web{_paths.LOCK}", gate=f"{root}/web{_paths.QUEUE}"):

@@ -26,6 +26,28 @@ async def test_a_call_gives_its_result_or_raises_its_error() -> None:
         await run_blocking(divmod, 7, 0)
 
 
+async def test_without_a_thread_both_doors_raise_the_error_of_a_system_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    called: list[object] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(BlockingIOError, match="can't start new thread"):
+            DaemonThreads().submit(lambda: called.append(1), lambda _, error: called.append(error))
+        with pytest.raises(BlockingIOError, match="can't start new thread"):
+            await run_blocking(called.append, 1)
+    assert called == []
+    with pytest.raises(RuntimeError, match="its own"):
+        await run_blocking(_fail)
+
+
+def _fail() -> None:
+    raise RuntimeError("its own")
+
+
 @pytest.mark.parametrize("factory", LOOPS)
 @pytest.mark.parametrize("cancels", [1, 2, 5])
 def test_hazard_2_a_cancelled_caller_waits_for_its_thread_and_the_result_is_undone(

@@ -190,6 +190,10 @@ def who(user: User | None, linux: Linux | None, found: Namespaces, json_path: st
         if extra:
             refused = [*(each for each in refused if "Gids" not in each), f"{at}.additionalGids"]
         return Who(uid, gid, None, refused)
+    if not extra and found.has("user") and not found.is_new("user"):
+        # Of one that is joined nobody knows here whether it has setgroups(2); who can have no groups
+        # there has none since it became the owner (see launch.namespaces).
+        return Who(uid, gid, None, refused)
     return Who(uid, gid, extra, refused)
 
 

@@ -95,10 +95,13 @@ def _refused(spec: Spec) -> dict[str, str]:
     return refused
 
 
-def plan(spec: Spec, *, name: str = "asyncrt", pivot_root: bool = True) -> ProcessPlan:
+def plan(
+    spec: Spec, *, name: str = "asyncrt", hide: str = "", pivot_root: bool = True
+) -> ProcessPlan:
     """How to make the container's init; `name` is its cgroup's, if it has no path for one.
 
-    `pivot_root`: whether the old root can be taken away by that call, see launch/old_root.py.
+    `hide` is a directory of the host's that isn't to be seen inside. `pivot_root`: whether the old
+    root can be taken away by that call, see launch/old_root.py.
 
     Raises SpecUnsupported naming every field that can't be honoured, or SpecInvalid.
     """
@@ -111,7 +114,7 @@ def plan(spec: Spec, *, name: str = "asyncrt", pivot_root: bool = True) -> Proce
     if config.process is None:
         raise SpecInvalid(json_path="process", why="is required and missing", path=spec.path)
     made = _make(config.process, config, joins=False, file=spec.path)
-    made["linux"] = _plan_linux(spec, pivot_root=pivot_root)
+    made["linux"] = _plan_linux(spec, hide, pivot_root=pivot_root)
     made["cgroup"] = cgroup.plan
     return made
 
@@ -146,7 +149,7 @@ def _make(process: Process, config: Config, *, joins: bool, file: str | None = N
     return made
 
 
-def _plan_linux(spec: Spec, *, pivot_root: bool) -> LinuxPlan:
+def _plan_linux(spec: Spec, hide: str, *, pivot_root: bool) -> LinuxPlan:
     config, linux = spec.config, spec.config.linux
     found = namespaces.namespaces_of(config)
     unprivileged = found.has("user")
@@ -164,16 +167,19 @@ def _plan_linux(spec: Spec, *, pivot_root: bool) -> LinuxPlan:
             (child("linux.sysctl", key), namespaces.parameter_path(key), value)
             for key, value in ((linux.sysctl if linux is not None else None) or {}).items()
         ],
-        "root": _plan_root(spec, found, pivot_root=pivot_root) if found.is_new("mount") else None,
+        "root": _plan_root(spec, found, hide, pivot_root=pivot_root)
+        if found.is_new("mount")
+        else None,
         "keep_namespaces": os.geteuid() != 0,
     }
 
 
-def _plan_root(spec: Spec, found: Namespaces, *, pivot_root: bool) -> RootPlan:
+def _plan_root(spec: Spec, found: Namespaces, hide: str, *, pivot_root: bool) -> RootPlan:
     return rootfs.plan_root(
         spec,
         bind_devices=found.has("user"),
         cgroup_namespace=found.has("cgroup"),
+        hide=hide,
         pivot=pivot_root,
     )
 

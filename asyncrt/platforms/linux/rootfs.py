@@ -78,7 +78,9 @@ def refused_devices(linux: Linux) -> list[str]:
     return found
 
 
-def plan_root(spec: Spec, *, bind_devices: bool, cgroup_namespace: bool, pivot: bool) -> RootPlan:
+def plan_root(
+    spec: Spec, *, bind_devices: bool, cgroup_namespace: bool, hide: str, pivot: bool
+) -> RootPlan:
     """The whole root file system. Raises SpecInvalid."""
     config = spec.config
     if config.root is None:
@@ -108,6 +110,7 @@ def plan_root(spec: Spec, *, bind_devices: bool, cgroup_namespace: bool, pivot: 
         "cgroup_namespace": cgroup_namespace,
         "masked": _paths(linux.masked_paths if linux is not None else None),
         "read_only": _paths(linux.readonly_paths if linux is not None else None),
+        "hidden": hide,
         **label,  # type: ignore[typeddict-item]  # it is there or not
     }
 
