@@ -513,7 +513,8 @@ async def test_an_init_killed_on_its_way_leaves_its_cgroup_to_nobody(
         launched = await ask(self, dir_fd)
         asked.append(launched)
         if len(asked) == 1:
-            os.kill(launched.init["pid"], signal.SIGKILL)
+            for each in (launched.launcher, launched.init):  # the first would tell of the second
+                os.kill(each["pid"], signal.SIGKILL)
             await engine._context.launcher.abandon(launched.channel)
             raise ChannelClosed
         return launched
