@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from asyncrt.cli.signals import Signals
+    from asyncrt.container import Process
     from asyncrt.engine import Engine
 
 _REST_SECONDS = 0.5  # for what a program that has ended wrote to its terminal last
@@ -34,6 +35,7 @@ _REST_SECONDS = 0.5  # for what a program that has ended wrote to its terminal l
 @p.USER
 @p.TTY
 @p.CONSOLE_SOCKET
+@p.PRESERVE_FDS
 @p.DEADLINE
 @click.option("--ignore-paused", is_flag=True, help="Run it even if the container is paused.")
 @p.PID_FILE
@@ -48,6 +50,7 @@ def exec_(
     user: str | None,
     tty: bool,
     console_socket: str | None,
+    preserve_fds: int,
     deadline: float | None,
     ignore_paused: bool,
     pid_file: str | None,
@@ -64,13 +67,12 @@ def exec_(
     env = with_term(env) if tty else env
 
     async def work(engine: Engine, signals: Signals) -> int:
-        import asyncio
-
         from asyncrt import DEVNULL, INHERIT, Lease
-        from asyncrt.cli import attached
         from asyncrt.cli import pid_file as pid_files
-        from asyncrt.cli.tty import Lent, own_size
+        from asyncrt.cli.preserved import preserved
+        from asyncrt.cli.tty import own_size
 
+        passed = preserved(preserve_fds)
         pid_files.check(pid_file)
         if not detach:
             signals.hold()
@@ -85,46 +87,68 @@ def exec_(
             stderr=INHERIT,
             terminal=own_size() if tty else False,
             console_socket=console_socket,
+            pass_fds=passed,
             deadline_seconds=deadline,
             lease=None if detach else Lease(0),
             ignore_paused=ignore_paused,
         )
-        writing: asyncio.Task[None] | None = None
-        showing: asyncio.Task[object] | None = None
-        done = False
-        try:
-            if pid_file is not None:
-                writing = asyncio.create_task(pid_files.write(pid_file, process.pid))
-            if detach:
-                if writing is not None:
-                    await writing
-                done = True
-                return 0
-            if process.terminal is not None:
-                lent = Lent(process.terminal, b"")
-                signals.lend(lent.resize, lent.continued)
-                showing = asyncio.create_task(lent.until_end())
-            signals.forward(process.kill)
-            result = await attached.until_end(process.wait(), writing)
-            if showing is not None:
-                # What the program left running may have the terminal open for ever: it is hung up.
-                await asyncio.wait((showing,), timeout=_REST_SECONDS)
-                showing.cancel()
-                await asyncio.wait((showing,))
-                process.close()
-            done = True
-        finally:
-            if not done:
-                await process.kill("KILL")
-                if showing is not None:
-                    showing.cancel()
-                    await asyncio.wait((showing,))
-                if writing is not None:
-                    writing.cancel()
-        if writing is not None:
-            signals.interrupt()  # nobody may ever read a FIFO
-            await writing
-        attached.tell_reason(program[0], result)
-        return result.status_code
+        if detach:
+            return await _leave(process, pid_file)
+        return await _attend(process, signals, pid_file, program[0])
 
     return session.run_attached(context, work)
+
+
+async def _leave(process: Process, pid_file: str | None) -> int:
+    """Let it run on without us. If its pid can't be written, or this is cancelled, it is killed."""
+    from asyncrt.cli import pid_file as pid_files
+
+    if pid_file is not None:
+        try:
+            await pid_files.write(pid_file, process.pid)
+        except BaseException:
+            await process.kill("KILL")
+            raise
+    return 0
+
+
+async def _attend(process: Process, signals: Signals, pid_file: str | None, name: str) -> int:
+    """Its exit status, once it has ended. If cancelled, it is killed."""
+    import asyncio
+
+    from asyncrt.cli import attached
+    from asyncrt.cli import pid_file as pid_files
+    from asyncrt.cli.tty import Lent
+
+    writing: asyncio.Task[None] | None = None
+    showing: asyncio.Task[object] | None = None
+    done = False
+    try:
+        if pid_file is not None:
+            writing = asyncio.create_task(pid_files.write(pid_file, process.pid))
+        if process.terminal is not None:
+            lent = Lent(process.terminal, b"")
+            signals.lend(lent.resize, lent.continued)
+            showing = asyncio.create_task(lent.until_end())
+        signals.forward(process.kill)
+        result = await attached.until_end(process.wait(), writing)
+        if showing is not None:
+            # What the program left running may have the terminal open for ever: it is hung up.
+            await asyncio.wait((showing,), timeout=_REST_SECONDS)
+            showing.cancel()
+            await asyncio.wait((showing,))
+            process.close()
+        done = True
+    finally:
+        if not done:
+            await process.kill("KILL")
+            if showing is not None:
+                showing.cancel()
+                await asyncio.wait((showing,))
+            if writing is not None:
+                writing.cancel()
+    if writing is not None:
+        signals.interrupt()  # nobody may ever read a FIFO
+        await writing
+    attached.tell_reason(name, result)
+    return result.status_code

@@ -301,6 +301,13 @@ CONSOLE_SOCKET = click.option(
     metavar="FILE",
     help="Send its terminal to who listens on this UNIX socket, as OCI runtimes do.",
 )
+PRESERVE_FDS = click.option(
+    "--preserve-fds",
+    type=click.IntRange(0, 248),  # as many as a create takes
+    metavar="N",
+    default=0,
+    help="Pass descriptors 3 to 2 + N on to the program. (LISTEN_FDS is yours to set, by --env.)",
+)
 DETACH = click.option("-d", "--detach", is_flag=True, help="Return once the program runs.")
 
 

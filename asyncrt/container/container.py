@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from asyncrt.container.kill import SignalLike
     from asyncrt.container.lease import Lease
     from asyncrt.container.log_reader import LogLine, StreamName
+    from asyncrt.container.passing import PassedFds
     from asyncrt.container.processes import ProcessInfo
     from asyncrt.container.stats import Stats
     from asyncrt.container.streams import Streams, StreamTarget
@@ -176,6 +177,7 @@ class Container:
         stderr: StreamTarget = INHERIT,
         terminal: TerminalChoice = False,
         console_socket: str | os.PathLike[str] | None = None,
+        pass_fds: PassedFds | None = None,
         deadline_seconds: float | None = None,
         lease: Lease | None = None,
         ignore_paused: bool = False,
@@ -186,7 +188,7 @@ class Container:
         With `terminal`, True or rows and columns, its streams are a terminal of its own: the process's
         `terminal`, or sent to a listening `console_socket`. It hangs up when that is closed.
 
-        `env` is added to the container's; `cwd` and `user` replace its own. After
+        `pass_fds` as for Engine.create. `env` is added to the container's; `cwd` and `user` replace its own. After
         `deadline_seconds` everything that descends from it is killed (a result, reason deadline),
         likewise with a `lease` when this engine is gone for its grace.
         Raises StartFailed when it can't be executed and InvalidTransition unless created or running
@@ -206,6 +208,7 @@ class Container:
             stderr=stderr,
             terminal=terminal,
             console_socket=console_socket,
+            pass_fds=pass_fds,
             deadline_seconds=deadline_seconds,
             lease=lease,
             ignore_paused=ignore_paused,

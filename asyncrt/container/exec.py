@@ -21,6 +21,7 @@ from asyncrt.container.create import start_failed
 from asyncrt.container.kill import signal_number
 from asyncrt.container.lease import check_lease, refuse_caller, seconds_of
 from asyncrt.container.log import Log, close_all, open_fifo
+from asyncrt.container.passing import Passed
 from asyncrt.container.streams import (
     DEVNULL,
     INHERIT,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from asyncrt.container.context import Context
     from asyncrt.container.kill import SignalLike
     from asyncrt.container.lease import Lease
+    from asyncrt.container.passing import PassedFds
     from asyncrt.ids import ContainerId
     from asyncrt.launch.plan import ProcessPlan
     from asyncrt.oci import Spec
@@ -152,6 +154,7 @@ async def execute(
     stderr: StreamTarget = INHERIT,
     terminal: TerminalChoice = False,
     console_socket: str | os.PathLike[str] | None = None,
+    pass_fds: PassedFds | None = None,
     deadline_seconds: float | None = None,
     lease: Lease | None = None,
     ignore_paused: bool = False,
@@ -170,6 +173,9 @@ async def execute(
     if lease is not None:
         refuse_caller(record.supervision)
     plan = await _plan(context, record, args, env, cwd, user)
+    passed = Passed(pass_fds)
+    if passed.numbers:
+        plan["passed"] = passed.numbers
     size = planned(terminal)
     if console_socket is not None and size is None:
         raise SpecInvalid(
@@ -183,7 +189,7 @@ async def execute(
         _Console(container_id, console_socket, wanted=size is not None) as console,
         open_streams(container_id, stdin, stdout, stderr, terminal=size is not None) as streams,
     ):
-        streams.fds.extend(console.fds)
+        streams.fds += (*console.fds, *passed.fds)
         fifos = _open_logs(context, record, streams)
         try:
             await streams.connect()

@@ -19,6 +19,7 @@ from asyncrt.container import (
     Creation,
     HookCalls,
     Lease,
+    PassedFds,
     StreamTarget,
     Supervision,
     TerminalChoice,
@@ -157,6 +158,7 @@ class Engine(Many):
         lease: Lease | None = None,
         terminal: TerminalChoice | None = None,
         console_socket: PathLike | None = None,
+        pass_fds: PassedFds | None = None,
         supervision: Supervision = "own",
         timeout: float | None = None,
     ) -> Container:
@@ -177,6 +179,8 @@ class Engine(Many):
                 as the spec says. `stdout` may be LOG and keep what it shows. It ends with its
                 supervisor.
             console_socket: A listening UNIX socket that the terminal is sent to instead (OCI).
+            pass_fds: Descriptors or open files of ours that it has too, by the number that each has
+                there: {3: listener}. They stay the caller's as well.
             supervision: "own": a supervisor records its exit. "caller": nothing of ours stays
                 behind; whoever reaps init knows its exit status, others learn it where the kernel
                 tells (Linux 6.15).
@@ -204,6 +208,7 @@ class Engine(Many):
             lease=lease,
             terminal=terminal,
             console_socket=console_socket,
+            pass_fds=pass_fds,
         )
         creation = make() if is_known(spec.config.process) else await run_blocking(make)
         with open_streams(
@@ -299,6 +304,7 @@ class Engine(Many):
         deadline_seconds: float | None = None,
         lease: Lease | None = None,
         terminal: TerminalChoice | None = None,
+        pass_fds: PassedFds | None = None,
         timeout: float | None = None,
     ) -> RunResult:
         """Create, start, wait, destroy: how it ended and what it wrote to PIPE streams, or a terminal.
@@ -318,6 +324,7 @@ class Engine(Many):
             deadline_seconds=deadline_seconds,
             lease=lease,
             terminal=terminal,
+            pass_fds=pass_fds,
             timeout=timeout,
         ) as container:
             return await attend(container, input)
@@ -335,6 +342,7 @@ class Engine(Many):
         deadline_seconds: float | None = None,
         lease: Lease | None = None,
         terminal: TerminalChoice | None = None,
+        pass_fds: PassedFds | None = None,
         timeout: float | None = None,
     ) -> AsyncIterator[Container]:
         """A container that runs for the time of an `async with` block and is destroyed at its end.
@@ -352,6 +360,7 @@ class Engine(Many):
             deadline_seconds=deadline_seconds,
             lease=lease,
             terminal=terminal,
+            pass_fds=pass_fds,
             timeout=timeout,
         ) as container:
             await container.start(timeout=timeout)
@@ -370,6 +379,7 @@ class Engine(Many):
         deadline_seconds: float | None,
         lease: Lease | None,
         terminal: TerminalChoice | None,
+        pass_fds: PassedFds | None,
         timeout: float | None,
     ) -> AsyncIterator[Container]:
         container = await self.create(
@@ -382,6 +392,7 @@ class Engine(Many):
             deadline_seconds=deadline_seconds,
             lease=lease,
             terminal=terminal,
+            pass_fds=pass_fds,
             timeout=timeout,
         )
         try:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 MAX_FRAME = 16 << 20
-_MAX_FDS = 64
+_MAX_FDS = 253  # with one message (SCM_MAX_FD of the kernel)
 _FD_SIZE = array.array("i").itemsize
 _SPACE = _socket.CMSG_SPACE(_MAX_FDS * _FD_SIZE)
 
