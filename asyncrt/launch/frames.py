@@ -74,6 +74,8 @@ class Decoder:
     def pop(self) -> tuple[dict[str, Any], list[int]] | None:
         """The next whole message with its descriptors (now the caller's), or None."""
         data = self._data
+        if self._fds and not data:
+            raise BadFrame("descriptors that no message announced")  # they come with its bytes
         if len(data) < 4:
             return None
         size = int.from_bytes(data[:4], "big")
