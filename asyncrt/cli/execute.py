@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from asyncrt.cli import complete, session
 from asyncrt.cli import parameters as p
-from asyncrt.cli import session
 from asyncrt.cli.workload import with_term
 
 if TYPE_CHECKING:
@@ -22,10 +22,12 @@ _REST_SECONDS = 0.5  # for what a program that has ended wrote to its terminal l
 
 @click.command(
     "exec",
-    cls=p.NeedsProgramCommand,
+    cls=p.ProgramCommand,
     examples=[
         "asyncrt exec web -- ps -ef",
         "asyncrt exec web --deadline 5 --user nobody -- sh -c 'id; pwd'",
+        "asyncrt exec box --cap CAP_NET_ADMIN -- ip link",
+        "asyncrt exec --process process.json box",
     ],
 )
 @p.ID
@@ -33,6 +35,25 @@ _REST_SECONDS = 0.5  # for what a program that has ended wrote to its terminal l
 @p.ENV_BESIDE
 @p.CWD_BESIDE
 @p.USER
+@p.GIDS
+@click.option(
+    "-c",
+    "--cap",
+    metavar="CAP",
+    multiple=True,
+    help="A capability that it has besides, like CAP_NET_ADMIN; may be repeated.",
+)
+@click.option("--no-new-privs", is_flag=True, help="What it executes gains no privileges.")
+@click.option(
+    "-p",
+    "--process",
+    metavar="FILE",
+    shell_complete=complete.files,
+    help="Take all of it from an OCI process object in a JSON file.",
+)
+@click.option(
+    "--cgroup", metavar="PATH", help="Join this cgroup, which is there below the container's."
+)
 @p.TTY
 @p.CONSOLE_SOCKET
 @p.PRESERVE_FDS
@@ -48,6 +69,11 @@ def exec_(
     env: Sequence[tuple[str, str]],
     cwd: str | None,
     user: str | None,
+    additional_gids: Sequence[int],
+    cap: Sequence[str],
+    no_new_privs: bool,
+    process: str | None,
+    cgroup: str | None,
     tty: bool,
     console_socket: str | None,
     preserve_fds: int,
@@ -61,31 +87,53 @@ def exec_(
     unknown. Signals are passed on to the program, and should this command be killed, so is the
     program. With --detach the command returns once the program runs; its standard input is /dev/null
     then. With --tty it has a terminal of its own, which hangs up when this command ends.
+
+    What it isn't told here is as in the container: environment, directory, user, groups,
+    capabilities, limits. So is what a --process leaves out, all but the program and a terminal.
     """
-    if tty and detach and console_socket is None:
-        raise click.UsageError("--tty with --detach needs a --console-socket")
-    env = with_term(env) if tty else env
+    if process is None:
+        if not program:
+            raise click.UsageError(
+                "missing program: write -- CMD [ARGS]... at the end, or give a --process"
+            )
+    elif program or env or (cwd, user) != (None, None) or additional_gids or cap or no_new_privs:
+        raise click.UsageError("with --process, its file says the program and all about it")
 
     async def work(engine: Engine, signals: Signals) -> int:
         from asyncrt import DEVNULL, INHERIT, Lease
+        from asyncrt._threads import run_blocking
         from asyncrt.cli import pid_file as pid_files
         from asyncrt.cli.preserved import preserved
         from asyncrt.cli.tty import own_size
+        from asyncrt.oci import process_of
 
         passed = preserved(preserve_fds)
         pid_files.check(pid_file)
+        on_terminal, name = tty, program[0] if program else ""
+        if process is not None:
+            found = await run_blocking(process_of, process)
+            on_terminal, name = tty or bool(found.terminal), (found.args or ("",))[0]
+        if on_terminal and detach and console_socket is None:
+            raise click.UsageError("a terminal with --detach needs a --console-socket")
+        variables = with_term(env) if tty and process is None else env
         if not detach:
             signals.hold()
         container = await engine.load(id)
-        process = await container.exec(
-            program,
-            env=dict(env) if env else None,
+        running = await container.exec(
+            program or None,
+            process=process,
+            env=dict(variables) if variables else None,
             cwd=cwd,
             user=user,
+            additional_gids=additional_gids,
+            capabilities=cap,
+            no_new_privs=no_new_privs,
+            cgroup=cgroup,
             stdin=DEVNULL if detach else INHERIT,
             stdout=INHERIT,
             stderr=INHERIT,
-            terminal=own_size() if tty else False,
+            # Sent elsewhere it is as large as its file says; here it is as large as ours.
+            terminal=own_size() if tty or (on_terminal and console_socket is None) else None,
             console_socket=console_socket,
             pass_fds=passed,
             deadline_seconds=deadline,
@@ -93,8 +141,8 @@ def exec_(
             ignore_paused=ignore_paused,
         )
         if detach:
-            return await _leave(process, pid_file)
-        return await _attend(process, signals, pid_file, program[0])
+            return await _leave(running, pid_file)
+        return await _attend(running, signals, pid_file, name)
 
     return session.run_attached(context, work)
 

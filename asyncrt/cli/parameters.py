@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -149,6 +150,17 @@ class _Seconds(click.ParamType[float]):
         return seconds
 
 
+class _Gid(click.ParamType[int]):
+    name = "GID"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        # Strict, unlike int(): no sign, space, underscore, other digits or leading zero.
+        text = str(value)
+        if not re.fullmatch("0|[1-9][0-9]{0,9}", text) or int(text) > 2**32 - 2:
+            self.fail(f"{text!r} is no group id, a number from 0 to {2**32 - 2}", param, ctx)
+        return int(text)
+
+
 class _Variable(click.ParamType[tuple[str, str]]):
     name = "NAME=VALUE"
 
@@ -242,6 +254,14 @@ CWD_BESIDE = click.option(
 )
 USER = click.option(
     "-u", "--user", metavar="USER", help="Who runs the program: UID, NAME, UID:GID or NAME:GROUP."
+)
+GIDS = click.option(
+    "-g",
+    "--additional-gids",
+    type=_Gid(),
+    metavar="GID",
+    multiple=True,
+    help="A group that it is in besides; may be repeated.",
 )
 PID_FILE = click.option(
     "--pid-file",
