@@ -41,6 +41,7 @@ from asyncrt.state import Filter, View, find, list_views, open_root, read_record
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
+    from datetime import datetime, timedelta
 
     from asyncrt.engine.recovery import RecoveryReport
 
@@ -254,6 +255,7 @@ class Engine(Many):
         status: str | Iterable[str] | None = None,
         sandbox: str | None = None,
         annotations: Mapping[str, str | None] | None = None,
+        until: datetime | timedelta | None = None,
     ) -> list[View]:
         """Views of all containers, sorted by id; never waits behind a writer.
 
@@ -265,10 +267,11 @@ class Engine(Many):
             annotations: Only those that have all of these with that value (None: with any).
                 Each config.json that is read for it costs as much as the rest: give what else you
                 know.
+            until: Only those created before that time (an aware datetime), or so long ago.
 
         Raises SpecInvalid for a status that there isn't. If cancelled, nothing has changed.
         """
-        wanted = Filter.of(status, sandbox, annotations)
+        wanted = Filter.of(status, sandbox, annotations, until)
         return await run_blocking(list_views, self._context.root, wanted)
 
     def watch(
