@@ -48,6 +48,7 @@ class Wanted(NamedTuple):
     terminal: bool
     console_socket: str | None
     detach_keys: bytes
+    pass_fds: dict[int, int] | None = None
     tell_all: bool = False  # signals are passed on to all of its processes
 
 
@@ -143,6 +144,7 @@ async def _create(
         lease=lease,
         terminal=tty.own_size() if wanted.terminal else None,
         console_socket=wanted.console_socket,
+        pass_fds=wanted.pass_fds,
     )
 
 

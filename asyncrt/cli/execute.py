@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from asyncrt.cli import complete, session
 from asyncrt.cli import parameters as p
-from asyncrt.cli import session
 from asyncrt.cli.workload import with_term
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from asyncrt.cli.signals import Signals
+    from asyncrt.container import Process
     from asyncrt.engine import Engine
 
 _REST_SECONDS = 0.5  # for what a program that has ended wrote to its terminal last
@@ -21,10 +22,12 @@ _REST_SECONDS = 0.5  # for what a program that has ended wrote to its terminal l
 
 @click.command(
     "exec",
-    cls=p.NeedsProgramCommand,
+    cls=p.ProgramCommand,
     examples=[
         "asyncrt exec web -- ps -ef",
         "asyncrt exec web --deadline 5 --user nobody -- sh -c 'id; pwd'",
+        "asyncrt exec box --cap CAP_NET_ADMIN -- ip link",
+        "asyncrt exec --process process.json box",
     ],
 )
 @p.ID
@@ -32,8 +35,28 @@ _REST_SECONDS = 0.5  # for what a program that has ended wrote to its terminal l
 @p.ENV_BESIDE
 @p.CWD_BESIDE
 @p.USER
+@p.GIDS
+@click.option(
+    "-c",
+    "--cap",
+    metavar="CAP",
+    multiple=True,
+    help="A capability that it has besides, like CAP_NET_ADMIN; may be repeated.",
+)
+@click.option("--no-new-privs", is_flag=True, help="What it executes gains no privileges.")
+@click.option(
+    "-p",
+    "--process",
+    metavar="FILE",
+    shell_complete=complete.files,
+    help="Take all of it from an OCI process object in a JSON file.",
+)
+@click.option(
+    "--cgroup", metavar="PATH", help="Join this cgroup, which is there below the container's."
+)
 @p.TTY
 @p.CONSOLE_SOCKET
+@p.PRESERVE_FDS
 @p.DEADLINE
 @click.option("--ignore-paused", is_flag=True, help="Run it even if the container is paused.")
 @p.PID_FILE
@@ -46,8 +69,14 @@ def exec_(
     env: Sequence[tuple[str, str]],
     cwd: str | None,
     user: str | None,
+    additional_gids: Sequence[int],
+    cap: Sequence[str],
+    no_new_privs: bool,
+    process: str | None,
+    cgroup: str | None,
     tty: bool,
     console_socket: str | None,
+    preserve_fds: int,
     deadline: float | None,
     ignore_paused: bool,
     pid_file: str | None,
@@ -58,73 +87,116 @@ def exec_(
     unknown. Signals are passed on to the program, and should this command be killed, so is the
     program. With --detach the command returns once the program runs; its standard input is /dev/null
     then. With --tty it has a terminal of its own, which hangs up when this command ends.
+
+    What it isn't told here is as in the container: environment, directory, user, groups,
+    capabilities, limits. So is what a --process leaves out, all but the program and a terminal.
     """
-    if tty and detach and console_socket is None:
-        raise click.UsageError("--tty with --detach needs a --console-socket")
-    env = with_term(env) if tty else env
+    if process is None:
+        if not program:
+            raise click.UsageError(
+                "missing program: write -- CMD [ARGS]... at the end, or give a --process"
+            )
+    elif program or env or (cwd, user) != (None, None) or additional_gids or cap or no_new_privs:
+        raise click.UsageError("with --process, its file says the program and all about it")
 
     async def work(engine: Engine, signals: Signals) -> int:
-        import asyncio
-
         from asyncrt import DEVNULL, INHERIT, Lease
-        from asyncrt.cli import attached
+        from asyncrt._threads import run_blocking
         from asyncrt.cli import pid_file as pid_files
-        from asyncrt.cli.tty import Lent, own_size
+        from asyncrt.cli.preserved import preserved
+        from asyncrt.cli.tty import own_size
+        from asyncrt.oci import process_of
 
+        passed = preserved(preserve_fds)
         pid_files.check(pid_file)
+        on_terminal, name = tty, program[0] if program else ""
+        if process is not None:
+            found = await run_blocking(process_of, process)
+            on_terminal, name = tty or bool(found.terminal), (found.args or ("",))[0]
+        if on_terminal and detach and console_socket is None:
+            raise click.UsageError("a terminal with --detach needs a --console-socket")
+        variables = with_term(env) if tty and process is None else env
         if not detach:
             signals.hold()
         container = await engine.load(id)
-        process = await container.exec(
-            program,
-            env=dict(env) if env else None,
+        running = await container.exec(
+            program or None,
+            process=process,
+            env=dict(variables) if variables else None,
             cwd=cwd,
             user=user,
+            additional_gids=additional_gids,
+            capabilities=cap,
+            no_new_privs=no_new_privs,
+            cgroup=cgroup,
             stdin=DEVNULL if detach else INHERIT,
             stdout=INHERIT,
             stderr=INHERIT,
-            terminal=own_size() if tty else False,
+            # Sent elsewhere it is as large as its file says; here it is as large as ours.
+            terminal=own_size() if tty or (on_terminal and console_socket is None) else None,
             console_socket=console_socket,
+            pass_fds=passed,
             deadline_seconds=deadline,
             lease=None if detach else Lease(0),
             ignore_paused=ignore_paused,
         )
-        writing: asyncio.Task[None] | None = None
-        showing: asyncio.Task[object] | None = None
-        done = False
-        try:
-            if pid_file is not None:
-                writing = asyncio.create_task(pid_files.write(pid_file, process.pid))
-            if detach:
-                if writing is not None:
-                    await writing
-                done = True
-                return 0
-            if process.terminal is not None:
-                lent = Lent(process.terminal, b"")
-                signals.lend(lent.resize, lent.continued)
-                showing = asyncio.create_task(lent.until_end())
-            signals.forward(process.kill)
-            result = await attached.until_end(process.wait(), writing)
-            if showing is not None:
-                # What the program left running may have the terminal open for ever: it is hung up.
-                await asyncio.wait((showing,), timeout=_REST_SECONDS)
-                showing.cancel()
-                await asyncio.wait((showing,))
-                process.close()
-            done = True
-        finally:
-            if not done:
-                await process.kill("KILL")
-                if showing is not None:
-                    showing.cancel()
-                    await asyncio.wait((showing,))
-                if writing is not None:
-                    writing.cancel()
-        if writing is not None:
-            signals.interrupt()  # nobody may ever read a FIFO
-            await writing
-        attached.tell_reason(program[0], result)
-        return result.status_code
+        if detach:
+            return await _leave(running, pid_file)
+        return await _attend(running, signals, pid_file, name)
 
     return session.run_attached(context, work)
+
+
+async def _leave(process: Process, pid_file: str | None) -> int:
+    """Let it run on without us. If its pid can't be written, or this is cancelled, it is killed."""
+    from asyncrt.cli import pid_file as pid_files
+
+    if pid_file is not None:
+        try:
+            await pid_files.write(pid_file, process.pid)
+        except BaseException:
+            await process.kill("KILL")
+            raise
+    return 0
+
+
+async def _attend(process: Process, signals: Signals, pid_file: str | None, name: str) -> int:
+    """Its exit status, once it has ended. If cancelled, it is killed."""
+    import asyncio
+
+    from asyncrt.cli import attached
+    from asyncrt.cli import pid_file as pid_files
+    from asyncrt.cli.tty import Lent
+
+    writing: asyncio.Task[None] | None = None
+    showing: asyncio.Task[object] | None = None
+    done = False
+    try:
+        if pid_file is not None:
+            writing = asyncio.create_task(pid_files.write(pid_file, process.pid))
+        if process.terminal is not None:
+            lent = Lent(process.terminal, b"")
+            signals.lend(lent.resize, lent.continued)
+            showing = asyncio.create_task(lent.until_end())
+        signals.forward(process.kill)
+        result = await attached.until_end(process.wait(), writing)
+        if showing is not None:
+            # What the program left running may have the terminal open for ever: it is hung up.
+            await asyncio.wait((showing,), timeout=_REST_SECONDS)
+            showing.cancel()
+            await asyncio.wait((showing,))
+            process.close()
+        done = True
+    finally:
+        if not done:
+            await process.kill("KILL")
+            if showing is not None:
+                showing.cancel()
+                await asyncio.wait((showing,))
+            if writing is not None:
+                writing.cancel()
+    if writing is not None:
+        signals.interrupt()  # nobody may ever read a FIFO
+        await writing
+    attached.tell_reason(name, result)
+    return result.status_code

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 @p.TTY
 @p.CONSOLE_SOCKET
 @p.NO_PIVOT
+@p.PRESERVE_FDS
 @p.LOG
 @p.LOG_OPT
 @p.PID_FILE
@@ -48,6 +49,7 @@ def create(
     deadline: float | None,
     tty: bool,
     console_socket: str | None,
+    preserve_fds: int,
     log: bool | None,
     log_opt: Sequence[tuple[str, Any]],
     pid_file: str | None,
@@ -65,8 +67,10 @@ def create(
     async def work(engine: Engine) -> int:
         from asyncrt import DEVNULL, _threads
         from asyncrt.cli import pid_file as pid_files
+        from asyncrt.cli.preserved import preserved
         from asyncrt.cli.progress import Progress
 
+        passed = preserved(preserve_fds)
         pid_files.check(pid_file)
         output = output_target(log, log_opt, default=False)
         async with Progress(f"creating {id}"):
@@ -80,6 +84,7 @@ def create(
                 deadline_seconds=deadline,
                 terminal=tty or None,
                 console_socket=console_socket,
+                pass_fds=passed,
             )
         if pid_file is not None:
             try:

@@ -10,6 +10,7 @@ from asyncrt.cli.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import datetime
 
     from asyncrt.state import ExitResult, View
 
@@ -118,6 +119,11 @@ def view_document(view: View) -> dict[str, Any]:
     if view.exit is not None:
         document["exit"] = exit_document(view.exit)
     return document
+
+
+def stamp(moment: datetime | None) -> str:
+    """A time in UTC, to the second."""
+    return "" if moment is None else f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def exit_words(result: ExitResult) -> str:

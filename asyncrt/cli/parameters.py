@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -149,6 +151,17 @@ class _Seconds(click.ParamType[float]):
         return seconds
 
 
+class _Gid(click.ParamType[int]):
+    name = "GID"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        # Strict, unlike int(): no sign, space, underscore, other digits or leading zero.
+        text = str(value)
+        if not re.fullmatch("0|[1-9][0-9]{0,9}", text) or int(text) > 2**32 - 2:
+            self.fail(f"{text!r} is no group id, a number from 0 to {2**32 - 2}", param, ctx)
+        return int(text)
+
+
 class _Variable(click.ParamType[tuple[str, str]]):
     name = "NAME=VALUE"
 
@@ -161,6 +174,45 @@ class _Variable(click.ParamType[tuple[str, str]]):
         if not name or not equals:
             self.fail(f"{value!r} isn't NAME=VALUE", param, ctx)
         return name, rest
+
+
+_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+
+
+class Moment(click.ParamType["datetime | timedelta"]):
+    """A time, or how long ago."""
+
+    name = "TIME"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime | timedelta:
+        """As click's."""
+        text = str(value)
+        if text and re.fullmatch(r"([0-9.]+[dhms])+", text):
+            try:
+                parts = re.findall(r"([0-9.]+)([dhms])", text)
+                return timedelta(seconds=sum(float(each) * _UNITS[unit] for each, unit in parts))
+            except (ValueError, OverflowError):
+                pass
+        try:
+            moment = datetime.fromisoformat(text)
+            return moment.astimezone(UTC)  # without a zone it is local time
+        except (ValueError, OverflowError):
+            self.fail(f"{text!r} is no time: write 10m, 1h30m or 2026-01-31T12:00:00Z", param, ctx)
+
+
+class _Annotation(click.ParamType["tuple[str, str | None]"]):
+    name = "KEY[=VALUE]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str | None]:
+        del param, ctx
+        if isinstance(value, tuple):
+            return value[0], value[1]
+        key, equals, rest = str(value).partition("=")
+        return key, rest if equals else None
 
 
 class _Keys(click.ParamType[bytes]):
@@ -243,6 +295,14 @@ CWD_BESIDE = click.option(
 USER = click.option(
     "-u", "--user", metavar="USER", help="Who runs the program: UID, NAME, UID:GID or NAME:GROUP."
 )
+GIDS = click.option(
+    "-g",
+    "--additional-gids",
+    type=_Gid(),
+    metavar="GID",
+    multiple=True,
+    help="A group that it is in besides; may be repeated.",
+)
 PID_FILE = click.option(
     "--pid-file",
     metavar="FILE",
@@ -307,6 +367,26 @@ NO_PIVOT = click.option(
     expose_value=False,
     callback=lambda context, _, given: _set_no_pivot(context, given=given),
     help="Don't use pivot_root, which an initramfs refuses; no CAP_SYS_ADMIN inside then.",
+)
+PRESERVE_FDS = click.option(
+    "--preserve-fds",
+    type=click.IntRange(0, 248),  # as many as a create takes
+    metavar="N",
+    default=0,
+    help="Pass descriptors 3 to 2 + N on to the program. (LISTEN_FDS is yours to set, by --env.)",
+)
+SANDBOX = click.option(
+    "--sandbox", metavar="ID", shell_complete=complete.ids, help="Only those of this sandbox."
+)
+ANNOTATIONS = click.option(
+    "--annotation",
+    "annotations",
+    type=_Annotation(),
+    multiple=True,
+    help="Only those with this annotation; several: with all of them.",
+)
+UNTIL = click.option(
+    "--until", type=Moment(), help="Only those created before then, or so long ago: 10m, 24h."
 )
 DETACH = click.option("-d", "--detach", is_flag=True, help="Return once the program runs.")
 

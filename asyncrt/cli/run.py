@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 @p.DETACH_KEYS
 @p.CONSOLE_SOCKET
 @p.NO_PIVOT
+@p.PRESERVE_FDS
 @p.LOG
 @p.LOG_OPT
 @p.PID_FILE
@@ -56,6 +57,7 @@ def run(
     tty: bool,
     detach_keys: bytes,
     console_socket: str | None,
+    preserve_fds: int,
     log: bool | None,
     log_opt: Sequence[tuple[str, Any]],
     pid_file: str | None,
@@ -83,11 +85,13 @@ def run(
     async def work(engine: Engine, signals: Signals) -> int:
         from asyncrt.cli import attached
         from asyncrt.cli import pid_file as pid_files
+        from asyncrt.cli.preserved import preserved
 
+        passed = preserved(preserve_fds)
         pid_files.check(pid_file)
         output = output_target(log, log_opt, default=detach and console_socket is None)
         wanted = attached.Wanted(
-            id, workload, deadline, pid_file, output, tty, console_socket, detach_keys
+            id, workload, deadline, pid_file, output, tty, console_socket, detach_keys, passed
         )
         if detach:
             return await attached.run_detached(engine, wanted)

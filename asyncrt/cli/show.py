@@ -1,4 +1,4 @@
-"""list, state, ps: what is there."""
+"""list, state: what is there."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncrt.cli import complete, output, session
+from asyncrt.cli import output, session
 from asyncrt.cli import parameters as p
 from asyncrt.errors import InvalidId
 from asyncrt.ids import check_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from asyncrt.engine import Engine
     from asyncrt.state import View
@@ -28,17 +28,6 @@ _LIST_COLUMNS = (
     output.Column("CREATED"),
     output.Column("OWNER"),
     output.Column("BUNDLE", flexible=True),
-)
-
-_PS_COLUMNS = (
-    output.Column("PID", right=True),
-    output.Column("PPID", right=True),
-    output.Column("USER"),
-    output.Column("STATE"),
-    output.Column("STARTED"),
-    output.Column("CPU", right=True),
-    output.Column("RSS", right=True),
-    output.Column("COMMAND", flexible=True),
 )
 
 
@@ -59,16 +48,9 @@ _PS_COLUMNS = (
     multiple=True,
     help="Only those in this status; several: in one of them.",
 )
-@click.option(
-    "--sandbox", metavar="ID", shell_complete=complete.ids, help="Only those of this sandbox."
-)
-@click.option(
-    "--annotation",
-    "annotations",
-    metavar="KEY[=VALUE]",
-    multiple=True,
-    help="Only those with this annotation; several: with all of them.",
-)
+@p.SANDBOX
+@p.ANNOTATIONS
+@p.UNTIL
 @click.pass_context
 def list_(
     context: click.Context,
@@ -76,7 +58,8 @@ def list_(
     quiet: bool,
     status: Sequence[str],
     sandbox: str | None,
-    annotations: Sequence[str],
+    annotations: Sequence[tuple[str, str | None]],
+    until: datetime | timedelta | None,
 ) -> int:
     """List the containers, or those that the options ask for.
 
@@ -98,7 +81,8 @@ def list_(
             views = await engine.list(
                 status=status or None,
                 sandbox=sandbox,
-                annotations=dict(map(_annotation, annotations)),
+                annotations=dict(annotations),
+                until=until,
             )
         if quiet:
             output.write("".join(f"{each.id}\n" for each in views))
@@ -112,18 +96,13 @@ def list_(
     return session.run(context, work)
 
 
-def _annotation(text: str) -> tuple[str, str | None]:
-    key, equals, value = text.partition("=")
-    return key, value if equals else None
-
-
 def _row(view: View) -> Sequence[str]:
     return (
         view.id,
         "broken" if view.status is None else view.status.value,
         "" if view.pid is None else str(view.pid),
         "" if view.exit is None else output.exit_words(view.exit),
-        _stamp(view.created_at),
+        output.stamp(view.created_at),
         view.owner,
         view.bundle or "",
     )
@@ -135,10 +114,6 @@ def _tell_broken(views: Sequence[View]) -> None:
     for each in views:
         if each.broken is not None:
             errors.say(f"warning: {each.id}: {each.broken}")
-
-
-def _stamp(moment: datetime | None) -> str:
-    return "" if moment is None else f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 @click.command(cls=p.Command, examples=["asyncrt state web"])
@@ -153,40 +128,6 @@ def state(context: click.Context, id: str) -> int:
     async def work(engine: Engine) -> int:
         container = await engine.load(id)
         output.write(output.json_text(await container.state()))
-        return 0
-
-    return session.run(context, work)
-
-
-@click.command(cls=p.Command, examples=["asyncrt ps web", "asyncrt ps --format json web"])
-@p.ID
-@p.formats("table", "json")
-@click.pass_context
-def ps(context: click.Context, id: str, format_: str) -> int:
-    """List the processes of a container."""
-
-    async def work(engine: Engine) -> int:
-        import msgspec
-
-        container = await engine.load(id)
-        found = await container.processes()
-        if format_ == "json":
-            output.write(output.json_text(msgspec.to_builtins(found)))
-            return 0
-        rows = [
-            (
-                str(each.pid),
-                str(each.ppid),
-                each.user,
-                each.state,
-                _stamp(each.started_at),
-                f"{each.cpu_seconds:.2f}",
-                f"{each.rss_bytes // 1024}K",
-                " ".join(each.command),
-            )
-            for each in found
-        ]
-        output.write_table(_PS_COLUMNS, rows)
         return 0
 
     return session.run(context, work)

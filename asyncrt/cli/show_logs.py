@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,28 +19,6 @@ if TYPE_CHECKING:
     from asyncrt.container import LogLine
     from asyncrt.container.log_reader import StreamName
     from asyncrt.engine import Engine
-
-_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-
-
-class _Since(click.ParamType["datetime | timedelta"]):
-    name = "TIME"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> datetime | timedelta:
-        text = str(value)
-        if text and re.fullmatch(r"([0-9.]+[dhms])+", text):
-            try:
-                parts = re.findall(r"([0-9.]+)([dhms])", text)
-                return timedelta(seconds=sum(float(each) * _UNITS[unit] for each, unit in parts))
-            except (ValueError, OverflowError):
-                pass
-        try:
-            moment = datetime.fromisoformat(text)
-            return moment.astimezone(UTC)  # without a zone it is local time
-        except (ValueError, OverflowError):
-            self.fail(f"{text!r} is no time: write 10m, 1h30m or 2026-01-31T12:00:00Z", param, ctx)
 
 
 class _Tail(click.ParamType["int | None"]):
@@ -68,7 +45,9 @@ class _Tail(click.ParamType["int | None"]):
 )
 @p.ID
 @click.option("-f", "--follow", is_flag=True, help="Go on until the container has ended.")
-@click.option("--since", type=_Since(), help="Only what came since then, or so long ago: 10m, 2h.")
+@click.option(
+    "--since", type=p.Moment(), help="Only what came since then, or so long ago: 10m, 2h."
+)
 @click.option("-n", "--tail", type=_Tail(), help="Only so many of the last lines.")
 @click.option("-t", "--timestamps", is_flag=True, help="Show when each line came.")
 @click.option("--stream", type=click.Choice(["stdout", "stderr"]), help="One of the two only.")

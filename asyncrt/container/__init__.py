@@ -11,6 +11,7 @@ from asyncrt.container.exec import Process
 from asyncrt.container.lease import Lease
 from asyncrt.container.log import LOG, Log
 from asyncrt.container.log_reader import LogLine
+from asyncrt.container.passing import PassedFds
 from asyncrt.container.processes import ProcessInfo
 from asyncrt.container.stats import Stats
 from asyncrt.container.streams import (
@@ -38,6 +39,7 @@ __all__ = [
     "Lease",
     "Log",
     "LogLine",
+    "PassedFds",
     "Process",
     "ProcessInfo",
     "Stats",

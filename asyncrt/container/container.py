@@ -16,6 +16,7 @@ from asyncrt.container import stats as measuring
 from asyncrt.container import terminal as terminals
 from asyncrt.container import wait as waiting
 from asyncrt.container.context import refuse_foreign
+from asyncrt.container.exec_plan import Program
 from asyncrt.container.processes import list_processes
 from asyncrt.container.streams import DEVNULL, INHERIT
 from asyncrt.state import view_of
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from asyncrt.container.kill import SignalLike
     from asyncrt.container.lease import Lease
     from asyncrt.container.log_reader import LogLine, StreamName
+    from asyncrt.container.passing import PassedFds
     from asyncrt.container.processes import ProcessInfo
     from asyncrt.container.stats import Stats
     from asyncrt.container.streams import Streams, StreamTarget
@@ -166,16 +168,22 @@ class Container:
 
     async def exec(
         self,
-        args: Iterable[str | os.PathLike[str]],
+        args: Iterable[str | os.PathLike[str]] | None = None,
         *,
+        process: Mapping[str, object] | str | os.PathLike[str] | None = None,
         env: Mapping[str, str] | None = None,
         cwd: str | os.PathLike[str] | None = None,
         user: int | str | None = None,
+        additional_gids: Iterable[int] = (),
+        capabilities: Iterable[str] = (),
+        no_new_privs: bool = False,
+        cgroup: str | None = None,
         stdin: StreamTarget = DEVNULL,
         stdout: StreamTarget = INHERIT,
         stderr: StreamTarget = INHERIT,
-        terminal: TerminalChoice = False,
+        terminal: TerminalChoice | None = None,
         console_socket: str | os.PathLike[str] | None = None,
+        pass_fds: PassedFds | None = None,
         deadline_seconds: float | None = None,
         lease: Lease | None = None,
         ignore_paused: bool = False,
@@ -183,11 +191,17 @@ class Container:
     ) -> Process:
         """Run a program beside init, in its environment and limits; returns once it runs.
 
+        `env`, `additional_gids` and `capabilities` are added to the container's own, `cwd` and `user`
+        replace them; `no_new_privs` has it gain none by what it executes. Instead of `args` and these a
+        `process` may be given, as OCI's config has one, or the path of a JSON file of it: what it
+        leaves out, all but args and terminal, is as the container's. `cgroup` is the path of one below
+        the container's, which must be there.
+
         With `terminal`, True or rows and columns, its streams are a terminal of its own: the process's
         `terminal`, or sent to a listening `console_socket`. It hangs up when that is closed.
+        `pass_fds` is as for Engine.create.
 
-        `env` is added to the container's; `cwd` and `user` replace its own. After
-        `deadline_seconds` everything that descends from it is killed (a result, reason deadline),
+        After `deadline_seconds` everything that descends from it is killed (a result, reason deadline),
         likewise with a `lease` when this engine is gone for its grace.
         Raises StartFailed when it can't be executed and InvalidTransition unless created or running
         (or paused, with `ignore_paused`; in a cgroup, which is frozen, it runs once the container is
@@ -197,15 +211,16 @@ class Container:
             self._context,
             self.id,
             self.instance,
-            args,
-            env=env,
-            cwd=cwd,
-            user=user,
+            Program(
+                *(args, process, env, cwd, user),
+                *(additional_gids, capabilities, no_new_privs, cgroup),
+            ),
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,
             terminal=terminal,
             console_socket=console_socket,
+            pass_fds=pass_fds,
             deadline_seconds=deadline_seconds,
             lease=lease,
             ignore_paused=ignore_paused,

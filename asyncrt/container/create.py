@@ -22,6 +22,7 @@ from asyncrt.container.context import own_identity, patience
 from asyncrt.container.destroy import end_processes
 from asyncrt.container.lease import check_lease, owned_by_us, refuse_caller, seconds_of
 from asyncrt.container.log import close_all, make_logs
+from asyncrt.container.passing import Passed
 from asyncrt.container.streams import NAMES
 from asyncrt.container.terminal import connect_console, planned
 from asyncrt.errors import (
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from asyncrt.container.context import Context
     from asyncrt.container.lease import Lease
     from asyncrt.container.log import Log
+    from asyncrt.container.passing import PassedFds
     from asyncrt.container.streams import Streams
     from asyncrt.container.terminal import TerminalChoice
     from asyncrt.ids import ContainerId
@@ -76,6 +78,7 @@ class Creation:
         lease: Lease | None = None,
         terminal: TerminalChoice | None = None,
         console_socket: PathLike | None = None,
+        pass_fds: PassedFds | None = None,
     ) -> None:
         """Plan only; raises SpecInvalid or SpecUnsupported."""
         if spec.config.process is None:
@@ -106,6 +109,9 @@ class Creation:
         )
         if terminal is not None:
             self._plan["terminal"] = planned(terminal, self._plan.get("terminal"))
+        self._passed = Passed(pass_fds)
+        if self._passed.numbers:
+            self._plan["passed"] = self._passed.numbers
         self._console_path = console_socket
         self._console: socket.socket | None = None
         if console_socket is not None and not self.has_terminal:
@@ -318,7 +324,7 @@ class Creation:
 
     async def _ask(self, dir_fd: int) -> Launched:
         return await self._context.launcher.launch(
-            self.record.supervision, self._message(), (dir_fd, *self._fds())
+            self.record.supervision, self._message(), (dir_fd, *self._fds(), *self._passed.fds)
         )
 
     def _message(self) -> dict[str, object]:

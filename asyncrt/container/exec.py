@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import socket
 from typing import TYPE_CHECKING, Self
 
@@ -13,14 +12,14 @@ import msgspec
 
 from asyncrt import _procid
 from asyncrt import status as statuses
-from asyncrt._threads import run_blocking
-from asyncrt.container import cgroup, hooks
 from asyncrt.container.change import hung_up, unresponsive
 from asyncrt.container.context import exit_result, patience, refuse_foreign
 from asyncrt.container.create import start_failed
+from asyncrt.container.exec_plan import plan_program
 from asyncrt.container.kill import signal_number
 from asyncrt.container.lease import check_lease, refuse_caller, seconds_of
 from asyncrt.container.log import Log, close_all, open_fifo
+from asyncrt.container.passing import Passed
 from asyncrt.container.streams import (
     DEVNULL,
     INHERIT,
@@ -42,22 +41,19 @@ from asyncrt.errors import (
     SpecInvalid,
     StartFailed,
 )
-from asyncrt.oci import derive_exec, is_known
-from asyncrt.platforms import choose
 from asyncrt.sandbox import Channel, ChannelClosed, PidWatch
 from asyncrt.state import ExitResult, Identity
 from asyncrt.status import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
     from typing import Any
 
     from asyncrt.container.context import Context
+    from asyncrt.container.exec_plan import Program
     from asyncrt.container.kill import SignalLike
     from asyncrt.container.lease import Lease
+    from asyncrt.container.passing import PassedFds
     from asyncrt.ids import ContainerId
-    from asyncrt.launch.plan import ProcessPlan
-    from asyncrt.oci import Spec
     from asyncrt.state import Record
 
 
@@ -142,16 +138,14 @@ async def execute(
     context: Context,
     container_id: ContainerId,
     instance: str,
-    args: Iterable[str | os.PathLike[str]],
+    program: Program,
     *,
-    env: Mapping[str, str] | None = None,
-    cwd: str | os.PathLike[str] | None = None,
-    user: int | str | None = None,
     stdin: StreamTarget = DEVNULL,
     stdout: StreamTarget = INHERIT,
     stderr: StreamTarget = INHERIT,
-    terminal: TerminalChoice = False,
+    terminal: TerminalChoice | None = None,
     console_socket: str | os.PathLike[str] | None = None,
+    pass_fds: PassedFds | None = None,
     deadline_seconds: float | None = None,
     lease: Lease | None = None,
     ignore_paused: bool = False,
@@ -169,21 +163,25 @@ async def execute(
     check_lease(lease)
     if lease is not None:
         refuse_caller(record.supervision)
-    plan = await _plan(context, record, args, env, cwd, user)
-    size = planned(terminal)
+    plan = await plan_program(context, record, program)
+    passed = Passed(pass_fds)
+    if passed.numbers:
+        plan["passed"] = passed.numbers
+    size = plan.get("terminal")
+    if terminal is not None:
+        size = planned(terminal, size)
     if console_socket is not None and size is None:
         raise SpecInvalid(
             json_path="", why="console_socket is for a terminal: set terminal=True, '--tty'"
         )
-    if size is not None:
-        if isinstance(stdout, Log):
-            raise SpecInvalid(json_path="", why="stdout=LOG: an exec's terminal isn't logged")
-        plan["terminal"] = size
+    if size is not None and isinstance(stdout, Log):
+        raise SpecInvalid(json_path="", why="stdout=LOG: an exec's terminal isn't logged")
+    plan["terminal"] = size
     with (
         _Console(container_id, console_socket, wanted=size is not None) as console,
         open_streams(container_id, stdin, stdout, stderr, terminal=size is not None) as streams,
     ):
-        streams.fds.extend(console.fds)
+        streams.fds += (*console.fds, *passed.fds)
         fifos = _open_logs(context, record, streams)
         try:
             await streams.connect()
@@ -282,39 +280,6 @@ def _open_logs(context: Context, record: Record, streams: Streams) -> list[int]:
         close_all(fifos)
         raise
     return fifos
-
-
-async def _plan(
-    context: Context,
-    record: Record,
-    args: Iterable[str | os.PathLike[str]],
-    env: Mapping[str, str] | None,
-    cwd: str | os.PathLike[str] | None,
-    user: int | str | None,
-) -> ProcessPlan:
-    spec = await hooks.read_spec(context, record.id)
-    if spec is None or spec.config.process is None:
-        raise SandboxUnresponsive(
-            container_id=record.id, operation="exec", why="its config.json is missing or broken"
-        )
-    base, platform = spec.config.process, choose(record.platform, spec)
-    if isinstance(user, str) and re.search("[^0-9:]", user) and _has_own_users(spec):
-        why = f"{user!r} is looked up here, and its root file system has users of its own: give UID"
-        raise SpecInvalid(json_path="process.user", why=f"{why} or UID:GID")
-
-    def make() -> ProcessPlan:
-        plan = platform.plan_exec(spec, derive_exec(base, args, env=env, cwd=cwd, user=user))
-        if record.cgroup:
-            plan["cgroups"] = cgroup.places(record)
-        return plan
-
-    return make() if user is None and is_known(base) else await run_blocking(make)
-
-
-def _has_own_users(spec: Spec) -> bool:
-    """Whether it has another root file system than the host's."""
-    root = spec.config.root
-    return root is not None and bool(root.path.strip("/"))
 
 
 async def _ask(

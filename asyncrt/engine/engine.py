@@ -19,6 +19,7 @@ from asyncrt.container import (
     Creation,
     HookCalls,
     Lease,
+    PassedFds,
     StreamTarget,
     Supervision,
     TerminalChoice,
@@ -40,6 +41,7 @@ from asyncrt.state import Filter, View, find, list_views, open_root, read_record
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
+    from datetime import datetime, timedelta
 
     from asyncrt.engine.recovery import RecoveryReport
 
@@ -162,6 +164,7 @@ class Engine(Many):
         lease: Lease | None = None,
         terminal: TerminalChoice | None = None,
         console_socket: PathLike | None = None,
+        pass_fds: PassedFds | None = None,
         supervision: Supervision = "own",
         timeout: float | None = None,
     ) -> Container:
@@ -182,6 +185,8 @@ class Engine(Many):
                 as the spec says. `stdout` may be LOG and keep what it shows. It ends with its
                 supervisor.
             console_socket: A listening UNIX socket that the terminal is sent to instead (OCI).
+            pass_fds: Descriptors or open files of ours that it has too, by the number that each has
+                there: {3: listener}. They stay the caller's as well.
             supervision: "own": a supervisor records its exit. "caller": nothing of ours stays
                 behind; whoever reaps init knows its exit status, others learn it where the kernel
                 tells (Linux 6.15).
@@ -209,6 +214,7 @@ class Engine(Many):
             lease=lease,
             terminal=terminal,
             console_socket=console_socket,
+            pass_fds=pass_fds,
         )
         creation = make() if is_known(spec.config.process) else await run_blocking(make)
         with open_streams(
@@ -254,6 +260,7 @@ class Engine(Many):
         status: str | Iterable[str] | None = None,
         sandbox: str | None = None,
         annotations: Mapping[str, str | None] | None = None,
+        until: datetime | timedelta | None = None,
     ) -> list[View]:
         """Views of all containers, sorted by id; never waits behind a writer.
 
@@ -265,11 +272,12 @@ class Engine(Many):
             annotations: Only those that have all of these with that value (None: with any).
                 Each config.json that is read for it costs as much as the rest: give what else you
                 know.
+            until: Only those created before that time (an aware datetime), or so long ago.
 
         Raises SpecInvalid for a status that there isn't, InvalidId for a sandbox that there can't
         be. If cancelled, nothing has changed.
         """
-        wanted = Filter.of(status, sandbox, annotations)
+        wanted = Filter.of(status, sandbox, annotations, until)
         return await run_blocking(list_views, self._context.root, wanted)
 
     def watch(
@@ -305,6 +313,7 @@ class Engine(Many):
         deadline_seconds: float | None = None,
         lease: Lease | None = None,
         terminal: TerminalChoice | None = None,
+        pass_fds: PassedFds | None = None,
         timeout: float | None = None,
     ) -> RunResult:
         """Create, start, wait, destroy: how it ended and what it wrote to PIPE streams, or a terminal.
@@ -324,6 +333,7 @@ class Engine(Many):
             deadline_seconds=deadline_seconds,
             lease=lease,
             terminal=terminal,
+            pass_fds=pass_fds,
             timeout=timeout,
         ) as container:
             return await attend(container, input)
@@ -341,6 +351,7 @@ class Engine(Many):
         deadline_seconds: float | None = None,
         lease: Lease | None = None,
         terminal: TerminalChoice | None = None,
+        pass_fds: PassedFds | None = None,
         timeout: float | None = None,
     ) -> AsyncIterator[Container]:
         """A container that runs for the time of an `async with` block and is destroyed at its end.
@@ -358,6 +369,7 @@ class Engine(Many):
             deadline_seconds=deadline_seconds,
             lease=lease,
             terminal=terminal,
+            pass_fds=pass_fds,
             timeout=timeout,
         ) as container:
             await container.start(timeout=timeout)
@@ -376,6 +388,7 @@ class Engine(Many):
         deadline_seconds: float | None,
         lease: Lease | None,
         terminal: TerminalChoice | None,
+        pass_fds: PassedFds | None,
         timeout: float | None,
     ) -> AsyncIterator[Container]:
         container = await self.create(
@@ -388,6 +401,7 @@ class Engine(Many):
             deadline_seconds=deadline_seconds,
             lease=lease,
             terminal=terminal,
+            pass_fds=pass_fds,
             timeout=timeout,
         )
         try:

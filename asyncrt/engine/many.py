@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, TypeVar
 
 from asyncrt._threads import finish
 from asyncrt.container import Container
 from asyncrt.container.kill import check_grace, signal_number
-from asyncrt.errors import SpecInvalid
+from asyncrt.errors import ContainerNotFound, SpecInvalid
+from asyncrt.status import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from datetime import datetime, timedelta
 
+    from asyncrt.container import Context
     from asyncrt.container.kill import SignalLike
-    from asyncrt.state import ExitResult
+    from asyncrt.state import ExitResult, View
 
 Which = str | Container
 T = TypeVar("T")
@@ -40,6 +44,20 @@ class Many:
             self, id: str, *, force: bool = False, timeout: float | None = None
         ) -> None:
             """See Engine.delete."""
+
+        async def list(
+            self,
+            *,
+            status: str | Iterable[str] | None = None,
+            sandbox: str | None = None,
+            annotations: Mapping[str, str | None] | None = None,
+            until: datetime | timedelta | None = None,
+        ) -> Sequence[View]:
+            """See Engine.list."""
+
+        @property
+        def _context(self) -> Context:
+            """What all containers of the engine share."""
 
     async def kill_many(
         self,
@@ -103,6 +121,36 @@ class Many:
                 await self.delete(each, force=True, timeout=timeout)
 
         return await for_all(ids, destroy, at_once=at_once)
+
+    async def prune(
+        self,
+        *,
+        sandbox: str | None = None,
+        annotations: Mapping[str, str | None] | None = None,
+        until: datetime | timedelta | None = None,
+        dry_run: bool = False,
+        timeout: float | None = None,
+        at_once: int = AT_ONCE,
+    ) -> dict[str, Exception | None]:
+        """Delete the stopped containers, of those that `list` has with these filters: by id, None or the error.
+
+        What ended is gone with it: exit, output. One that somebody else deletes meanwhile is fine, and
+        what is made anew with its id isn't touched. With `dry_run` nothing is: the ids say what would
+        be deleted. Raises SpecInvalid for a bad `until`. If cancelled, those under way are finished by
+        deleting them again and the rest is as it was.
+        """
+        views = await self.list(
+            status=Status.STOPPED, sandbox=sandbox, annotations=annotations, until=until
+        )
+        if dry_run:
+            return dict.fromkeys(each.id for each in views)
+
+        async def delete(each: Which) -> None:
+            with contextlib.suppress(ContainerNotFound):
+                await (await self._loaded(each)).delete(timeout=timeout)
+
+        stopped = [Container(self._context, each.id, each.instance) for each in views]
+        return await for_all(stopped, delete, at_once=at_once)
 
     async def wait_any(
         self, containers: Which | Iterable[Which], *, timeout: float | None = None

@@ -6,7 +6,7 @@ import errno
 import os
 
 from asyncrt import _cjson, _libc
-from asyncrt.launch import cgroup, process
+from asyncrt.launch import cgroup, passing, process
 from asyncrt.launch.failure import Failure
 
 TYPE_CHECKING = False
@@ -29,17 +29,19 @@ def spawn(
     The descriptor ends without a byte when the program runs, else it holds the failure as JSON. It
     dies with this process: nobody else would bound it in time, or find it to end it. `init` is whom
     a plan that joins namespaces joins; `namespaces`: these, where init may not be asked for them.
+    Behind the `streams` come the descriptors that the plan passes down.
     Raises OSError, and Failure where its cgroups are gone.
     """
     parent = os.getpid()
+    numbers = plan.get("passed", ())
+    passed = streams[len(streams) - len(numbers) :]
     program = None
     if "joins" not in plan:  # else it is looked for in there
         try:
             program = process.program(plan)
         except Exception:  # noqa: BLE001 - no plan: the child says so
             program = None
-    report, theirs = os.pipe()
-    watch, proc = -1, None
+    (report, theirs), watch, proc = os.pipe(), -1, None
     try:
         if "joins" in plan:
             from asyncrt.launch import joining  # most often nobody needs it
@@ -61,12 +63,15 @@ def spawn(
             os.setsid()
             process.fresh_signals()
             _connect(plan, streams)
-            process.close_all_but((theirs, watch, -1 if proc is None else proc))
+            process.close_all_but((theirs, watch, -1 if proc is None else proc, *passed))
             if watch < 0:
                 process.prepare_outside(plan)
             process.become(plan, umask, proc)
             # After the change of user, which would undo it.
             _libc.die_with_parent(parent, watch)
+            if passed:
+                (theirs,) = passing.moved((theirs,), numbers)
+                passing.place(passed, numbers)
             process.execute(plan, program)
         except Failure as failure:
             _give_up(theirs, failure)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 MAX_FRAME = 16 << 20
-_MAX_FDS = 64
+_MAX_FDS = 253  # with one message (SCM_MAX_FD of the kernel)
 _FD_SIZE = array.array("i").itemsize
 _SPACE = _socket.CMSG_SPACE(_MAX_FDS * _FD_SIZE)
 
@@ -76,6 +76,8 @@ class Decoder:
     def pop(self) -> tuple[dict[str, Any], list[int]] | None:
         """The next whole message with its descriptors (now the caller's), or None."""
         data = self._data
+        if self._fds and not data:
+            raise BadFrame("descriptors that no message announced")  # they come with its bytes
         if len(data) < 4:
             return None
         size = int.from_bytes(data[:4], "big")

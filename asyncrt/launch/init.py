@@ -17,7 +17,7 @@ import select
 import time
 
 from asyncrt import _cjson, _paths, _procid, clock
-from asyncrt.launch import cgroup, frames, handover, process, sockets
+from asyncrt.launch import cgroup, frames, handover, passing, process, sockets
 from asyncrt.launch import gate as gates
 from asyncrt.launch import hook as hooks
 from asyncrt.launch.failure import Failure
@@ -135,11 +135,13 @@ def _run_asked_hook(peer: _socket.socket, umask: int) -> None:
 
 def _launch(role: bytes, peer: _socket.socket, parent: Parent, umask: int) -> None:
     message, fds = frames.receive_message(peer)
+    numbers = message["plan"].get("passed", ())
+    passed = [fds.pop() for _ in numbers][::-1]
     watch = parent.watch
     client: _socket.socket | None = None
     launched = False
     try:
-        gate = _prepare(role, message, peer, parent, fds, umask)
+        gate = _prepare(role, message, peer, parent, fds, passed, umask)
         launched = True
 
         def on_acknowledged() -> bool:
@@ -158,6 +160,10 @@ def _launch(role: bytes, peer: _socket.socket, parent: Parent, umask: int) -> No
             why = hooks.run(hook, message["state"].encode())
             if why:
                 raise Failure("startContainer hook", hook["path"], errno.ECANCELED, hook=why)
+        if passed:
+            away = passing.moved((client.fileno(), watch.fileno()), numbers)
+            client, watch = (_socket.socket(fileno=each) for each in away)
+            passing.place(passed, numbers)
         # The starter first: a deadline of nothing at all may end us right after the other.
         gates.announce(client)
         with contextlib.suppress(OSError):
@@ -197,6 +203,7 @@ def _prepare(
     peer: _socket.socket,
     parent: Parent,
     fds: list[int],
+    passed: list[int],
     umask: int,
 ) -> _socket.socket:
     """Become what the plan says, hand over, report; returns the gate. Raises Failure."""
@@ -216,7 +223,7 @@ def _prepare(
     if "linux" in plan:
         from asyncrt.launch.inside import Inside  # most often nobody needs it
 
-        inside = Inside(plan, streams)
+        inside = Inside(plan, [*streams, *passed])
         parent.identities["init"] = inside.identity
     held = _connect(message, streams, inside)
     given = [dir_fd, peer.fileno()]
@@ -239,7 +246,7 @@ def _prepare(
         raise gates.NobodyWants
     # First, so that the fork server hears of it: once launched, init may be paused at any time.
     kept = (gate, parent.watch, parent.alarm, peer)
-    process.close_all_but([each.fileno() for each in kept])
+    process.close_all_but([*(each.fileno() for each in kept), *passed])
     frames.send(peer, frames.encode({"launched": parent.identities, "cgroup": cgroups.report}))
     return gate
 

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         linux: NotRequired[LinuxPlan]  # an init in namespaces
         joins: NotRequired[JoinPlan]  # a process exec'd beside such an init
         privileges: NotRequired[PrivilegePlan]  # what it may do; missing: as the launcher
+        passed: NotRequired[list[int]]  # numbers of the descriptors that come behind the streams
         look_up_home: NotRequired[bool]  # HOME is missing, and the users are the container's
 
     class IdMaps(TypedDict):

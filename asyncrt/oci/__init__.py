@@ -5,7 +5,7 @@ from __future__ import annotations
 from asyncrt.oci.bundle import decode_config
 from asyncrt.oci.config import Config, Hook, Hooks, Process, Rlimit, User
 from asyncrt.oci.defaults import DEFAULT_PATH
-from asyncrt.oci.exec import derive_exec
+from asyncrt.oci.exec import complete_exec, derive_exec, process_of
 from asyncrt.oci.homes import home_of, is_known
 from asyncrt.oci.hooks import HOOK_KINDS, hook_plans, merge_env
 from asyncrt.oci.sandbox_config import default_config
@@ -27,6 +27,7 @@ __all__ = [
     "Rlimit",
     "Spec",
     "User",
+    "complete_exec",
     "decode_config",
     "default_config",
     "derive_exec",
@@ -36,5 +37,6 @@ __all__ = [
     "load_bundle",
     "membership",
     "merge_env",
+    "process_of",
     "state_report",
 ]

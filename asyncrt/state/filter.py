@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -38,6 +39,7 @@ class Filter(msgspec.Struct, frozen=True):
     statuses: frozenset[str] | None = None
     sandbox: str | None = None
     annotations: tuple[tuple[str, str | None], ...] = ()
+    until: datetime | None = None  # created before it
 
     @classmethod
     def of(
@@ -45,6 +47,7 @@ class Filter(msgspec.Struct, frozen=True):
         status: str | Iterable[str] | None,
         sandbox: str | None,
         annotations: Mapping[str, str | None] | None,
+        until: datetime | timedelta | None = None,
     ) -> Filter | None:
         """As a list is asked for it; None when everything is. Raises SpecInvalid or InvalidId."""
         wanted = None
@@ -57,13 +60,16 @@ class Filter(msgspec.Struct, frozen=True):
                 )
         if sandbox is not None:
             check_id(sandbox)
-        if wanted is None and sandbox is None and not annotations:
+        before = _moment(until)
+        if wanted is None and sandbox is None and not annotations and before is None:
             return None
-        return cls(wanted, sandbox, tuple((annotations or {}).items()))
+        return cls(wanted, sandbox, tuple((annotations or {}).items()), before)
 
     def may_fit(self, record: Record) -> bool:
         """Whether it could be listed, before anybody looks at its processes."""
-        return self.sandbox is None or record.sandbox == self.sandbox
+        if self.sandbox is not None and record.sandbox != self.sandbox:
+            return False
+        return self.until is None or record.created_at < self.until
 
     def fits(self, root: str, view: View) -> bool:
         """Whether it is listed. Reads its config.json only if all but the annotations fit."""
@@ -71,6 +77,8 @@ class Filter(msgspec.Struct, frozen=True):
         if self.statuses is not None and status not in self.statuses:
             return False
         if self.sandbox is not None and view.sandbox != self.sandbox:
+            return False
+        if self.until is not None and (view.created_at is None or view.created_at >= self.until):
             return False
         return not self.annotations or self._annotated(root, view.id)
 
@@ -84,3 +92,17 @@ class Filter(msgspec.Struct, frozen=True):
             name in found and (value is None or found[name] == value)
             for name, value in self.annotations
         )
+
+
+def _moment(until: datetime | timedelta | None) -> datetime | None:
+    """That time, or so long ago."""
+    given: object = until
+    if isinstance(given, timedelta):
+        try:
+            return datetime.now(UTC) - given
+        except OverflowError:
+            return datetime.min.replace(tzinfo=UTC)  # nothing is that old
+    if given is None or (isinstance(given, datetime) and given.tzinfo is not None):
+        return given
+    why = f"until is {given!r}, must be a timedelta or a datetime with a zone"
+    raise SpecInvalid(json_path="", why=why)

@@ -207,7 +207,9 @@ class Clients:
             if self.paused and not message.get("ignore_paused"):
                 client.send({"re": request, "paused": True})
                 return
-            if len(fds) != (3 if message["plan"].get("terminal") is None else 4):
+            plan = message["plan"]
+            count = len(fds) - len(plan.get("passed", ()))
+            if count != (3 if plan.get("terminal") is None else 4):
                 raise ValueError("an exec needs three streams, and for a terminal a console socket")
             self._execs.start(client, message, fds)
             return

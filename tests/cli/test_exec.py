@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -93,3 +94,58 @@ def test_what_cant_be_executed_is_named(web: Asyncrt) -> None:
     assert "/nowhere" in web.fails("exec", "--cwd", "/nowhere", "web", "--", "true")
     assert "nobody-here" in web.fails("exec", "--user", "nobody-here", "web", "--", "true")
     assert "missing program" in web.fails("exec", "web", status=2)
+
+
+def test_its_groups_and_no_new_privileges(web: Asyncrt) -> None:
+    show = ("--", "grep", "-E", "^(Groups|NoNewPrivs)", "/proc/self/status")
+    groups = ("-g", "77", "--additional-gids", "78") if os.geteuid() == 0 else ()
+    found = dict(
+        each.split(":\t")
+        for each in web("exec", "web", "--no-new-privs", *groups, *show).splitlines()
+    )
+    assert found["NoNewPrivs"] == "1"
+    assert {*groups} - {"-g", "--additional-gids"} <= {*found["Groups"].split()}
+
+
+@pytest.mark.parametrize(
+    "bad", ["-1", "+5", " 5", "05", "5_0", "0x5", "٥", "", "root", "4294967295"]
+)
+def test_what_is_no_group_id_is_a_usage_error(web: Asyncrt, bad: str) -> None:
+    """HAZARDS 43: a lenient parse became 0 elsewhere."""
+    assert "group id" in web.fails("exec", "web", f"--additional-gids={bad}", "--", "id", status=2)
+
+
+def test_a_process_file_says_all_of_it(web: Asyncrt, tmp_path: Path) -> None:
+    file = tmp_path / "process.json"
+    process = {
+        "args": ["sh", "-c", "echo $A; pwd; [ -t 1 ] && echo tty; exit 4"],
+        "cwd": "/usr",
+        "env": ["A=said"],
+    }
+    file.write_text(json.dumps({**process, "user": {"uid": os.geteuid(), "gid": os.getegid()}}))
+    assert web("exec", "-p", file, "web", status=4) == "said\n/usr\n"
+    file.write_text(json.dumps({**process, "terminal": True}))
+    with web.start("exec", "web", "--process", file) as running:
+        assert running.end() == (4, "said\n/usr\ntty\n", "")
+    said = web.fails("exec", "--detach", "--process", file, "web", status=2)
+    assert "a terminal with --detach needs a --console-socket" in said
+
+
+def test_a_fault_of_a_process_file_is_told_with_its_place(web: Asyncrt, tmp_path: Path) -> None:
+    file = tmp_path / "process.json"
+    assert str(file) in web.fails("exec", "-p", file, "web")
+    file.write_text('{"cwd": "/", "args": ["true", 5]}')
+    said = web.fails("exec", "-p", file, "web")
+    assert "process.args[1]" in said
+    assert str(file) in said
+    file.write_text('{"cwd": "/", "args": ["true"], "capabilities": {"effective": ["CAP_KILL"]}}')
+    assert "process.capabilities" in web.fails("exec", "-p", file, "web")
+    for options in (["--", "true"], ["--user", ""], ["-e", "A=1"], ["-g", "0"], ["--no-new-privs"]):
+        assert "its file says" in web.fails("exec", "-p", file, "web", *options, status=2)
+
+
+def test_capabilities_and_a_cgroup_need_a_container_that_has_them(web: Asyncrt) -> None:
+    said = web.fails("exec", "web", "--cap", "CAP_KILL", "--", "true")
+    assert "the host platform can't honour: process.capabilities" in said
+    assert "unknown capability 'kill'" in web.fails("exec", "web", "-c", "kill", "--", "true")
+    assert "has no cgroup" in web.fails("exec", "web", "--cgroup", "part", "--", "true")

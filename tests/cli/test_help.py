@@ -29,6 +29,7 @@ COMMANDS = [
     "list",
     "logs",
     "pause",
+    "prune",
     "ps",
     "resume",
     "run",

@@ -102,3 +102,10 @@ def dead_identity() -> Identity:
 def some_id(text: str = "web") -> ContainerId:
     """`text` as an id, unchecked."""
     return ContainerId(text)
+
+
+def put_broken(root: str, container_id: str = "broken") -> None:
+    """A container whose record is no record."""
+    for suffix, data in ((_paths.LOCK, ""), (_paths.STATE, "{")):
+        with open(f"{root}/{container_id}{suffix}", "x", encoding="ascii") as file:
+            file.write(data)

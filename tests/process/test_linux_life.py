@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -15,7 +16,15 @@ import asyncrt
 from asyncrt import _procid
 from tests.helpers import reaping, sandboxes
 from tests.helpers.capabilities import User
-from tests.helpers.containers import Fifo, destroyed, gone, init_of, rest, supervisor_of
+from tests.helpers.containers import (
+    SECONDS,
+    Fifo,
+    destroyed,
+    gone,
+    init_of,
+    rest,
+    supervisor_of,
+)
 from tests.helpers.leaks import LeakCheck
 from tests.helpers.processes import REPOSITORY, until
 from tests.helpers.sandboxes import MAPPED, ROOT, config, spec
@@ -79,10 +88,11 @@ async def test_an_exec_is_the_supervisors_child_and_shows_its_pid(
         found = _procid.stat(process.pid)
         assert found is not None
         assert found.ppid == supervisor_of(container, root)
-        assert {each.pid for each in await container.processes()} == {
-            init_of(container, root),
-            process.pid,
-        }
+        both = {init_of(container, root), process.pid}
+        async with asyncio.timeout(SECONDS):
+            # Who joined the namespaces for it has ended, but may not be reaped yet.
+            while {each.pid for each in await container.processes()} != both:
+                pass
         await process.kill("KILL")
         assert (await process.wait()).signal == signal.SIGKILL
         process.close()

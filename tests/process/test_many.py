@@ -13,15 +13,9 @@ from asyncrt import Engine, Status, _durable
 from asyncrt.engine.many import for_all
 from asyncrt.state import read_record
 from tests.helpers.containers import Fifo, shell, sleeper, started
-from tests.helpers.records import names
+from tests.helpers.records import names, put_broken
 
 NULL: Any = {"stdout": asyncrt.DEVNULL, "stderr": asyncrt.DEVNULL}
-
-
-def put_broken(root: str) -> None:
-    for name, data in (("broken.lock", ""), ("broken.state", "{")):
-        with open(f"{root}/{name}", "x") as file:
-            file.write(data)
 
 
 STUBBORN = "trap 'echo told >$1' TERM; sleep 1000 & echo up >$1; while :; do wait; done"

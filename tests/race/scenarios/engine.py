@@ -108,6 +108,12 @@ scenario(
     check=gone_or_repeated,
 )
 scenario(
+    "Engine.prune",
+    lambda b, _: b.engine.prune(),
+    prepare=Bench.stopped,
+    check=gone_or_repeated,
+)
+scenario(
     "Engine.delete force",
     lambda b, _: b.engine.delete("web", force=True),
     prepare=Bench.paused,
