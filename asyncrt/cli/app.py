@@ -25,6 +25,7 @@ from asyncrt.cli import (
     show,
     show_logs,
     spec,
+    update,
 )
 from asyncrt.cli.parameters import ToldHelp
 
@@ -41,6 +42,7 @@ _ORDER: Sequence[click.Command] = (
     control.stop,
     control.pause,
     control.resume,
+    update.update,
     show.list_,
     show.state,
     show.ps,

@@ -37,6 +37,7 @@ from asyncrt.container.terminal import (
     take_terminal,
 )
 from asyncrt.errors import (
+    AsyncrtError,
     InvalidTransition,
     SandboxUnresponsive,
     SpecInvalid,
@@ -45,7 +46,7 @@ from asyncrt.errors import (
 from asyncrt.oci import derive_exec, is_known
 from asyncrt.platforms import choose
 from asyncrt.sandbox import Channel, ChannelClosed, PidWatch
-from asyncrt.state import ExitResult, Identity
+from asyncrt.state import ExitResult, Identity, read_record
 from asyncrt.status import Status
 
 if TYPE_CHECKING:
@@ -202,6 +203,8 @@ async def execute(
                     patience(timeout),
                 )
                 process.terminal = console.take()
+                if record.cgroup:
+                    await _keep_up(context, record, process)
                 return process
         except BaseException:
             streams.disconnect()
@@ -309,6 +312,22 @@ async def _plan(
         return plan
 
     return make() if user is None and is_known(base) else await run_blocking(make)
+
+
+async def _keep_up(context: Context, record: Record, process: Process) -> None:
+    """An update may have given the container one more cgroup since its record was read.
+
+    If cancelled, the process is killed.
+    """
+    try:
+        with contextlib.suppress(AsyncrtError):  # it ended meanwhile, or others will hear of it
+            now = await context.run(read_record, context.root, record.id)
+            if now.instance == record.instance and now.cgroup != record.cgroup:
+                await run_blocking(cgroup.gather_all, now)
+    except BaseException:
+        await process.kill()
+        process.close()
+        raise
 
 
 def _has_own_users(spec: Spec) -> bool:

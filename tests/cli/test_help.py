@@ -36,6 +36,7 @@ COMMANDS = [
     "start",
     "state",
     "stop",
+    "update",
     "wait",
     "watch",
 ]
