@@ -286,6 +286,7 @@ async def test_after_a_kill_the_same_update_completes_it_and_a_destroy_leaves_no
             assert _told(container, engine.root) == {"pids": {"limit": 50}, "cpu": {"shares": 7}}
             cpu = where(container, engine.root, "cpu")
             assert _cgroups.pids(cpu) == [init_of(container, engine.root)]
+            assert cpu.count("/asyncrt-web.") == 1  # the one that was begun, and none below it
         made = made_for(container, engine.root)
         await container.destroy()
         assert left(made) == []
