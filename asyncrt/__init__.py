@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         StartFailed,
         StateCorrupted,
         StorageFailed,
+        UpdateFailed,
     )
     from asyncrt.ids import ContainerId
     from asyncrt.locking import FileLock
@@ -70,7 +71,7 @@ _WHERE = {
         "AmbiguousId AsyncrtError ContainerBusy ContainerExists ContainerNotFound DestroyFailed "
         "EventsLost HookFailed InvalidId InvalidPosition InvalidTransition LockTimeout NoOutput "
         "ProcessNotFound RootUnusable SandboxUnresponsive SchemaTooNew SpecInvalid SpecUnsupported "
-        "StartFailed StateCorrupted StorageFailed"
+        "StartFailed StateCorrupted StorageFailed UpdateFailed"
     ),
     "asyncrt.ids": "ContainerId",
     "asyncrt.locking": "FileLock",
@@ -133,6 +134,7 @@ __all__ = [
     "StorageFailed",
     "Stream",
     "StreamTarget",
+    "UpdateFailed",
     "View",
     "Watch",
 ]

@@ -45,7 +45,7 @@ def write(path: str, value: str) -> None:
         raise OSError(error.errno, error.strerror, path) from error
 
 
-def _read(path: str) -> bytes:
+def read(path: str) -> bytes:
     """All of it, page by page as the kernel makes it up; b"" where there is nothing to read."""
     data = b""
     try:
@@ -86,13 +86,13 @@ def pids(cgroup: str) -> list[int]:
     """Its processes and those of the cgroups below it, as seen from our pid namespace."""
     found: list[int] = []
     for each in _below(cgroup):
-        found.extend(pid for pid in map(int, _read(f"{each}/cgroup.procs").split()) if pid)
+        found.extend(pid for pid in map(int, read(f"{each}/cgroup.procs").split()) if pid)
     return found
 
 
 def is_populated(cgroup: str) -> bool:
     """Whether any process lives in it or below; one that waits to be reaped doesn't."""
-    events = _read(f"{cgroup}/cgroup.events")
+    events = read(f"{cgroup}/cgroup.events")
     if events:
         return b"populated 1" in events
     return bool(pids(cgroup))
@@ -100,7 +100,7 @@ def is_populated(cgroup: str) -> bool:
 
 def is_frozen(cgroup: str) -> bool:
     """Whether everything in it stands still, by its own or a parent's freezing."""
-    return b"frozen 1" in _read(f"{cgroup}/cgroup.events") or _read(
+    return b"frozen 1" in read(f"{cgroup}/cgroup.events") or read(
         f"{cgroup}/freezer.state"
     ).startswith(b"FROZEN")
 
@@ -236,7 +236,7 @@ def _looks(seconds: float) -> Iterator[None]:
 def oom_kills(cgroup: str) -> int | None:
     """How many of its processes the kernel has killed for want of memory; None: it doesn't tell."""
     for name in ("memory.events", "memory.oom_control"):
-        words = _read(f"{cgroup}/{name}").split()
+        words = read(f"{cgroup}/{name}").split()
         if b"oom_kill" in words[:-1]:
             return int(words[words.index(b"oom_kill") + 1])
     return None
@@ -247,7 +247,7 @@ def cpu_seconds(cgroup: str) -> tuple[float, float] | None:
 
     Of version 2 only, whose cpu.stat needs no controller.
     """
-    found = dict(zip(*[iter(_read(f"{cgroup}/cpu.stat").split())] * 2, strict=False))
+    found = dict(zip(*[iter(read(f"{cgroup}/cpu.stat").split())] * 2, strict=False))
     try:
         return int(found[b"user_usec"]) / 1e6, int(found[b"system_usec"]) / 1e6
     except KeyError:

@@ -321,6 +321,45 @@ class StartFailed(AsyncrtError):
         )
 
 
+class UpdateFailed(AsyncrtError):
+    """A container's limits couldn't be changed, and are what they were.
+
+    `json_path` is the limit that was refused, `path` the file of its cgroup, `errno` what the kernel
+    said (0: it wasn't asked, and `why` says more). `left` are limits that couldn't be put back.
+    """
+
+    def __init__(
+        self,
+        *,
+        container_id: str,
+        json_path: str,
+        path: str = "",
+        errno: int = 0,
+        why: str = "",
+        left: Iterable[str] = (),
+    ) -> None:
+        self.container_id = container_id
+        self.json_path = json_path
+        self.path = path
+        self.errno = errno
+        self.why = why
+        self.left = tuple(left)
+        where = f"{json_path}: {path}" if path else json_path
+        said = ", ".join(each for each in (why, _words(errno) if errno else "") if each)
+        stays = "nothing is changed"
+        if self.left:
+            stays = f"all is put back but {', '.join(self.left)}"
+        self._set(
+            f"can't update container {container_id!r}: {where}: {said}; {stays}",
+            container_id=container_id,
+            json_path=json_path,
+            path=path,
+            errno=errno,
+            why=why,
+            left=self.left,
+        )
+
+
 class HookFailed(AsyncrtError):
     """A hook before poststop failed; the container was stopped and destroyed."""
 

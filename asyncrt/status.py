@@ -47,6 +47,7 @@ TABLE: dict[str, Rule] = {
     "kill all": Rule(_LIVE | {Status.STOPPED}, _NONE, locked=False),
     "kill process": Rule(_only(Status.RUNNING, Status.PAUSED), _NONE, locked=False),
     "stop": Rule(_LIVE, _only(Status.STOPPED), locked=False),
+    "update": Rule(_LIVE, _NONE, locked=True),
     "renew": Rule(_LIVE, _NONE, locked=True),
     "renew for nobody": Rule(_LIVE | {Status.STOPPED}, _NONE, locked=True),
     "exec": Rule(_only(Status.CREATED, Status.RUNNING), _NONE, locked=False),

@@ -27,6 +27,7 @@ from asyncrt.cli import (
     show,
     show_logs,
     spec,
+    update,
 )
 from asyncrt.cli.parameters import ToldHelp
 
@@ -43,6 +44,7 @@ _ORDER: Sequence[click.Command] = (
     control.stop,
     control.pause,
     control.resume,
+    update.update,
     show.list_,
     show.state,
     ps.ps,

@@ -7,31 +7,46 @@ its inode says that it is the one.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from typing import TYPE_CHECKING
 
 from asyncrt import _cgroups, _procid
+from asyncrt.container import limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from asyncrt.launch.plan import CgroupPlan
+    from asyncrt.launch.plan import CgroupPlace, CgroupPlan
     from asyncrt.state import Record
 
 FREEZING_SECONDS = 5.0
 _SHOWN = 5  # pids in an error
 
 
+def name_of(container_id: str, instance: str) -> str:
+    """What its cgroup is called without a path of its own.
+
+    Ids are unique below one root only, and there may be many on a machine.
+    """
+    return f"asyncrt-{container_id}.{instance[:8]}"
+
+
 def missing(plan: CgroupPlan) -> tuple[str, ...]:
     """Which directories a launch by that plan will have to make, parents first."""
+    return absent(plan["places"])
+
+
+def absent(places: Iterable[CgroupPlace]) -> tuple[str, ...]:
+    """Which directories aren't there, parents first."""
     found: list[str] = []
-    for place in plan["places"]:
-        path, absent = place["path"], []
+    for place in places:
+        path, these = place["path"], []
         while path != place["top"] and not os.path.lexists(path):
-            absent.append(path)
+            these.append(path)
             path = os.path.dirname(path)
-        found += [each for each in reversed(absent) if each not in found]
+        found += [each for each in reversed(these) if each not in found]
     return tuple(found)
 
 
@@ -46,6 +61,14 @@ def holder(record: Record) -> str | None:
 def places(record: Record) -> list[str]:
     """All its cgroups' directories, for one more process to join."""
     return [each.path for each in record.cgroup]
+
+
+def gather_all(record: Record) -> None:
+    """Have all that is in its cgroup in those of the other hierarchies too, as far as may be."""
+    found = holder(record)
+    for each in record.cgroup[1:] if found is not None else ():
+        with contextlib.suppress(OSError):
+            limits.gather(record.cgroup[0].path, each.path)
 
 
 def _same_boot(record: Record) -> bool:

@@ -14,6 +14,7 @@ from asyncrt.container import kill as killing
 from asyncrt.container import lease as leasing
 from asyncrt.container import stats as measuring
 from asyncrt.container import terminal as terminals
+from asyncrt.container import update as updating
 from asyncrt.container import wait as waiting
 from asyncrt.container.context import refuse_foreign
 from asyncrt.container.exec_plan import Program
@@ -113,6 +114,42 @@ class Container:
         recorded as such.
         """
         await pause.resume(self._context, self.id, self.instance, timeout)
+
+    async def update(
+        self,
+        resources: Mapping[str, object] | None = None,
+        *,
+        memory: int | str | None = None,
+        pids: int | None = None,
+        cpu: float | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Change its limits: those that are named, and all of them or none.
+
+        Args:
+            resources: An object as OCI's `linux.resources`, `{"memory": {"limit": 2**30}}`. What isn't
+                in it stays; 0 where OCI takes it for unset, and None, are nothing named. -1 is no limit.
+                The rules for devices can't be changed.
+            memory: Instead: bytes, or a text like "256M"; no swap beside it.
+            pids: How many processes and threads there may be.
+            cpu: How many CPUs' time it may use; 0.5 is half of one.
+            timeout: Seconds to wait for the container's lock (None: the engine's lock_timeout).
+
+        For one that has a cgroup: that was created with limits, a cgroupsPath or, where its user may
+        make one, on `linux`. Raises SpecInvalid for what no kernel takes, SpecUnsupported for what
+        can't be had here, UpdateFailed for what the kernel refuses, each with the JSON path; the old
+        limits hold then. Raises InvalidTransition when stopped. If cancelled, all of it holds or none.
+        """
+        await updating.update(
+            self._context,
+            self.id,
+            self.instance,
+            resources,
+            memory=memory,
+            pids=pids,
+            cpu=cpu,
+            timeout=timeout,
+        )
 
     async def kill(
         self,

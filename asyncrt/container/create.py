@@ -102,8 +102,7 @@ class Creation:
         self._deadline = deadline_seconds
         platform = choose(context.platform, spec)
         instance = uuid.uuid4().hex
-        # Ids are unique below one root only, and there may be many on a machine.
-        name = f"asyncrt-{container_id}.{instance[:8]}"
+        name = cgroup.name_of(container_id, instance)
         self._plan: ProcessPlan = platform.plan(
             spec, name=name, hide=context.root, pivot_root=context.pivot_root
         )

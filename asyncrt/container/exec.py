@@ -12,6 +12,8 @@ import msgspec
 
 from asyncrt import _procid
 from asyncrt import status as statuses
+from asyncrt._threads import run_blocking
+from asyncrt.container import cgroup
 from asyncrt.container.change import hung_up, unresponsive
 from asyncrt.container.context import exit_result, patience, refuse_foreign
 from asyncrt.container.create import start_failed
@@ -36,13 +38,14 @@ from asyncrt.container.terminal import (
     take_terminal,
 )
 from asyncrt.errors import (
+    AsyncrtError,
     InvalidTransition,
     SandboxUnresponsive,
     SpecInvalid,
     StartFailed,
 )
 from asyncrt.sandbox import Channel, ChannelClosed, PidWatch
-from asyncrt.state import ExitResult, Identity
+from asyncrt.state import ExitResult, Identity, read_record
 from asyncrt.status import Status
 
 if TYPE_CHECKING:
@@ -200,6 +203,8 @@ async def execute(
                     patience(timeout),
                 )
                 process.terminal = console.take()
+                if record.cgroup:
+                    await _keep_up(context, record, process)
                 return process
         except BaseException:
             streams.disconnect()
@@ -280,6 +285,22 @@ def _open_logs(context: Context, record: Record, streams: Streams) -> list[int]:
         close_all(fifos)
         raise
     return fifos
+
+
+async def _keep_up(context: Context, record: Record, process: Process) -> None:
+    """An update may have given the container one more cgroup since its record was read.
+
+    If cancelled, the process is killed.
+    """
+    try:
+        with contextlib.suppress(AsyncrtError):  # it ended meanwhile, or others will hear of it
+            now = await context.run(read_record, context.root, record.id)
+            if now.instance == record.instance and now.cgroup != record.cgroup:
+                await run_blocking(cgroup.gather_all, now)
+    except BaseException:
+        await process.kill()
+        process.close()
+        raise
 
 
 async def _ask(

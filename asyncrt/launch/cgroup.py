@@ -41,7 +41,7 @@ def make(plan: CgroupPlan) -> CgroupReport:
     made: list[str] = []
     try:
         for place in plan["places"]:
-            _make(place, made)
+            make_place(place, made)
             if place["path"] not in made:
                 _refuse_used(place["path"])
         for at, choices in plan["writes"]:
@@ -168,8 +168,11 @@ def unmake(made: Sequence[str]) -> None:
             os.rmdir(path)
 
 
-def _make(place: CgroupPlace, made: list[str]) -> None:
-    """Make it, and what is missing above it; controllers are handed down from the top."""
+def make_place(place: CgroupPlace, made: list[str]) -> None:
+    """Make it, and what is missing above it; controllers are handed down from the top.
+
+    One that is there is left as it is, and isn't told by `made`. Raises Failure.
+    """
     top, path = place["top"], place["path"]
     names = os.path.relpath(path, top).split("/")
     above = top

@@ -86,7 +86,7 @@ def sandbox_config(
         "readonlyPaths": list(READONLY_PATHS),
         "seccomp": default_seccomp(granted),
     }
-    resources = _resources(memory, pids, cpu)
+    resources = resources_of(memory, pids, cpu)
     if resources:
         linux["resources"] = resources
     who: dict[str, object] = {"uid": uid, "gid": gid}
@@ -219,7 +219,8 @@ def _bind(paths: Iterable[Path], option: str) -> list[dict[str, object]]:
     return found
 
 
-def _resources(memory: int | str | None, pids: int | None, cpu: float | None) -> Config:
+def resources_of(memory: int | str | None, pids: int | None, cpu: float | None) -> Config:
+    """The resources that limits in a few words stand for. Raises SpecInvalid with the JSON path."""
     found: Config = {}
     if memory is not None:
         limit = parse_size(memory, "linux.resources.memory.limit")

@@ -37,6 +37,7 @@ COMMANDS = [
     "start",
     "state",
     "stop",
+    "update",
     "wait",
     "watch",
 ]

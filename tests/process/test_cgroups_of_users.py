@@ -89,6 +89,56 @@ def _life(theirs: str, user: User, path: str, *, limits: bool, join: str = "") -
         return child.line().split("|")
 
 
+UPDATE = """
+import asyncio, asyncrt, sys
+from asyncrt import _cgroups
+from tests.helpers import cgroups
+from tests.helpers.containers import sleeper
+
+async def main():
+    root, path = sys.argv[1], sys.argv[2]
+    spec = cgroups.limited(sleeper(), path, pids={"limit": 5})
+    async with asyncrt.Engine(root) as engine:
+        container = await engine.create("web", spec=spec)
+        try:
+            await container.update(pids=7)
+            with open(cgroups.where(container, root, "pids") + "/pids.max") as file:
+                print(file.read().strip())
+            try:
+                await container.update({"pids": {"limit": 8}, "cpu": {"shares": 512}})
+            except asyncrt.SpecUnsupported as error:
+                print(",".join(error.fields), *error.reasons.values())
+            else:
+                print("-")
+            with open(cgroups.where(container, root, "pids") + "/pids.max") as file:
+                print(file.read().strip())
+        finally:
+            await container.destroy()
+
+asyncio.run(main())
+"""
+
+
+def test_limits_that_are_theirs_they_can_change_and_no_others(
+    theirs: str, ordinary_user: User
+) -> None:
+    machine = discover()
+    if not {"pids", "freezer", "cpu"} <= machine.v1.keys():
+        capabilities.skip_lacking("pids, freezer and cpu of cgroup version 1")
+    path = unique()
+    tops = [machine.v1[each].top for each in ("pids", "freezer")]
+    with (
+        delegated(tops, path, ordinary_user),
+        Interpreter(
+            UPDATE, theirs, f"{path}/web", user=ordinary_user.uid, group=ordinary_user.gid
+        ) as child,
+    ):
+        assert child.line() == "7"
+        refused = child.line()
+        assert refused.startswith("linux.resources.cpu.shares this user may not make /")
+        assert child.line() == "7"
+
+
 @pytest.mark.parametrize("limits", [True, False], ids=["limits", "a path"])
 def test_what_is_not_theirs_is_refused_by_path(
     theirs: str, ordinary_user: User, limits: bool

@@ -253,6 +253,11 @@ def _some_pid(container: asyncrt.Container) -> int:
     return init.pid if init is not None else 1
 
 
+async def _update(container: asyncrt.Container) -> None:
+    with contextlib.suppress(asyncrt.UpdateFailed):  # it has no cgroup
+        await container.update(pids=5)
+
+
 async def _attach(container: asyncrt.Container) -> None:
     (await container.attach()).close()
 
@@ -271,6 +276,7 @@ VERBS: dict[str, Callable[[asyncrt.Container], Awaitable[Any]]] = {
     "stats": lambda c: c.stats(),
     "events": lambda c: _first(c.events(60)),
     "attach": _attach,
+    "update": _update,
     "wait": lambda c: c.wait(),
     "destroy": lambda c: c.destroy(),
     "delete": lambda c: c.delete(),

@@ -26,6 +26,7 @@ ALLOWED = {
     "wait": set(Status),
     "destroy": set(Status),
     "delete": {STOPPED},
+    "update": {CREATED, RUNNING, PAUSED},
     "renew": {CREATED, RUNNING, PAUSED},
     "renew for nobody": {CREATED, RUNNING, PAUSED, STOPPED},
 }
@@ -70,6 +71,7 @@ def test_what_changes_the_record_takes_the_lock_and_what_reads_does_not() -> Non
         "start",
         "pause",
         "resume",
+        "update",
         "renew",
         "renew for nobody",
         "destroy",

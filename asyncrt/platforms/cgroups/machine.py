@@ -50,9 +50,19 @@ def discover() -> Machine:
         return _discover(own.read())
 
 
+def machine_of(pid: int) -> Machine:
+    """The same hierarchies, with the cgroups that another process is in. Blocks, raises OSError."""
+    with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as own:
+        return _read(own.read())
+
+
 @functools.lru_cache(1)
 def _discover(own: str) -> Machine:
     # There may be thousands of mounts, and those of cgroups don't come and go.
+    return _read(own)
+
+
+def _read(own: str) -> Machine:
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
         lines = [line for line in mounts if f"{_SEPARATOR}cgroup" in line]
     return read_machine(lines, own.splitlines())

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import asyncrt
-from tests.helpers import reality
+from asyncrt.state import read_record
+from tests.helpers import capabilities, reality
 from tests.helpers.cancel import Outcome
+from tests.helpers.cgroups import limited, where
 from tests.helpers.processes import until
 from tests.race.scenarios.bench import (
     NULL,
@@ -116,6 +120,32 @@ async def read_again(bench: Bench, container: asyncrt.Container, outcome: Outcom
     assert sorted(await read_all(container, follow=False)) == [b"end", b"one\n", b"two\n"]
 
 
+HAS_CGROUPS = capabilities.has_cgroups("memory", "pids")
+LIMITS: dict[str, Any] = {"memory": {"limit": 64 << 20}, "pids": {"limit": 9}}
+CHANGE = {"memory": {"limit": 96 << 20}, "pids": {"limit": 7}, "cpu": {"shares": 512}}
+
+
+async def limited_by_cgroup(bench: Bench) -> asyncrt.Container:
+    """With limits, where there can be any; of those of another, cpu's, it has none."""
+    spec = limited(bench.spec(), **LIMITS) if HAS_CGROUPS else bench.spec()
+    return await bench.engine.create("web", spec=spec, **NULL)
+
+
+async def all_or_nothing(bench: Bench, container: asyncrt.Container, outcome: Outcome) -> None:
+    """In the kernel and on disk alike."""
+    if not HAS_CGROUPS:
+        return
+    config = json.loads(Path(bench.root, "web.d", "config.json").read_text())
+    told = config["linux"]["resources"]
+    assert told in ([LIMITS, {**LIMITS, **CHANGE}] if outcome.cancelled else [{**LIMITS, **CHANGE}])
+    pids = Path(where(container, bench.root, "pids"), "pids.max").read_text()
+    assert int(pids) == told["pids"]["limit"]
+    record = read_record(bench.root, "web")
+    assert {each.path for each in record.cgroup} == {
+        each for each in record.cgroups if os.path.exists(f"{each}/cgroup.procs")
+    }
+
+
 scenario("Container.logs", lambda b, c: read_all(c, follow=False), prepare=logged, check=read_again)
 scenario(
     "Container.logs follow", lambda b, c: read_all(c, follow=True), prepare=logged, check=read_again
@@ -146,6 +176,12 @@ scenario(
     lambda b, c: c.resume(),
     prepare=Bench.paused,
     check=one_of("paused", "running"),
+)
+scenario(
+    "Container.update",
+    lambda b, c: c.update(CHANGE) if HAS_CGROUPS else c.view(),
+    prepare=limited_by_cgroup,
+    check=all_or_nothing,
 )
 scenario(
     "Container.renew",

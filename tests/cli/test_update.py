@@ -1,0 +1,109 @@
+"""update, as people and programs type it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.command import Asyncrt
+from tests.helpers.cgroups import limited
+from tests.helpers.containers import sleeper
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_cgroups("memory", "pids")]
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays(asyncrt: Asyncrt) -> Iterator[None]:
+    """Cgroups go with their containers."""
+    yield
+    if asyncrt.views():
+        asyncrt.do("delete", "--force", *asyncrt.views())
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> str:
+    spec = limited(sleeper(), memory={"limit": 64 << 20}, pids={"limit": 9})
+    (tmp_path / "config.json").write_bytes(spec.encoded())
+    return str(tmp_path)
+
+
+def _told(asyncrt: Asyncrt, id: str) -> dict[str, Any]:
+    config = json.loads(Path(asyncrt.root, f"{id}.d", "config.json").read_text())
+    found: dict[str, Any] = config["linux"]["resources"]
+    return found
+
+
+def test_by_flags_by_file_and_by_standard_input(
+    asyncrt: Asyncrt, bundle: str, tmp_path: Path
+) -> None:
+    for id in ("web", "db"):
+        asyncrt.do("create", "--bundle", bundle, id)
+    asyncrt.do("update", "--memory", "96M", "--pids-limit", "20", "web", "db")
+    for id in ("web", "db"):
+        assert _told(asyncrt, id) == {"memory": {"limit": 96 << 20}, "pids": {"limit": 20}}
+    file = tmp_path / "limits.json"
+    file.write_text('{"pids": {"limit": 30}, "cpu": {"shares": 0, "cpus": ""}}')
+    asyncrt.do("update", "-r", str(file), "we")
+    assert _told(asyncrt, "web")["pids"] == {"limit": 30}
+    file.write_text('{"memory": {"limit": 33554432}}')
+    with file.open() as text:
+        assert asyncrt("update", "--resources", "-", "web", stdin=text) == ""
+    assert _told(asyncrt, "web") == {"memory": {"limit": 32 << 20}, "pids": {"limit": 30}}
+    asyncrt.do("update", "--memory", "-1", "--pids-limit", "-1", "web")
+    assert _told(asyncrt, "web") == {"memory": {"limit": -1}, "pids": {"limit": -1}}
+
+
+def test_one_that_is_refused_stops_no_other(asyncrt: Asyncrt, bundle: str) -> None:
+    asyncrt.do("create", "--bundle", bundle, "web")
+    asyncrt.detached("plain", "sleep", "1000")
+    status, out, err = asyncrt.inside("update", "--pids-limit", "20", "plain", "nobody", "web")
+    assert (status, out, err.count("\n")) == (1, "", 2)
+    assert "can't update container 'plain': linux.resources: it has no cgroup" in err
+    assert "no container 'nobody'" in err
+    assert _told(asyncrt, "web")["pids"] == {"limit": 20}
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("{", "standard input: no JSON"),
+        ("[]", "standard input: expected an object"),
+        (
+            '{"memory": {"limt": 5}}',
+            "standard input: linux.resources.memory.limt: there is no such limit",
+        ),
+        ('{"cpu": {"quota": 5}}', "linux.resources.cpu.quota: 5 is below 1000 microseconds"),
+        ("{}", "standard input: linux.resources: nothing to change is named"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_one_line(
+    asyncrt: Asyncrt, bundle: str, tmp_path: Path, text: str, why: str
+) -> None:
+    asyncrt.do("create", "--bundle", bundle, "web")
+    file = tmp_path / "limits.json"
+    file.write_text(text)
+    with file.open() as given:
+        assert why in asyncrt.fails("update", "-r", "-", "web", stdin=given)
+    assert _told(asyncrt, "web") == {"memory": {"limit": 64 << 20}, "pids": {"limit": 9}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["web"], "name a limit"),
+        (["-r", "-", "--memory", "5M", "web"], "exclude each other"),
+        (["--memory", "much", "web"], "'much' is neither bytes"),
+        (["--pids-limit", "x", "web"], "'x' is not a valid integer"),
+    ],
+)
+def test_what_isnt_understood(asyncrt: Asyncrt, arguments: list[str], why: str) -> None:
+    assert why in asyncrt.fails("update", *arguments, status=2)
+
+
+def test_a_file_that_isnt_there_is_named(asyncrt: Asyncrt, bundle: str) -> None:
+    asyncrt.do("create", "--bundle", bundle, "web")
+    assert "/nowhere: No such file" in asyncrt.fails("update", "-r", "/nowhere", "web")
