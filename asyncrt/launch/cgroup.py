@@ -25,19 +25,11 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CLOEXEC
 
 
-def enter(plan: CgroupPlan) -> CgroupReport:
-    """Make the cgroups, set their limits, and go in. Raises Failure; what was made is removed then."""
-    report = make(plan)
-    try:
-        join(each["path"] for each in plan["places"])
-    except Failure:
-        unmake(report["made"])
-        raise
-    return report
-
-
 def make(plan: CgroupPlan) -> CgroupReport:
-    """Make the cgroups and set their limits, with nobody in them yet. Raises Failure as `enter`."""
+    """Make the cgroups and set their limits, with nobody in them yet.
+
+    Raises Failure; what was made is removed then.
+    """
     made: list[str] = []
     try:
         for place in plan["places"]:
@@ -63,26 +55,12 @@ def make(plan: CgroupPlan) -> CgroupReport:
     }
 
 
-def join(paths: Iterable[str]) -> None:
-    """Move this process, which has one thread, into each. Raises Failure.
-
-    To move a process the kernel waits for milliseconds until none is forking, so that it gets all of
-    its threads (cgroup_threadgroup_rwsem); for a thread that moves itself it needn't, which version
-    1 has a file for.
-    """
-    for path in paths:
-        with step(PATH, path):
-            try:
-                _cgroups.write(f"{path}/tasks", "0")
-            except FileNotFoundError:
-                _cgroups.write(f"{path}/cgroup.procs", "0")
-
-
 class Doors:
     """The way into cgroups for a process that is about to be made, and may not see them any more.
 
-    No process is moved (see `join`): it is born in its cgroup of version 2, and moves itself into
-    those of version 1 as its first step.
+    No process is moved: for that the kernel waits milliseconds until nobody is forking, so that it gets
+    all threads of one (cgroup_threadgroup_rwsem). It is born in its cgroup of version 2, and moves
+    itself, by its only thread, into those of version 1 as its first step.
     """
 
     __slots__ = ("_born_in", "_files")
@@ -110,6 +88,20 @@ class Doors:
             if fd >= 0:
                 os.close(fd)
 
+    @property
+    def need_a_birth(self) -> bool:
+        """Whether there is one of version 2 among them."""
+        return self._born_in[1] >= 0
+
+    def enter(self) -> None:
+        """Be in all of them, none of which is of version 2; once. Raises Failure."""
+        try:
+            for path, fd in self._files:
+                with step(PATH, path):
+                    os.write(fd, b"0")
+        finally:
+            self._close()
+
     def clone(self, flags: int) -> int:
         """As _libc.clone, the child being in all of them; once.
 
@@ -117,13 +109,14 @@ class Doors:
         """
         try:
             pid = self._clone(flags)
-            if pid == 0:
-                for path, fd in self._files:
-                    with step(PATH, path):
-                        os.write(fd, b"0")
-            return pid
-        finally:
+        except BaseException:
             self._close()
+            raise
+        if pid:
+            self._close()
+        else:
+            self.enter()
+        return pid
 
     def _clone(self, flags: int) -> int:
         path, fd = self._born_in

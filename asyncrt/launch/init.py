@@ -52,21 +52,27 @@ class Parent:
     `pid` is its own, `identities` tells who it is and who we are, `watch` leads there, `theirs` is
     the other end of that, `alarm` is the epoll instance that it sleeps on: what is added to it here
     wakes it (epoll(7), shared over fork).
-    `exempt`: descriptors may lie in its socket for as long as it sleeps, see `_must_take`.
+    `exempt`: descriptors may lie in its socket for as long as it sleeps, see `_must_take`. `waiting`:
+    where init is not the spare any more but a child that it cloned, what the spare waits at, to be
+    closed once the process above knows of the child.
     """
 
-    __slots__ = ("alarm", "exempt", "identities", "pid", "theirs", "watch")
+    __slots__ = ("alarm", "exempt", "identities", "pid", "theirs", "waiting", "watch")
 
     def __init__(
         self, pid: int, watch: _socket.socket, theirs: int, alarm: select.epoll, *, exempt: bool
     ) -> None:
         self.pid = pid
         # Now, while nobody waits for it, and before another user, whom /proc may show less.
-        self.identities = {"init": _procid.facts(os.getpid()), "launcher": _procid.facts(pid)}
+        self.identities: dict[str, Any] = {
+            "init": _procid.facts(os.getpid()),
+            "launcher": _procid.facts(pid),
+        }
         self.watch = watch
         self.theirs = theirs
         self.alarm = alarm
         self.exempt = exempt
+        self.waiting: _socket.socket | None = None
 
 
 def live(
@@ -209,7 +215,7 @@ def _prepare(
     """Become what the plan says, hand over, report; returns the gate. Raises Failure."""
     dir_fd, *streams = fds
     plan: ProcessPlan = message["plan"]
-    cgroups = _enter_cgroups(role, plan)
+    cgroups = _enter_cgroups(role, plan, parent)
     control: _socket.socket | None = None
     name = _paths.GATE
     try:
@@ -224,7 +230,7 @@ def _prepare(
         from asyncrt.launch.inside import Inside  # most often nobody needs it
 
         inside = Inside(plan, [*streams, *passed])
-        parent.identities["init"] = inside.identity
+        parent.identities["init"], parent.waiting = inside.identity, inside.waiting
     held = _connect(message, streams, inside)
     given = [dir_fd, peer.fileno()]
     if inside is None:
@@ -261,17 +267,25 @@ class _Cgroups:
         self.opened = opened
 
 
-def _enter_cgroups(role: bytes, plan: ProcessPlan) -> _Cgroups:
+def _enter_cgroups(role: bytes, plan: ProcessPlan, parent: Parent) -> _Cgroups:
     """Make the cgroups, before anything else, and be in them. Raises Failure.
 
     What it may use, and in which cgroups it counts, holds from here on; an init of namespaces goes
-    in by itself.
+    in when it is cloned.
     """
     wanted = plan.get("cgroup")
     if wanted is None:
         return _Cgroups(None, [])
-    report = cgroup.make(wanted) if "linux" in plan else cgroup.enter(wanted)
+    report = cgroup.make(wanted)
     opened = cgroup.open_all(cgroup.watched(report)) if role == SUPERVISED else []
+    if "linux" not in plan:
+        doors = cgroup.Doors(each["path"] for each in wanted["places"])
+        if doors.need_a_birth:
+            from asyncrt.launch import namespaces  # most often nobody needs it
+
+            parent.identities["init"], parent.waiting = namespaces.go_on(0, None, doors.clone)
+        else:
+            doors.enter()
     return _Cgroups(report, opened)
 
 
@@ -294,7 +308,7 @@ def _hand_over(
         deadline=message["deadline"],
         lease=message.get("lease"),
         instance=message["instance"],
-        pid=os.getpid() if inside is None else inside.identity["pid"],
+        pid=parent.identities["init"]["pid"],
         cgroups=cgroups.opened,
         namespaces=() if inside is None else inside.opened,
     )
@@ -305,8 +319,8 @@ def _hand_over(
         parent.alarm.register(parent.theirs, select.EPOLLIN)
     elif _must_take(parent, message):
         parent.alarm.register(parent.theirs, select.EPOLLIN | select.EPOLLONESHOT)
-    if inside is not None:
-        inside.let_go()
+    if parent.waiting is not None:
+        parent.waiting.close()
 
 
 def _wait_for_hooks(
@@ -376,12 +390,13 @@ def _connect(message: dict[str, Any], streams: list[int], inside: Inside | None)
 def _must_take(parent: Parent, message: dict[str, Any]) -> bool:
     """Whether the parent is to take what was handed over now, before it sleeps on.
 
-    A user may have no more descriptors lying in sockets than it may have open files (unix(7),
-    ETOOMANYREFS): 341 containers reached the usual 1024, and then none of that user's programs could
-    pass descriptors. They count for who sends them, and init is the container's user by now.
+    It does if there is a spare to be reaped. And a user may have no more descriptors lying in sockets
+    than it may have open files (unix(7), ETOOMANYREFS): 341 containers reached the usual 1024, and then
+    none of that user's programs could pass descriptors. They count for who sends them, and init is the
+    container's user by now.
     """
     plan = message["plan"]
-    return not parent.exempt or plan["uid"] is not None or "linux" in plan
+    return not parent.exempt or plan["uid"] is not None or parent.waiting is not None
 
 
 def rehearse() -> None:

@@ -42,7 +42,7 @@ _NAMES = ("user", "mnt", "pid", "uts", "ipc", "net", "cgroup", "time")
 class Inside:
     """An init in its namespaces: made by its constructor, which only the new process leaves."""
 
-    __slots__ = ("_id_maps", "_plan", "_waiting", "identity", "opened", "proc", "root")
+    __slots__ = ("_id_maps", "_plan", "identity", "opened", "proc", "root", "waiting")
 
     def __init__(self, plan: ProcessPlan, streams: Sequence[int]) -> None:
         """Enter, and make everything there up to the root file system. Raises Failure.
@@ -58,7 +58,7 @@ class Inside:
         self._id_maps = {} if linux["root"] is None else idmaps.open_all(linux["root"]["mounts"])
         early = self._sources() if linux["open_early"] else None
         self.identity: dict[str, Any]
-        self.identity, self._waiting = namespaces.enter(linux, _doors(plan).clone)
+        self.identity, self.waiting = namespaces.enter(linux, _doors(plan).clone)
         os.setsid()
         _libc.set_name(_paths.GATE_COMM)
         sources = early or self._sources()
@@ -83,10 +83,6 @@ class Inside:
         if self._plan["root"] is None:
             return None
         return Sources(self._plan["root"], self._id_maps)
-
-    def let_go(self) -> None:
-        """Who made us needs to stay no longer: our parent knows of us."""
-        self._waiting.close()
 
     def enter_root(self) -> None:
         """Leave the host's files behind. Raises Failure."""

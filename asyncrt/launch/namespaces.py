@@ -54,7 +54,7 @@ def enter(linux: LinuxPlan, clone: Callable[[int], int]) -> tuple[dict[str, Any]
     if offsets is not None:
         # They can be set until the first process is in, and by who owns it (time_namespaces(7)).
         if flags & CLONE_NEWUSER:
-            _, outer = _split(CLONE_NEWUSER, maps, _libc.clone)
+            _, outer = go_on(CLONE_NEWUSER, maps, _libc.clone)
             flags &= ~CLONE_NEWUSER
             maps = None
         with step("linux.timeOffsets", "/proc/self/timens_offsets"):
@@ -66,21 +66,21 @@ def enter(linux: LinuxPlan, clone: Callable[[int], int]) -> tuple[dict[str, Any]
         # moment, and through its /proc/PID/root at the host's files (CVE-2016-9962). A map would
         # have to be written by an ordinary user, who then may not; but nobody is in a new one yet.
         _libc.set_undumpable()
-    identity, ours = _split(flags & ~CLONE_NEWCGROUP, maps, clone, outer)
+    identity, ours = go_on(flags & ~CLONE_NEWCGROUP, maps, clone, outer)
     if outer is not None:
         outer.close()
     return identity, ours
 
 
-def _split(
+def go_on(
     flags: int,
     maps: IdMaps | None,
     clone: Callable[[int], int],
     keep: _socket.socket | None = None,
 ) -> tuple[dict[str, Any], _socket.socket]:
-    """Go on in a new child of our parent, once its maps are written here.
+    """Go on in a new child of our parent, made by `clone`, once its maps are written here.
 
-    `keep` stays open here for as long as this process stays.
+    Returns and raises as `enter`. `keep` stays open here for as long as this process stays.
     """
     ours, theirs = _socket.socketpair()
     with step(_WHAT, ""):

@@ -12,10 +12,20 @@ import psutil
 import pytest
 
 import asyncrt
-from asyncrt import Engine
+from asyncrt import Engine, _cgroups
 from asyncrt.sandbox import launcher
 from tests.helpers.capabilities import User
-from tests.helpers.containers import gone, init_of, record_of, sleeper, spare_pair, started
+from tests.helpers.cgroups import limited
+from tests.helpers.containers import (
+    destroyed,
+    gone,
+    init_of,
+    record_of,
+    sleeper,
+    spare_pair,
+    started,
+    supervisor_of,
+)
 from tests.helpers.leaks import LeakCheck
 from tests.helpers.processes import Interpreter, until
 
@@ -125,3 +135,23 @@ async def test_a_create_whose_launcher_hangs_is_given_up_in_time(
     assert await engine.list() == []
     os.kill(init, signal.SIGCONT)
     await gone(init)
+
+
+@pytest.mark.needs_root
+@pytest.mark.needs_cgroups("pids")
+async def test_who_needs_a_cgroup_of_version_2_is_born_in_it_and_its_spare_is_reaped(
+    engine: Engine,
+) -> None:
+    supervisor, spare = await spare_pair(engine)
+    async with destroyed(await started(engine, "web", limited(sleeper(), pids={"limit": 9}))) as it:
+        record = record_of(it, engine.root)
+        version_2 = [each.path for each in record.cgroup if _cgroups.is_v2(each.path)]
+        init = init_of(it, engine.root)
+        assert (init == spare) is not bool(version_2)
+        assert supervisor_of(it, engine.root) == supervisor
+        await until(lambda: _children(supervisor) == [init], "it has no other child")
+        assert [_cgroups.pids(each.path) for each in record.cgroup] == [[init]] * len(record.cgroup)
+
+
+def _children(pid: int) -> list[int]:
+    return [each.pid for each in psutil.Process(pid).children()]

@@ -42,11 +42,14 @@ def test_a_thread_moves_itself_where_moving_a_process_would_wait_for_every_fork(
 ) -> None:
     paths = [made_up(tmp_path / name, "tasks", "cgroup.procs") for name in ("a", "b")]
     before = open_files()
-    assert cloned(cgroup.Doors(paths)) == 0
-    cgroup.join(paths)
-    for each in paths:
-        assert Path(each, "tasks").read_text() == "0"
-        assert Path(each, "cgroup.procs").read_text() == ""
+    for enter in (cloned, cgroup.Doors.enter):
+        doors = cgroup.Doors(paths)
+        assert not doors.need_a_birth
+        assert not enter(doors)
+        for each in paths:
+            assert Path(each, "tasks").read_text() == "0"
+            assert Path(each, "cgroup.procs").read_text() == ""
+            Path(each, "tasks").write_text("")
     assert open_files() == before
 
 
@@ -61,7 +64,9 @@ def test_in_version_2_it_is_born_there(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(_libc, "clone", clone)
     before = open_files()
-    assert cgroup.Doors([path]).clone(0) == 4711
+    doors = cgroup.Doors([path])
+    assert doors.need_a_birth
+    assert doors.clone(0) == 4711
     assert into == [path]
     assert open_files() == before
 
