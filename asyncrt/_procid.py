@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import select
 
-from asyncrt import _csignal
+from asyncrt import _csignal, _durable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +42,31 @@ def boot_id() -> str:
         finally:
             os.close(fd)
     return _boot_id
+
+
+_FIRST_USER_NAMESPACE = 0xEFFFFFFD  # linux/proc_ns.h
+
+CAP_SYS_ADMIN = 21  # linux/capability.h
+CAP_SYS_RESOURCE = 24
+
+
+def in_first_user_namespace() -> bool:
+    """Whether what we may is so on the whole machine, and not in a user namespace only."""
+    try:
+        return os.stat("/proc/self/ns/user").st_ino == _FIRST_USER_NAMESPACE
+    except OSError:
+        return False
+
+
+def capabilities() -> int:
+    """The calling process's effective capabilities; 0 where they count in a user namespace only."""
+    if not in_first_user_namespace():
+        return 0
+    try:
+        status = _durable.read("/proc/self/status")
+    except OSError:
+        return 0
+    return int(status.partition(b"CapEff:")[2].split(None, 1)[0], 16)
 
 
 _namespace = (0, 0)

@@ -66,7 +66,7 @@ def guard_null(fds: Iterable[int]) -> None:
         with step("standard streams", _NULL):
             if guarded < 0:
                 try:
-                    tree = clone_node(fd)
+                    tree = _clone_null(fd)
                 except PermissionError:
                     return
                 guarded = os.open(f"/proc/self/fd/{tree}", os.O_RDWR | os.O_CLOEXEC)
@@ -74,6 +74,20 @@ def guard_null(fds: Iterable[int]) -> None:
             os.dup2(guarded, fd, inheritable=False)
     if guarded >= 0:
         os.close(guarded)
+
+
+def _clone_null(fd: int) -> int:
+    try:
+        return clone_node(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    # It was opened in another mount namespace, of which nothing can be cloned. Ours is the same.
+    own = real_null()
+    try:
+        return clone_node(own)
+    finally:
+        os.close(own)
 
 
 def fill(root: int, plan: RootPlan) -> None:

@@ -12,7 +12,7 @@ import os
 import struct
 import sys
 
-from asyncrt import _libc, _paths
+from asyncrt import _libc, _paths, _procid
 from asyncrt.launch import (
     cgroup,
     devices,
@@ -24,7 +24,7 @@ from asyncrt.launch import (
     process,
     terminal,
 )
-from asyncrt.launch.failure import step
+from asyncrt.launch.failure import Failure, step
 from asyncrt.launch.rootfs import Root, Sources
 
 TYPE_CHECKING = False
@@ -56,7 +56,7 @@ class Inside:
         devices.guard_null(streams)
         # Before anything of ours changes: whom /proc shows, and what we may map.
         self._id_maps = {} if linux["root"] is None else idmaps.open_all(linux["root"]["mounts"])
-        early = self._sources() if linux["open_early"] else None
+        early = self._early_sources() if linux["open_early"] else None
         self.identity: dict[str, Any]
         self.identity, self.waiting = namespaces.enter(linux, _doors(plan).clone)
         os.setsid()
@@ -83,6 +83,19 @@ class Inside:
         if self._plan["root"] is None:
             return None
         return Sources(self._plan["root"], self._id_maps)
+
+    def _early_sources(self) -> Sources | None:
+        """With the launcher's privilege, where that is one over what is mounted here.
+
+        Root of a user namespace in the mount namespace of another may clone nothing of it; whoever
+        is in new ones may.
+        """
+        try:
+            return self._sources()
+        except Failure as failure:
+            if failure.errno != errno.EPERM or _procid.in_first_user_namespace():
+                raise
+            return None
 
     def enter_root(self) -> None:
         """Leave the host's files behind. Raises Failure."""

@@ -36,6 +36,7 @@ CLONE_NEWNET = 0x40000000
 
 NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
 _WHAT = "linux.namespaces"
+_LIMITS = "/proc/sys/user/max_*_namespaces"
 _MAP_OUTPUT = 400  # bytes of what newuidmap says that go into an error
 
 
@@ -83,8 +84,12 @@ def go_on(
     Returns and raises as `enter`. `keep` stays open here for as long as this process stays.
     """
     ours, theirs = _socket.socketpair()
-    with step(_WHAT, ""):
+    try:
         pid = clone(flags | CLONE_PARENT)
+    except OSError as error:
+        # ENOSPC: there are as many as there may be (namespaces(7)), or none may be.
+        where = _LIMITS if error.errno == errno.ENOSPC else ""
+        raise Failure(_WHAT, where, error.errno or errno.EIO) from error
     if pid:
         theirs.close()
         _stand_by(ours, pid, maps, keep)

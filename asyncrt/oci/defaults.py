@@ -39,6 +39,9 @@ READONLY_PATHS = (
 )
 
 
+TTY_GROUP = 5  # on every distribution
+
+
 def mount(destination: str, type: str, source: str, *options: str) -> dict[str, object]:
     """A mount as a config writes it."""
     return {
@@ -53,11 +56,11 @@ def system_mounts(*, own_network: bool, tty_group: bool, cgroups: bool) -> list[
     """The file systems every container has.
 
     sysfs shows a network namespace, and only its owner may mount it: without one of its own a
-    container gets the host's. `tty_group`: there is the group that owns terminals, 5.
+    container gets the host's. `tty_group`: there is the group that owns terminals.
     """
     terminals = ["newinstance", "ptmxmode=0666", "mode=0620"]
     if tty_group:
-        terminals.append("gid=5")
+        terminals.append(f"gid={TTY_GROUP}")
     quiet = ("nosuid", "noexec", "nodev")
     found = [
         mount("/proc", "proc", "proc", *quiet),

@@ -10,6 +10,7 @@ import math
 import os
 import re
 
+from asyncrt import _procid
 from asyncrt.errors import SpecInvalid
 from asyncrt.oci._encode import plain_text
 from asyncrt.oci.default_seccomp import default_seccomp
@@ -18,11 +19,12 @@ from asyncrt.oci.defaults import (
     DEFAULT_PATH,
     MASKED_PATHS,
     READONLY_PATHS,
+    TTY_GROUP,
     mount,
     system_mounts,
 )
 from asyncrt.oci.host_sockets import host_sockets
-from asyncrt.oci.id_maps import own_maps, single_map
+from asyncrt.oci.id_maps import has_gid, own_maps, single_map
 from asyncrt.oci.users import own_user, resolve_user
 
 TYPE_CHECKING = False
@@ -117,8 +119,10 @@ def default_config(*, rootless: bool) -> Config:
             "uidMappings": single_map(0, os.geteuid()),
             "gidMappings": single_map(0, os.getegid()),
         }
-    else:
+    elif _procid.in_first_user_namespace():
         own = {"resources": {"devices": [{"allow": False, "access": "rwm"}]}}
+    else:  # who may make no nodes there, and no rules either
+        own = {}
     linux: Config = {
         "namespaces": [{"type": each} for each in namespaces],
         **own,
@@ -140,7 +144,9 @@ def default_config(*, rootless: bool) -> Config:
         },
         "root": {"path": "rootfs", "readonly": True},
         "hostname": "asyncrt",
-        "mounts": system_mounts(own_network=True, tty_group=not rootless, cgroups=not rootless),
+        "mounts": system_mounts(
+            own_network=True, tty_group=not rootless and has_gid(TTY_GROUP), cgroups=not rootless
+        ),
         "linux": linux,
     }
 
@@ -171,7 +177,7 @@ def _namespaces(uid: int, gid: int, *, network: bool, image: bool) -> tuple[Conf
     if not network:
         names.append("network")
     linux: Config = {}
-    tty_group = True
+    tty_group = has_gid(TTY_GROUP)
     if os.geteuid() != 0:
         names.append("user")
         maps = own_maps() if image else None

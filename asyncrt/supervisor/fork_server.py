@@ -14,7 +14,7 @@ import gc
 import os
 import select
 
-from asyncrt import _csignal, _durable, _procid
+from asyncrt import _csignal, _procid
 from asyncrt.launch import init, inside, joining
 from asyncrt.supervisor import keeper
 
@@ -26,9 +26,7 @@ _REHEARSALS = 10
 # take milliseconds of a create.
 _PRELOADED = (inside, joining)
 
-_CAP_SYS_ADMIN = 21  # linux/capability.h
-_CAP_SYS_RESOURCE = 24
-_FIRST_USER_NAMESPACE = 0xEFFFFFFD
+_EXEMPT = 1 << _procid.CAP_SYS_ADMIN | 1 << _procid.CAP_SYS_RESOURCE
 
 
 def main() -> None:
@@ -85,17 +83,8 @@ def _hung_up(requests: _socket.socket) -> bool:
 
 
 def _is_exempt() -> bool:
-    """Whether any number of descriptors may lie in our sockets (unix(7), ETOOMANYREFS).
-
-    What counts is a capability in the first user namespace, whose number is fixed (linux/proc_ns.h).
-    """
-    try:
-        first = os.stat("/proc/self/ns/user").st_ino == _FIRST_USER_NAMESPACE
-        status = _durable.read("/proc/self/status")
-    except OSError:
-        return False
-    effective = int(status.partition(b"CapEff:")[2].split(None, 1)[0], 16)
-    return first and bool(effective & (1 << _CAP_SYS_ADMIN | 1 << _CAP_SYS_RESOURCE))
+    """Whether any number of descriptors may lie in our sockets (unix(7), ETOOMANYREFS)."""
+    return bool(_procid.capabilities() & _EXEMPT)
 
 
 def _keep_a_spare(requests: _socket.socket, umask: int, exempt: bool) -> bool:  # noqa: FBT001 - passed down

@@ -112,7 +112,7 @@ async def test_many_lives_leave_no_mount_namespace_cgroup_or_descriptor(
     await engine.run(name, spec=made)
     await spare_pair(engine)  # which stays
     before = _facts(rootfs, name)
-    for number in range(100 if full else 6):
+    for number in range(200 if full else 6):
         done = await engine.run(f"{name}{number}", spec=made)
         assert done.exit.exit_code == 0
     await until(lambda: _facts(rootfs, name) <= before, "there is no more than there was before")

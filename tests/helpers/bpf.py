@@ -91,6 +91,21 @@ def load_libseccomp() -> ctypes.CDLL | None:
     return library
 
 
+class _Version(ctypes.Structure):
+    _fields_ = [  # type: ignore[mutable-override]  # as ctypes wants it
+        ("major", ctypes.c_uint),
+        ("minor", ctypes.c_uint),
+        ("micro", ctypes.c_uint),
+    ]
+
+
+def version(library: ctypes.CDLL) -> tuple[int, int, int]:
+    """The library's own word of it."""
+    library.seccomp_version.restype = ctypes.POINTER(_Version)
+    found = library.seccomp_version().contents
+    return found.major, found.minor, found.micro
+
+
 class LibraryFilter:
     """A filter of libseccomp's, made as runc makes it."""
 

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from asyncrt import _fskind
+from asyncrt import _durable, _fskind
 from asyncrt.oci import id_maps
 from asyncrt.platforms.cgroups import machine as cgroups_machine
 from asyncrt.platforms.cgroups.machine import Hierarchy, Machine
-from asyncrt.platforms.linux import cgroups_here, doctor, machine
+from asyncrt.platforms.linux import cgroups_here, doctor, doctor_namespaces, machine
 from asyncrt.platforms.linux.cgroups_here import Here
-from asyncrt.platforms.linux.doctor import Finding, examine
+from asyncrt.platforms.linux.doctor import examine
+from asyncrt.platforms.linux.finding import Finding
 
 
 def named(findings: list[Finding], name: str) -> Finding:
@@ -49,52 +50,121 @@ def test_it_looks_at_everything_a_sandbox_needs() -> None:
     }
 
 
+_NO_PRIVILEGES = {"user": 0, "uts": errno.EPERM, "net": errno.EPERM, "proc": errno.EPERM}
+
+
 @pytest.mark.parametrize(
     ("tried", "parameters", "mend"),
     [
-        ((errno.ENOSPC, errno.EPERM), {}, "user.max_user_namespaces="),
-        ((errno.EPERM, 0), {"kernel/unprivileged_userns_clone": "0"}, "userns_clone=1"),
+        ({"user": errno.ENOSPC}, {}, "user.max_user_namespaces="),
+        ({"user": 0, "net": errno.ENOSPC, "proc": 0}, {}, "user.max_net_namespaces="),
+        ({"user": errno.EPERM}, {"kernel/unprivileged_userns_clone": "0"}, "userns_clone=1"),
         (
-            (0, errno.EPERM),
+            _NO_PRIVILEGES,
             {"kernel/apparmor_restrict_unprivileged_userns": "1"},
             "apparmor_restrict_unprivileged_userns=0",
         ),
-        ((0, errno.EPERM), {}, "security module"),
-        ((errno.EPERM, errno.EPERM), {}, "seccomp=unconfined"),
+        (_NO_PRIVILEGES, {}, "security module"),
+        ({"user": 0, "net": 0, "proc": errno.EPERM}, {}, "systempaths=unconfined"),
+        ({"user": errno.EPERM}, {}, "seccomp=unconfined"),
     ],
 )
-@pytest.mark.parametrize(("uid", "state"), [(0, "limited"), (1234, "missing")])
 def test_why_no_user_namespace_can_be_made_decides_the_mend(
-    tried: tuple[int, int],
+    tried: dict[str, int],
     parameters: dict[str, str],
     mend: str,
-    uid: int,
-    state: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: uid)
-    monkeypatch.setattr(machine, "try_user_namespace", lambda: tried)
+    monkeypatch.setattr(os, "geteuid", lambda: 1234)
+    monkeypatch.setattr(machine, "try_namespaces", lambda _: dict(tried))
     monkeypatch.setattr(machine, "parameter", lambda path: parameters.get(path, ""))
-    (found,) = doctor._user_namespaces()
+    (found,) = doctor_namespaces.new()
     assert mend in found.mend
-    assert found.state == state
+    assert found.state == "missing"
+
+
+def test_root_needs_namespaces_and_capabilities_and_no_user_namespace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def tried(kinds: dict[str, int]) -> dict[str, int]:
+        return {"user": errno.EPERM} if "user" in kinds else {"pid": errno.ENOSPC, "proc": 0}
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(machine, "try_namespaces", tried)
+    monkeypatch.setattr(_durable, "read", lambda _: b"CapEff:\t%016x\n" % (2**41 - 1))
+    own, user = doctor_namespaces.new()
+    assert (own.check, own.state, user.state) == ("new pid namespace", "missing", "limited")
+    lacking = 2**41 - 1 - (1 << 21) - (1 << 12)
+    monkeypatch.setattr(_durable, "read", lambda _: b"CapEff:\t%016x\n" % lacking)
+    own, _ = doctor_namespaces.new()
+    assert own.found == "no CAP_SYS_ADMIN CAP_NET_ADMIN"
+    assert "--cap-add SYS_ADMIN --cap-add NET_ADMIN" in own.mend
+
+
+@pytest.mark.needs_userns
+def test_namespaces_are_tried_and_nothing_is_mounted_here() -> None:
+    mounted = Path("/proc/self/mountinfo").read_text()
+    kinds = {"user": 0x10000000, "mnt": 0x20000, "pid": 0x20000000}
+    assert machine.try_namespaces(kinds) == {"user": 0, "mnt": 0, "pid": 0, "proc": 0}
+    assert machine.try_namespaces({"nonsense": 0x1}) == {"nonsense": errno.EINVAL}
+    assert machine.try_namespaces({"user": 0x1, "mnt": 0x20000}) == {"user": errno.EINVAL}
+    assert Path("/proc/self/mountinfo").read_text() == mounted
 
 
 def test_a_user_without_more_ids_is_told_how_to_get_some(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1234567)
     monkeypatch.setattr(shutil, "which", lambda _: None)
     monkeypatch.setattr(id_maps, "given_ranges", lambda _: [])
-    programs, uids, gids = doctor._id_maps()
+    monkeypatch.setattr(id_maps, "free_range", lambda _: (165536, 231071))
+    programs, uids, gids = doctor_namespaces.ids()
     assert "uidmap" in programs.mend
-    assert uids.mend == "usermod --add-subuids 100000-165535 1234567"
-    assert gids.mend == "usermod --add-subgids 100000-165535 1234567"
+    assert uids.mend == "echo 1234567:165536:65536 >> /etc/subuid"
+    monkeypatch.setattr(machine, "user_name", lambda: "web")
+    _, uids, gids = doctor_namespaces.ids()
+    assert uids.mend == "usermod --add-subuids 165536-231071 web"
+    assert gids.mend == "usermod --add-subgids 165536-231071 web"
     assert {each.state for each in (programs, uids, gids)} == {"limited"}
     monkeypatch.setattr(shutil, "which", lambda name: name)
+    monkeypatch.setattr(doctor_namespaces, "_has_power", lambda _: True)
+    monkeypatch.setattr(_durable, "read", lambda _: b"Name:\tx\nNoNewPrivs:\t0\n")
     monkeypatch.setattr(id_maps, "given_ranges", lambda _: [(100000, 65536), (5, 4)])
-    assert [each.state for each in doctor._id_maps()] == ["ok", "ok"]
-    assert doctor._id_maps()[0].found.startswith("65540 ids")
+    assert [each.state for each in doctor_namespaces.ids()] == ["ok", "ok"]
+    assert doctor_namespaces.ids()[0].found.startswith("65540 ids")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert doctor._id_maps() == []
+    assert doctor_namespaces.ids() == []
+
+
+def test_programs_that_get_no_privilege_are_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("newuidmap", "newgidmap"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(shutil, "which", lambda name: str(tmp_path / name))
+    (found,) = doctor_namespaces._programs()
+    assert found.mend == f"chmod u+s {tmp_path}/newuidmap {tmp_path}/newgidmap"
+    monkeypatch.setattr(doctor_namespaces, "_has_power", lambda _: True)
+    monkeypatch.setattr(_durable, "read", lambda _: b"Name:\tx\nNoNewPrivs:\t1\n")
+    (found,) = doctor_namespaces._programs()
+    assert "no_new_privs is set" in found.found
+
+
+@pytest.mark.parametrize(
+    ("lines", "first"),
+    [
+        ("", 100000),
+        ("a:100000:65536\n", 165536),
+        ("a:231072:65536\nb:100000:65536\nbroken\nc:x:y\n", 165536),
+        ("a:100000:65536\nb:165537:10\n", 165547),
+        ("a:500:99501\n", 100001),
+        ("a:0:100000\n", 100000),
+    ],
+)
+def test_ids_that_are_given_to_nobody_yet_are_offered(
+    tmp_path: Path, lines: str, first: int
+) -> None:
+    (tmp_path / "subuid").write_text(lines)
+    assert id_maps.free_range(str(tmp_path / "subuid")) == (first, first + 65535)
+    assert id_maps.free_range(str(tmp_path / "missing")) == (100000, 165535)
 
 
 def test_a_call_that_the_kernel_or_a_filter_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,15 +211,22 @@ ALL = ("cpu", "memory", "pids")
             Here("none", "", writable=False, controllers=()),
             0,
             "cgroups",
-            "missing",
+            "limited",
             "mount -t cgroup2",
+        ),
+        (
+            Here("hybrid", "/c", writable=False, controllers=ALL, read_only=("/a", "/b")),
+            0,
+            "cgroup delegation",
+            "limited",
+            "mount -o remount,bind,rw /a && mount -o remount,bind,rw /b",
         ),
         (
             Here("v2", "/c", writable=False, controllers=ALL),
             0,
             "cgroup delegation",
             "limited",
-            "remount,rw",
+            "chown 0 /c/{.,cgroup.procs",
         ),
         (
             Here("v2", "/c", writable=False, controllers=ALL),
@@ -186,6 +263,7 @@ def test_cgroups_that_can_not_limit_are_told(
     here: Here, uid: int, check: str, state: str, mend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: uid)
+    monkeypatch.setattr(doctor, "_SYSTEMD", "/")
     monkeypatch.setattr(cgroups_here, "look", lambda: here)
     found = named(doctor._cgroups(), check)
     assert found.state == state
@@ -242,5 +320,8 @@ def test_a_root_directory_is_looked_at_and_not_made(
 def test_few_open_files_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 524288))
     assert doctor._open_files().mend == "ulimit -n 65536"
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1024))
+    monkeypatch.setattr(os, "geteuid", lambda: 1)
+    assert doctor._open_files().mend == f"prlimit --pid {os.getppid()} --nofile=65536:65536"
     monkeypatch.setattr(resource, "getrlimit", lambda _: (-1, -1))
     assert doctor._open_files().state == "ok"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+from asyncrt import _procid
 from asyncrt.launch import bpf
 from asyncrt.oci.check_resources import AT
 from asyncrt.platforms.cgroups import place
@@ -123,6 +124,11 @@ def _devices(
             settings.refused[f"{_DEVICES}[{error.index}]"] = (
                 "cgroup v1 can't take a part out of what an earlier rule gave"
             )
+            return None
+        if not _procid.capabilities() & 1 << _procid.CAP_SYS_ADMIN:
+            # The kernel asks for it in the first user namespace, whoever owns the file.
+            if must:
+                settings.refused[_DEVICES] = "only root of the whole machine may limit devices"
             return None
         if not must and settings.unusable(settings.machine.v1["devices"]):
             return None

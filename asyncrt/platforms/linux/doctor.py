@@ -9,37 +9,29 @@ from __future__ import annotations
 import errno
 import os
 import resource
-import shutil
-from typing import Literal, NamedTuple
 
 from asyncrt import _fskind
 from asyncrt._paths import default_root
 from asyncrt.errors import RootUnusable
-from asyncrt.oci import id_maps, words
-from asyncrt.platforms.linux import cgroups_here, machine
+from asyncrt.oci import words
+from asyncrt.platforms.linux import cgroups_here, doctor_namespaces, machine
+from asyncrt.platforms.linux.finding import Finding
 from asyncrt.platforms.linux.syscalls import machine_architectures
 from asyncrt.state import open_root
 
-State = Literal["ok", "limited", "missing"]
-
-
-class Finding(NamedTuple):
-    """One thing that was looked at. `mend` is what to do, empty where all is well."""
-
-    check: str
-    state: State
-    found: str
-    mend: str
+_SYSTEMD = "/run/systemd/system"  # where sd_booted(3) looks
 
 
 def examine(root: str | None = None) -> list[Finding]:
-    """Everything, in the order in which it matters. Blocks for some hundredths of a second."""
-    user_namespaces = _user_namespaces()
+    """Everything, in the order in which it matters. Blocks for some tenths of a second."""
+    if not os.path.exists("/proc/self/status"):
+        found = "isn't mounted, and nothing else can be looked at without it"
+        return [_kernel(), Finding("/proc", "missing", found, "mount -t proc proc /proc")]
     return [
         _kernel(),
-        *_namespaces(),
-        *user_namespaces,
-        *_id_maps(),
+        *doctor_namespaces.kinds(),
+        *doctor_namespaces.new(),
+        *doctor_namespaces.ids(),
         *_calls(),
         _exit_status(),
         *_seccomp(),
@@ -57,67 +49,6 @@ def _kernel() -> Finding:
         mend = "use the host platform; x86_64, aarch64 and riscv64 are supported"
         return Finding("machine", "missing", f"Linux {name.release}, {name.machine}", mend)
     return Finding("machine", "ok", f"Linux {name.release}, {name.machine}", "")
-
-
-_KINDS = ("user", "mnt", "pid", "net", "ipc", "uts", "cgroup", "time")
-
-
-def _namespaces() -> list[Finding]:
-    found = []
-    missing = [each for each in _KINDS if not os.path.exists(f"/proc/self/ns/{each}")]
-    there = " ".join(each for each in _KINDS if each not in missing)
-    for each in missing:
-        state: State = "limited" if each == "time" else "missing"
-        config = f"CONFIG_{'NET' if each == 'net' else each.upper()}_NS"
-        mend = f"boot a kernel built with {config}"
-        found.append(Finding(f"{each} namespace", state, "this kernel has none", mend))
-    return [Finding("namespaces", "ok", there, ""), *found]
-
-
-def _user_namespaces() -> list[Finding]:
-    """Whether this user can make one, and has privileges in it."""
-    name = "new user namespace"
-    user, inside = machine.try_user_namespace()
-    need: State = "limited" if os.geteuid() == 0 else "missing"  # root's sandboxes need none
-    if not user and not inside:
-        return [Finding(name, "ok", "can be made", "")]
-    why = os.strerror(user or inside)
-    limit = machine.parameter("user/max_user_namespaces")
-    if limit == "0" or user == errno.ENOSPC:
-        mend = "sysctl -w user.max_user_namespaces=65536"
-        return [Finding(name, need, f"user.max_user_namespaces is {limit}", mend)]
-    if user and machine.parameter("kernel/unprivileged_userns_clone") == "0":
-        mend = "sysctl -w kernel.unprivileged_userns_clone=1"
-        return [Finding(name, need, "kernel.unprivileged_userns_clone is 0", mend)]
-    if machine.parameter("kernel/apparmor_restrict_unprivileged_userns") == "1":
-        mend = "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
-        return [Finding(name, need, "AppArmor takes its privileges away", mend)]
-    if not user:
-        mend = "let the security module in force allow capabilities in user namespaces"
-        return [Finding(name, need, f"has no privileges inside: {why}", mend)]
-    mend = "in a container: start that one with --security-opt seccomp=unconfined, or as root"
-    return [Finding(name, need, why, mend)]
-
-
-def _id_maps() -> list[Finding]:
-    """More ids than one's own: what packages and services in an image want."""
-    if os.geteuid() == 0:
-        return []
-    found = []
-    programs = [each for each in ("newuidmap", "newgidmap") if shutil.which(each) is None]
-    if programs:
-        mend = "apt-get install uidmap (Debian, Ubuntu) or dnf install shadow-utils (Fedora)"
-        found.append(Finding("id map programs", "limited", f"no {' and '.join(programs)}", mend))
-    name = machine.user_name()
-    for path, option in (("/etc/subuid", "subuids"), ("/etc/subgid", "subgids")):
-        ranges = id_maps.given_ranges(path)
-        total = sum(count for _, count in ranges)
-        if total:
-            found.append(Finding(path, "ok", f"{total} ids for {name}", ""))
-        else:
-            mend = f"usermod --add-{option} 100000-165535 {name}"
-            found.append(Finding(path, "limited", f"no ids for {name} but its own", mend))
-    return found
 
 
 # Name, number (the same on every architecture from 424 on), since when, and arguments that are wrong.
@@ -185,17 +116,11 @@ def _cgroups() -> list[Finding]:
     here = cgroups_here.look()
     if here.version == "none":
         mend = "mount -t cgroup2 cgroup2 /sys/fs/cgroup"
-        return [Finding("cgroups", "missing", "none is mounted", mend)]
+        return [Finding("cgroups", "limited", "none is mounted", mend)]
     found = [Finding("cgroups", "ok", f"{here.version}, {here.where}", "")]
     if not here.writable:
-        if os.geteuid() == 0:
-            mend = "mount -o remount,rw /sys/fs/cgroup; in a container, start that one privileged"
-        elif here.version == "v2":
-            mend = "systemd-run --user --scope -p Delegate=yes COMMAND"
-        else:  # v1 can't be given away safely (systemd: CGROUP_DELEGATION)
-            mend = "boot with systemd.unified_cgroup_hierarchy=1"
         why = f"{here.where} isn't writable"
-        found.append(Finding("cgroup delegation", "limited", why, mend))
+        found.append(Finding("cgroup delegation", "limited", why, _delegation(here)))
         return found
     missing = [each for each in ("memory", "pids", "cpu") if each not in here.controllers]
     if missing:
@@ -203,7 +128,7 @@ def _cgroups() -> list[Finding]:
             mend = "boot with cgroup_no_v1=all, so that v2 has the controllers"
         else:
             mend = (
-                "printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' | sudo tee "
+                "sudo mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' | sudo tee "
                 "/etc/systemd/system/user@.service.d/delegate.conf && sudo systemctl daemon-reload"
             )
         found.append(Finding("cgroup limits", "limited", f"no {' '.join(missing)}", mend))
@@ -212,13 +137,36 @@ def _cgroups() -> list[Finding]:
     return found
 
 
+def _delegation(here: cgroups_here.Here) -> str:
+    """How this user comes to cgroups of its own."""
+    if here.read_only:
+        return " && ".join(f"mount -o remount,bind,rw {each}" for each in here.read_only)
+    if here.version != "v2":  # v1 can't be given away safely (systemd: CGROUP_DELEGATION)
+        return "boot with systemd.unified_cgroup_hierarchy=1"
+    if os.path.isdir(_SYSTEMD) and os.geteuid() != 0:
+        return "systemd-run --user --scope -p Delegate=yes COMMAND"
+    # cgroups(7), "Cgroups delegation"
+    files = "cgroup.procs,cgroup.subtree_control,cgroup.threads"
+    return f"outside of this container: chown {_uid_outside()} {here.where}/{{.,{files}}}"
+
+
+def _uid_outside() -> int:
+    with open("/proc/self/uid_map", encoding="ascii") as lines:
+        for line in lines:
+            inside, outside, count = map(int, line.split())
+            if inside <= os.geteuid() < inside + count:
+                return outside + os.geteuid() - inside
+    return os.geteuid()
+
+
 def _shared_memory() -> Finding:
     path = "/dev/shm"  # noqa: S108 - only looked at
     try:
         kind = _fskind.kind_of(path)
         writable = os.access(path, os.W_OK | os.X_OK)
     except OSError:
-        return Finding(path, "limited", "is missing", f"mount -t tmpfs -o mode=1777 shm {path}")
+        mend = f"mkdir -p {path} && mount -t tmpfs -o mode=1777 shm {path}"
+        return Finding(path, "limited", "is missing", mend)
     if kind != "memory":
         mend = f"mount -t tmpfs -o mode=1777 shm {path}"
         return Finding(path, "limited", f"is on a {kind}", mend)
@@ -254,13 +202,16 @@ def _root(given: str | None) -> Finding:
     return Finding(name, "ok", f"{where}, synced at each change", "")
 
 
-_FEW_FILES = 4096
+_FEW_FILES, _MANY_FILES = 4096, 65536
 
 
 def _open_files() -> Finding:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if 0 <= soft < _FEW_FILES:
         found = f"{soft}: about as many containers can be waited on at once"
-        mend = f"ulimit -n {min(hard, 65536) if hard > 0 else 65536}"
+        if hard < 0 or hard >= _FEW_FILES:
+            mend = f"ulimit -n {min(hard, _MANY_FILES) if hard > 0 else _MANY_FILES}"
+        else:  # of whoever called this
+            mend = f"prlimit --pid {os.getppid()} --nofile={_MANY_FILES}:{_MANY_FILES}"
         return Finding("open files", "limited", found, mend)
     return Finding("open files", "ok", "unlimited" if soft < 0 else str(soft), "")

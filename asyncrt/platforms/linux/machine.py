@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import functools
+import json
 import os
 import pwd
 import struct
@@ -14,6 +15,10 @@ import sys
 from asyncrt import _libc
 from asyncrt.oci import words
 from asyncrt.platforms.linux.syscalls import ARCHITECTURES, machine_architectures, numbers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _SECCOMP_SET_MODE_FILTER = 1
 _SECCOMP_GET_ACTION_AVAIL = 2
@@ -118,25 +123,46 @@ def has_mapped_mounts() -> bool:
     return try_call(_MOUNT_SETATTR, -1, b"", _AT_EMPTY_PATH, wanted, len(wanted)) == errno.EBADF
 
 
-# In a process of its own: there is no way back out of a user namespace.
-_TRY_USER_NAMESPACE = """
-import ctypes
+# In a process of its own: there is no way back out of a namespace. A procfs in new namespaces shows
+# whether the one here is whole: a container's is often covered in parts, and then no other may be
+# mounted (mount_too_revealing() in fs/namespace.c).
+_TRY_NAMESPACES = """
+import ctypes, json, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
-user = ctypes.get_errno() if libc.unshare(0x10000000) else 0
-inside = ctypes.get_errno() if libc.unshare(0x04000000) else 0
-print(user, inside)
+def errno(result):
+    return ctypes.get_errno() if result else 0
+def proc():
+    libc.mount(None, b"/", None, 0x84000, None)
+    return errno(libc.mount(b"proc", b"/proc", b"proc", 0, None))
+found = {}
+for name, flag in json.loads(sys.argv[1]).items():
+    found[name] = errno(libc.unshare(flag))
+    if name == "user" and found[name]:
+        break
+# Without a mount namespace of its own it would be mounted for all.
+if found.get("mnt") == 0 and found.get("pid") == 0:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(proc())
+    found["proc"] = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+print(json.dumps(found))
 """
+_KILLED = {"user": errno.EIO}
 
 
-def try_user_namespace() -> tuple[int, int]:
-    """The errno of making a user namespace, and of using a privilege in it; 0 where it works."""
-    command = [sys.executable, "-I", "-S", "-c", _TRY_USER_NAMESPACE]
+def try_namespaces(kinds: Mapping[str, int]) -> dict[str, int]:
+    """The errno of making each of these namespaces (CLONE_NEW*) in their order, 0 where it works.
+
+    If "user" fails the others aren't tried. With "mnt" and "pid", "proc" is that of mounting one
+    there.
+    """
+    command = [sys.executable, "-I", "-S", "-c", _TRY_NAMESPACES, json.dumps(kinds)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
-        user, inside = map(int, done.stdout.split())
+        found: dict[str, int] = json.loads(done.stdout)
     except ValueError:
-        return errno.EIO, 0  # killed by a filter
-    return user, inside
+        return _KILLED  # by a filter
+    return found
 
 
 def parameter(path: str) -> str:

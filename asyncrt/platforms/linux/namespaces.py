@@ -6,6 +6,7 @@ import os
 import shutil
 from typing import NamedTuple
 
+from asyncrt import _procid
 from asyncrt.errors import SpecInvalid
 from asyncrt.launch import namespaces as made
 
@@ -133,15 +134,28 @@ def id_maps(linux: Linux, found: Namespaces, path: str | None) -> IdMaps | None:
         "uid": id_lines(linux.uid_mappings or ()),
         "gid": id_lines(linux.gid_mappings or ()),
         "programs": [each or "" for each in programs],
-        "deny_setgroups": _denies_setgroups(linux, found),
+        "deny_setgroups": _denies_setgroups(linux, found) and os.geteuid() != 0,
     }
 
 
 def _denies_setgroups(linux: Linux | None, found: Namespaces) -> bool:
-    """An ordinary user who maps a single gid must give up setgroups(2) (user_namespaces(7))."""
+    """An ordinary user who maps a single gid must give up setgroups(2) (user_namespaces(7)).
+
+    Whoever is in a user namespace of such a user's can't have it back.
+    """
+    if not _procid.in_first_user_namespace() and _is_denied_here():
+        return True
     if linux is None or not found.is_new("user") or os.geteuid() == 0:
         return False
     return _is_single(linux.gid_mappings, os.getegid())
+
+
+def _is_denied_here() -> bool:
+    try:
+        with open("/proc/self/setgroups", "rb") as file:
+            return file.read().strip() == b"deny"
+    except OSError:
+        return False
 
 
 def id_lines(mappings: Iterable[IdMapping]) -> list[list[int]]:
