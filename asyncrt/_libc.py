@@ -7,8 +7,10 @@ that runs right after a fork.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import select
+import struct
 import sys
 
 from asyncrt import _csignal
@@ -35,7 +37,16 @@ for _hook in (
 
 # The same on every architecture (asm-generic/unistd.h).
 _NR_CLONE3 = 435
+_NR_OPENAT2 = 437
 _CLONE_ARGS = 11  # 64-bit words of struct clone_args up to `cgroup` (clone(2), Linux 5.7)
+
+# linux/openat2.h
+_RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_BENEATH = 0x08
+RESOLVE_IN_ROOT = 0x10
+
+_TRIES = 100  # of a look-up that a rename elsewhere disturbed
 
 # linux/prctl.h
 _PR_SET_PDEATHSIG = 1
@@ -127,6 +138,19 @@ def clone(flags: int, cgroup: int = -1) -> int:
 
 _CLONE_PARENT = 0x8000
 _CLONE_INTO_CGROUP = 0x200000000
+
+
+def open_inside(root: int, path: str, flags: int, resolve: int = RESOLVE_IN_ROOT) -> int:
+    """Open a path below an opened directory as if that was the root (openat2(2)); no magic links."""
+    # struct open_how
+    how = bytearray(struct.pack("=3Q", flags | os.O_CLOEXEC, 0, resolve | _RESOLVE_NO_MAGICLINKS))
+    name = os.fsencode(path.lstrip("/") or ".")
+    for _ in range(_TRIES):
+        try:
+            return syscall(_NR_OPENAT2, root, name, how, len(how))
+        except BlockingIOError:
+            pass  # EAGAIN: ".." beside a rename somewhere
+    raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), path)
 
 
 def set_undumpable() -> None:

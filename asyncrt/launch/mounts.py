@@ -7,7 +7,6 @@ attached to a place that was opened before (move_mount(2)).
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import struct
@@ -24,7 +23,6 @@ _NR_FSOPEN = 430
 _NR_FSCONFIG = 431
 _NR_FSMOUNT = 432
 _NR_FSPICK = 433
-_NR_OPENAT2 = 437
 _NR_MOUNT_SETATTR = 442
 
 _AT_FDCWD = -100
@@ -62,15 +60,12 @@ MS_SLAVE = 1 << 19
 MS_SHARED = 1 << 20
 MNT_DETACH = 2
 
-RESOLVE_NO_MAGICLINKS = 0x02
-RESOLVE_NO_SYMLINKS = 0x04
-RESOLVE_BENEATH = 0x08
-RESOLVE_IN_ROOT = 0x10
+RESOLVE_NO_SYMLINKS = _libc.RESOLVE_NO_SYMLINKS
+RESOLVE_BENEATH = _libc.RESOLVE_BENEATH
+RESOLVE_IN_ROOT = _libc.RESOLVE_IN_ROOT
 
 DEVPTS = 0x1CD1  # linux/magic.h
 PROC = 0x9FA0
-
-_TRIES = 100  # of a look-up that a rename elsewhere disturbed
 
 
 def clone_tree(fd: int, path: str, *, recursive: bool, follow: bool = True) -> int:
@@ -148,15 +143,7 @@ def resolve(root: int, path: str, flags: int = os.O_PATH, resolve: int = RESOLVE
 
     A symlink is taken as a process whose root that is would take it; magic links are refused.
     """
-    # struct open_how
-    how = bytearray(struct.pack("=3Q", flags | os.O_CLOEXEC, 0, resolve | RESOLVE_NO_MAGICLINKS))
-    name = os.fsencode(path.lstrip("/") or ".")
-    for _ in range(_TRIES):
-        try:
-            return _libc.syscall(_NR_OPENAT2, root, name, how, len(how))
-        except BlockingIOError:
-            pass  # EAGAIN: ".." beside a rename somewhere
-    raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), path)
+    return _libc.open_inside(root, path, flags, resolve)
 
 
 def ensure(root: int, path: str, *, directory: bool, resolve_flags: int = RESOLVE_IN_ROOT) -> int:

@@ -70,7 +70,7 @@ def sandbox_config(
     root_path = "/" if rootfs is None else plain_text(rootfs, "root.path")
     if not root_path.startswith("/"):
         root_path = os.path.abspath(root_path)
-    uid, gid, groups = _who(user, keep=host_root_readonly)
+    uid, gid, groups = _who(user, None if host_root_readonly else root_path)
     linux, tty_group = _namespaces(uid, gid, network=network, image=rootfs is not None)
     granted = DEFAULT_CAPABILITIES if capabilities is None else tuple(capabilities)
     sets = capability_sets(granted, ambient=uid != 0 and capabilities is not None)
@@ -161,12 +161,12 @@ def capability_sets(granted: Sequence[str], *, ambient: bool) -> dict[str, list[
     return found | {"inheritable": names, "ambient": names} if ambient else found
 
 
-def _who(user: int | str | None, *, keep: bool) -> tuple[int, int, list[int]]:
-    """The ids inside; `keep` those of the caller if nothing is said."""
+def _who(user: int | str | None, rootfs: str | None) -> tuple[int, int, list[int]]:
+    """The ids inside; over the host's root those of the caller if nothing is said."""
     if user is not None:
-        found = resolve_user(user, json_path="process.user")
+        found = resolve_user(user, json_path="process.user", rootfs=rootfs)
         return found.uid, found.gid, list(found.additional_gids or ())
-    if keep and os.geteuid() != 0:
+    if rootfs is None and os.geteuid() != 0:
         return own_user().uid, own_user().gid, []
     return 0, 0, []
 

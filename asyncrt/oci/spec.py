@@ -196,8 +196,8 @@ class Spec:
             cpu: How many CPUs' time it may use; 0.5 is half of one.
             env: All of its environment; nothing is inherited. PATH gets a default when missing.
             cwd: Absolute path of its working directory inside.
-            user: As by `command`, inside; names are the host's. None: root, or the caller's own ids
-                on the host's root.
+            user: As by `command`, inside; names and groups are looked up in the rootfs' own
+                /etc/passwd and /etc/group. None: root, or the caller's own ids on the host's root.
             umask: Its file mode creation mask; None: inherited.
             hostname: Its host name; None: the host's.
             capabilities: CAP_… names it has. None: podman's defaults, for root inside only.

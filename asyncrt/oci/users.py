@@ -11,14 +11,17 @@ import os
 import pwd
 
 from asyncrt.errors import SpecInvalid
+from asyncrt.oci._user_ids import UnknownUserError, id_of
 from asyncrt.oci.config import User
-
-_DIGITS = frozenset("0123456789")
-_MAX_ID = 2**32 - 2
+from asyncrt.oci.image_users import look_up
 
 
-def resolve_user(user: int | str, *, umask: int | None = None, json_path: str) -> User:
+def resolve_user(
+    user: int | str, *, umask: int | None = None, json_path: str, rootfs: str | None = None
+) -> User:
     """`user` as numbers: a uid, `UID`, `NAME`, or either with `:GID` or `:GROUP`.
+
+    Names are the host's, or those of the root file system `rootfs`.
 
     A name alone brings its primary and supplementary groups; a number alone the primary group of its
     entry, and has to have one unless it is this process's own. With a group given there are no
@@ -32,10 +35,15 @@ def resolve_user(user: int | str, *, umask: int | None = None, json_path: str) -
     try:
         text = str(user)
         name, colon, group = text.partition(":")
-        entry, uid = _find_user(name)
-        no_others: list[int] = []
-        gid, groups = (_find_group(group), no_others) if colon else _groups_of(name, entry, uid)
-    except _UnknownError as error:
+        if isinstance(user, int) and id_of(text) is None:
+            raise UnknownUserError("no id is negative")
+        if rootfs is not None:
+            uid, gid, groups = look_up(rootfs, name, group if colon else None)
+        else:
+            entry, uid = _find_user(name)
+            no_others: list[int] = []
+            gid, groups = (_find_group(group), no_others) if colon else _groups_of(name, entry, uid)
+    except UnknownUserError as error:
         raise SpecInvalid(json_path=json_path, why=f"{user!r}: {error}") from None
     return User(uid=uid, gid=gid, umask=umask, additional_gids=tuple(groups))
 
@@ -47,22 +55,8 @@ def own_user(*, umask: int | None = None) -> User:
     )
 
 
-class _UnknownError(Exception):
-    """Why a user or group can't be resolved."""
-
-
-def _number(text: str) -> int | None:
-    """`text` as an id, None if it isn't a number; no sign, space, other digits or leading zero."""
-    if not text or not _DIGITS.issuperset(text):
-        return None
-    # A length check first: int() of a million digits takes long, of over 4300 fails.
-    if len(text) > 10 or (text[0] == "0" and text != "0") or int(text) > _MAX_ID:
-        raise _UnknownError(f"an id is a number from 0 to {_MAX_ID}")
-    return int(text)
-
-
 def _find_user(name: str) -> tuple[pwd.struct_passwd | None, int]:
-    uid = _number(name)
+    uid = id_of(name)
     try:
         if uid is None:
             entry = pwd.getpwnam(name)
@@ -70,25 +64,25 @@ def _find_user(name: str) -> tuple[pwd.struct_passwd | None, int]:
         return pwd.getpwuid(uid), uid
     except (KeyError, ValueError, OSError) as error:
         if uid is None:
-            raise _UnknownError("there is no such user") from error
+            raise UnknownUserError("there is no such user") from error
         return None, uid
 
 
 def _find_group(group: str) -> int:
-    gid = _number(group)
+    gid = id_of(group)
     if gid is not None:
         return gid
     try:
         return grp.getgrnam(group).gr_gid
     except (KeyError, ValueError, OSError) as error:
-        raise _UnknownError(f"there is no group {group!r}") from error
+        raise UnknownUserError(f"there is no group {group!r}") from error
 
 
 def _groups_of(name: str, entry: pwd.struct_passwd | None, uid: int) -> tuple[int, list[int]]:
     if uid == os.geteuid() != 0 or (entry is None and uid == os.geteuid()):
         return os.getegid(), os.getgroups()
     if entry is None:
-        raise _UnknownError(f"this uid has no entry to take a group from; write {uid}:GID")
+        raise UnknownUserError(f"this uid has no entry to take a group from; write {uid}:GID")
     if name == str(uid):
         return entry.pw_gid, []
     return entry.pw_gid, sorted({*os.getgrouplist(name, entry.pw_gid)} - {entry.pw_gid})
