@@ -147,6 +147,7 @@ class Creation:
             creator=own_identity(),
             protocol=frames.VERSION,
             lease=owned_by_us(lease),
+            unpivoted=not context.pivot_root and self._plan.get("linux") is not None,
             hooks=tuple(kind for kind in HOOK_KINDS if hook_plans(spec.config, kind)),
         )
 

@@ -68,7 +68,8 @@ async def plan_program(context: Context, record: Record, program: Program) -> Pr
 
     def make() -> ProcessPlan:
         nobody = own_user() if platform.name == "host" else None
-        plan = platform.plan_exec(spec, _process(base, program, nobody))
+        process = _process(base, program, nobody)
+        plan = platform.plan_exec(spec, process, pivot_root=not record.unpivoted)
         if cgroups:
             plan["cgroups"] = cgroups
         return plan

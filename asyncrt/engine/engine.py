@@ -40,7 +40,7 @@ from asyncrt.platforms import PLATFORM_NAMES
 from asyncrt.state import Filter, View, find, list_views, open_root, read_record
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping
+    from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
     from datetime import datetime, timedelta
 
     from asyncrt.engine.recovery import RecoveryReport
@@ -323,18 +323,21 @@ class Engine(Many):
         """
         if input is not None and not (terminal or (terminal is None and _on_terminal(spec))):
             stdin = PIPE
-        async with self._temporary(
-            id,
-            spec=spec,
-            bundle=bundle,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            deadline_seconds=deadline_seconds,
-            lease=lease,
-            terminal=terminal,
-            pass_fds=pass_fds,
-            timeout=timeout,
+        async with _temporary(
+            self.create(
+                id,
+                spec=spec,
+                bundle=bundle,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                deadline_seconds=deadline_seconds,
+                lease=lease,
+                terminal=terminal,
+                pass_fds=pass_fds,
+                timeout=timeout,
+            ),
+            timeout,
         ) as container:
             return await attend(container, input)
 
@@ -359,55 +362,24 @@ class Engine(Many):
         Arguments and errors are create's and start's. If cancelled, or on an error, it is stopped
         and destroyed first.
         """
-        async with self._temporary(
-            id,
-            spec=spec,
-            bundle=bundle,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            deadline_seconds=deadline_seconds,
-            lease=lease,
-            terminal=terminal,
-            pass_fds=pass_fds,
-            timeout=timeout,
+        async with _temporary(
+            self.create(
+                id,
+                spec=spec,
+                bundle=bundle,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                deadline_seconds=deadline_seconds,
+                lease=lease,
+                terminal=terminal,
+                pass_fds=pass_fds,
+                timeout=timeout,
+            ),
+            timeout,
         ) as container:
             await container.start(timeout=timeout)
             yield container
-
-    @contextlib.asynccontextmanager
-    async def _temporary(
-        self,
-        id: str,
-        *,
-        spec: Spec | None,
-        bundle: PathLike | None,
-        stdin: StreamTarget,
-        stdout: StreamTarget,
-        stderr: StreamTarget,
-        deadline_seconds: float | None,
-        lease: Lease | None,
-        terminal: TerminalChoice | None,
-        pass_fds: PassedFds | None,
-        timeout: float | None,
-    ) -> AsyncIterator[Container]:
-        container = await self.create(
-            id,
-            spec=spec,
-            bundle=bundle,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            deadline_seconds=deadline_seconds,
-            lease=lease,
-            terminal=terminal,
-            pass_fds=pass_fds,
-            timeout=timeout,
-        )
-        try:
-            yield container
-        finally:
-            await finish(container.destroy(timeout=timeout))
 
     def pool(
         self,
@@ -478,6 +450,17 @@ class Engine(Many):
         If cancelled, what was mended stays mended and recovering again does the rest.
         """
         return await recover(self._context, dry_run=dry_run)
+
+
+@contextlib.asynccontextmanager
+async def _temporary(
+    creating: Coroutine[None, None, Container], timeout: float | None
+) -> AsyncIterator[Container]:
+    container = await creating
+    try:
+        yield container
+    finally:
+        await finish(container.destroy(timeout=timeout))
 
 
 def _on_terminal(spec: Spec | None) -> bool:

@@ -96,7 +96,12 @@ def plan_process(process: Process, json_path: str = "process") -> ProcessPlan:
     return _make(process, identity, json_path)
 
 
-def plan_exec(spec: Spec, process: Process) -> ProcessPlan:  # noqa: ARG001 - others need it
+def plan_exec(
+    spec: Spec,  # noqa: ARG001 - others need it
+    process: Process,
+    *,
+    pivot_root: bool = True,  # noqa: ARG001 - it has no root of its own
+) -> ProcessPlan:
     """How to run one more process in a container of `spec`. Raises and blocks as `plan` does."""
     return plan_process(process)
 

@@ -37,5 +37,5 @@ class Platform(Protocol):
         unless oci.is_known says that no home directory has to be looked up.
         """
 
-    def plan_exec(self, spec: Spec, process: Process) -> ProcessPlan:
+    def plan_exec(self, spec: Spec, process: Process, *, pivot_root: bool = True) -> ProcessPlan:
         """How to run one more process in the container that was made of `spec`. Raises as `plan`."""

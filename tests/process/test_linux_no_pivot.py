@@ -137,3 +137,22 @@ def test_who_could_unmount_the_root_is_refused(rootfs: str, name: str) -> None:
         linux.plan(spec(made), pivot_root=False)
     assert caught.value.fields == (f"process.capabilities.{name}",)
     assert "unmount the root" in str(caught.value)
+
+
+async def test_who_could_unmount_the_root_is_not_execd_by_anybody(
+    root: str, engine: asyncrt.Engine, rootfs: str
+) -> None:
+    """Also not by an engine that says nothing of pivot_root: it is the container that has none."""
+    container = await engine.create("box", spec=spec(config(rootfs, ["/bin/true"])))
+    async with destroyed(container), asyncrt.Engine(root) as other:
+        box = await other.load("box")
+        named = {"bounding": ["CAP_SYS_ADMIN"]}
+        for options in (
+            {"args": ["/bin/true"], "capabilities": ["CAP_SYS_ADMIN"]},
+            {"process": {"cwd": "/", "args": ["/bin/true"], "capabilities": named}},
+        ):
+            with pytest.raises(asyncrt.SpecUnsupported, match="unmount the root"):
+                await box.exec(**options)
+        process = await box.exec(["/bin/true"], capabilities=["CAP_CHOWN"])
+        assert (await process.wait()).exit_code == 0
+        process.close()

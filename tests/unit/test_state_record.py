@@ -216,6 +216,7 @@ def test_the_format_on_disk_is_what_other_programs_were_told() -> None:
         "hooks",
         "logs",
         "terminal",
+        "unpivoted",
         "protocol",
         "lease",
         "deletion",

@@ -109,7 +109,7 @@ def plan(
     cgroup = _plan_cgroup(config, name)
     refused = _refused(spec) | cgroup.refused
     if not pivot_root:
-        refused |= _refused_without_pivot(config)
+        refused |= _refused_without_pivot(config.process)
     _raise_refused(refused)
     if config.process is None:
         raise SpecInvalid(json_path="process", why="is required and missing", path=spec.path)
@@ -119,11 +119,14 @@ def plan(
     return made
 
 
-def plan_exec(spec: Spec, process: Process) -> ProcessPlan:
-    """How to run one more process in the container that was made of `spec`. Raises as `plan`."""
+def plan_exec(spec: Spec, process: Process, *, pivot_root: bool = True) -> ProcessPlan:
+    """How to run one more process in the container that was made of `spec`, so. Raises as `plan`."""
     config = spec.config
     found = namespaces.namespaces_of(config)
-    _raise_refused(_refused_process(process, config, found, "process"))
+    refused = _refused_process(process, config, found, "process")
+    if not pivot_root:
+        refused |= _refused_without_pivot(process)
+    _raise_refused(refused)
     made = _make(process, config, joins=True)
     made["joins"] = {"kinds": found.all, "ids": namespaces.owner(config.linux, found)}
     return made
@@ -184,9 +187,9 @@ def _plan_root(spec: Spec, found: Namespaces, hide: str, *, pivot_root: bool) ->
     )
 
 
-def _refused_without_pivot(config: Config) -> dict[str, str]:
+def _refused_without_pivot(process: Process | None) -> dict[str, str]:
     """Who may unmount the new root would stand in the old one, which is still below it."""
-    sets = config.process.capabilities if config.process is not None else None
+    sets = process.capabilities if process is not None else None
     why = "it could unmount the root, and the host's is still there without pivot_root"
     return {
         f"process.capabilities.{name}": why
