@@ -204,6 +204,19 @@ def rootfs() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def python_image() -> Iterator[str]:
+    """As rootfs, with places for what `sandboxes.with_python` binds. Don't write to it."""
+    path = tempfile.mkdtemp(prefix="asyncrt-rootfs-")
+    try:
+        sandboxes.make_rootfs(path)
+        for each in sandboxes.host_programs():
+            os.makedirs(f"{path}{each}", exist_ok=True)
+        yield path
+    finally:
+        shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
 def static_true(programs_directory: str) -> str:
     """The path of a program that exits 0 at once; static where a compiler can make it so."""
     return programs.make_true(programs_directory)

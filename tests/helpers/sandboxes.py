@@ -94,6 +94,23 @@ def mount(destination: str, type: str, *options: str, source: str | None = None)
     return {**found, "options": list(options)}
 
 
+def python(program: str, *args: str) -> list[str]:
+    """The command that runs a program of nothing but the standard library `with_python`."""
+    return [os.path.realpath(sys.executable), "-I", "-S", "-c", program, *args]
+
+
+def host_programs() -> list[str]:
+    """The directories of the host's that hold programs and what they need, Python's among them."""
+    tops = ["/usr", "/lib", "/lib64", sys.base_prefix]
+    return [each for each in dict.fromkeys(tops) if os.path.isdir(each)]
+
+
+def with_python(made: dict[str, Any]) -> dict[str, Any]:
+    """The same config with the host's programs, read-only, on an image that has places for them."""
+    made["mounts"] += [mount(each, "bind", "rbind", "rro", source=each) for each in host_programs()]
+    return made
+
+
 def mounts_below(*paths: str) -> list[str]:
     """What is mounted of, or at, these paths in our own namespace; others mount elsewhere."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:

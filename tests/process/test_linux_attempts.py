@@ -12,7 +12,6 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ from asyncrt.oci.defaults import DEFAULT_CAPABILITIES, MASKED_PATHS, READONLY_PA
 from asyncrt.oci.words import CAPABILITIES
 from tests.helpers import capabilities, sandboxes
 from tests.helpers.attempts import PROGRAM
-from tests.helpers.sandboxes import EVERYBODY, ROOT, USER, config, mount
+from tests.helpers.sandboxes import EVERYBODY, ROOT, USER, config, mount, python, with_python
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_program("busybox")]
 
@@ -30,32 +29,10 @@ DEFAULT, UNFILTERED, ALL = "as by default", "without a filter", "with all capabi
 _UNMAPPED = 4_000_000
 
 
-@pytest.fixture(scope="module")
-def image() -> Iterator[str]:
-    """A root file system that the host's programs can be bound into."""
-    path = tempfile.mkdtemp(prefix="asyncrt-image-")
-    try:
-        sandboxes.make_rootfs(path)
-        for each in _bound():
-            os.makedirs(f"{path}{each}", exist_ok=True)
-        os.chmod(path, 0o755)
-        yield path
-    finally:
-        shutil.rmtree(path)
-
-
-def _bound() -> list[str]:
-    """What the interpreter needs of the host."""
-    tops = ["/usr", "/lib", "/lib64", sys.base_prefix]
-    return [each for each in dict.fromkeys(tops) if os.path.isdir(each)]
-
-
 def _made(image: str, who: str, how: str) -> dict[str, Any]:
     user = capabilities.ordinary_user()
-    python = os.path.realpath(sys.executable)
-    args = [python, "-I", "-S", "-c", PROGRAM, json.dumps(_host(image, who))]
-    made = config(image, args, who=who, user=user)
-    made["mounts"] += [mount(each, "bind", "rbind", "rro", source=each) for each in _bound()]
+    args = python(PROGRAM, json.dumps(_host(image, who)))
+    made = with_python(config(image, args, who=who, user=user))
     made["mounts"].append(mount("/sys/fs/cgroup", "cgroup", "nosuid", "noexec", "nodev"))
     made["linux"]["maskedPaths"] = list(MASKED_PATHS)
     made["linux"]["readonlyPaths"] = list(READONLY_PATHS)
@@ -108,7 +85,7 @@ _CASES = [
 
 
 @pytest.mark.parametrize(("who", "how"), _CASES)
-def test_no_way_out_leads_anywhere(image: str, who: str, how: str) -> None:
+def test_no_way_out_leads_anywhere(python_image: str, who: str, how: str) -> None:
     user = capabilities.ordinary_user() if who == USER else None
     if who == USER and not capabilities.has_userns():
         capabilities.skip_lacking("unprivileged user namespaces")
@@ -116,7 +93,7 @@ def test_no_way_out_leads_anywhere(image: str, who: str, how: str) -> None:
     try:
         if user is not None:
             os.chown(root, user.uid, user.gid)
-        code, out, err = sandboxes.said_to(root, _made(image, who, how), user)
+        code, out, err = sandboxes.said_to(root, _made(python_image, who, how), user)
     finally:
         shutil.rmtree(root)
     assert (code, err) == (0, "")
