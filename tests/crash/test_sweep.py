@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import subprocess
@@ -11,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import capabilities
+from tests.helpers import capabilities, sandboxes
 from tests.helpers.processes import REPOSITORY, run_python
-from tests.sweep import calls
+from tests.sweep import boxes, calls
 
 _TRACED = """
 import contextlib, os, signal, sys
@@ -91,12 +92,45 @@ def test_every_call_that_strace_sees_is_known_to_change_something_or_nothing(
     log = tmp_path / "log"
     strace = ["strace", "-f", "-qq", "-e", "signal=none", "-o", str(log)]
     asyncrt = [sys.executable, "-m", "asyncrt", "--root", root, "run", "job", "--", "true"]
-    done = subprocess.run([*strace, *asyncrt], check=False)
-    assert done.returncode == 0
-    seen = set(re.findall(r"^\d+ +(\w+)\(", log.read_text(), re.MULTILINE))
+    seen = _seen([*strace, *asyncrt], log)
     assert {"mkdir", "renameat", "rmdir", "socketpair", "sendmsg", "flock", "execve"} <= seen
     # One that is in neither is to be put into one of them: else its points would be missed.
     assert seen - calls.names() - _HARMLESS == set()
+
+
+@pytest.mark.needs_program("strace")
+@pytest.mark.usefixtures("_sandboxes")
+def test_every_call_of_a_sandbox_is_known_as_well(root: str, rootfs: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    for who in (sandboxes.ROOT, sandboxes.MAPPED):
+        made = boxes.config(rootfs, who, "/bin/true")
+        (tmp_path / "config.json").write_text(json.dumps(made))
+        strace = ["strace", "-f", "-qq", "-e", "signal=none", "-o", str(log)]
+        asyncrt = [
+            sys.executable,
+            "-m",
+            "asyncrt",
+            "--root",
+            root,
+            "run",
+            "--bundle",
+            str(tmp_path),
+        ]
+        seen = _seen([*strace, *asyncrt, "job"], log)
+        assert {"move_mount", "mount_setattr", "clone3", "pivot_root"} <= seen
+        assert seen - calls.names() - _HARMLESS - _HARMLESS_INSIDE == set()
+
+
+def _seen(command: list[str], log: Path) -> set[str]:
+    done = subprocess.run(command, check=False)
+    assert done.returncode == 0
+    return set(re.findall(r"^\d+ +(\w+)\(", log.read_text(), re.MULTILINE))
+
+
+# What an init does to itself, and the busybox of the root file system.
+_HARMLESS_INSIDE = {
+    *("capget", "fchdir", "flistxattr", "getgroups", "getresgid", "getresuid"),
+}
 
 
 # What changes nothing outside of the memory, the descriptors and the signal handlers of who calls.
@@ -129,10 +163,28 @@ def _sweep(*options: str, timeout: float) -> None:
 @pytest.mark.crash
 @pytest.mark.timeout(1800)
 def test_nothing_is_lost_by_a_kill_at_any_call(full: bool) -> None:
-    _sweep(*([] if full else ["--sample", "40"]), timeout=1700)
+    _sweep("--without", boxes.NAME, *([] if full else ["--sample", "40"]), timeout=1700)
 
 
 @pytest.mark.crash
 @pytest.mark.timeout(3600)
 def test_nothing_is_lost_by_a_call_that_fails(full: bool) -> None:
-    _sweep("--errno", *([] if full else ["--sample", "40"]), timeout=3500)
+    options = ("--errno", "--without", boxes.NAME)
+    _sweep(*options, *([] if full else ["--sample", "40"]), timeout=3500)
+
+
+@pytest.fixture
+def _sandboxes() -> None:
+    if not boxes.can_be_swept():
+        capabilities.skip_lacking("uid 0, busybox and cgroups to make")
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(3600)
+@pytest.mark.usefixtures("_sandboxes")
+@pytest.mark.parametrize("how", ["kill", "errno"])
+def test_nothing_is_left_of_a_sandbox_by_a_kill_or_an_error_at_any_call(
+    how: str, full: bool
+) -> None:
+    options = ["--verb", boxes.NAME, *(["--errno"] if how == "errno" else [])]
+    _sweep(*options, *([] if full else ["--sample", "16"]), timeout=3500)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.helpers.capabilities import User
+
 _numbers = itertools.count()
 
 
@@ -118,3 +120,21 @@ def make_machine(
     if own:
         (top / own.strip("/") / "cgroup.type").write_text("domain\n")
     return Machine(hierarchies, Hierarchy(str(top), str(top) + own, v2=True))
+
+
+@contextlib.contextmanager
+def delegated(hierarchies: list[str], path: str, user: User) -> Iterator[None]:
+    """A cgroup of the user's in each of the hierarchies, as cgroup-v2.rst says to delegate one."""
+    directories = [top + path for top in hierarchies]
+    for directory in directories:
+        os.mkdir(directory)
+        for name in ("", "cgroup.procs", "cgroup.subtree_control"):
+            with contextlib.suppress(FileNotFoundError):
+                os.chown(f"{directory}/{name}", user.uid, user.gid)
+    try:
+        yield
+    finally:
+        for directory in directories:
+            _cgroups.kill(directory, 5)
+            _cgroups.until_empty(directory, 5)
+            _cgroups.remove(directory)

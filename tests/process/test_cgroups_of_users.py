@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from asyncrt import _cgroups
 from asyncrt.platforms.cgroups.machine import discover
 from tests.helpers import capabilities
 from tests.helpers.capabilities import User
-from tests.helpers.cgroups import unique
+from tests.helpers.cgroups import delegated, unique
 from tests.helpers.processes import Interpreter
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_cgroups("pids")]
@@ -48,24 +47,6 @@ async def main():
 print("ready")
 asyncio.run(main())
 """
-
-
-@contextlib.contextmanager
-def delegated(hierarchies: list[str], path: str, user: User) -> Iterator[None]:
-    """A cgroup of the user's in each of the hierarchies, as cgroup-v2.rst says to delegate one."""
-    directories = [top + path for top in hierarchies]
-    for directory in directories:
-        os.mkdir(directory)
-        for name in ("", "cgroup.procs", "cgroup.subtree_control"):
-            with contextlib.suppress(FileNotFoundError):
-                os.chown(f"{directory}/{name}", user.uid, user.gid)
-    try:
-        yield
-    finally:
-        for directory in directories:
-            _cgroups.kill(directory, 5)
-            _cgroups.until_empty(directory, 5)
-            _cgroups.remove(directory)
 
 
 @pytest.fixture

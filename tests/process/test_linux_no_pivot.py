@@ -115,6 +115,15 @@ async def test_an_exec_comes_to_the_new_root(engine: asyncrt.Engine, rootfs: str
         process.close()
 
 
+async def test_an_exec_that_could_unmount_the_root_is_refused(
+    engine: asyncrt.Engine, rootfs: str
+) -> None:
+    container = await engine.create("box", spec=spec(config(rootfs, ["/bin/true"])))
+    async with destroyed(container):
+        with pytest.raises(asyncrt.SpecUnsupported, match="unmount the root"):
+            await container.exec(["/bin/true"], capabilities=["CAP_SYS_ADMIN"])
+
+
 @as_root
 async def test_nothing_of_the_old_root_can_be_reached(
     engine: asyncrt.Engine, image: str, open_directory: Path, who: str

@@ -47,6 +47,9 @@ def main() -> int:
     parser.add_argument(
         "--verb", action="append", metavar="TEXT", help="only this verb, or all with this text"
     )
+    parser.add_argument(
+        "--without", action="append", default=[], metavar="TEXT", help="no verb with this text"
+    )
     parser.add_argument("--point", metavar="TEXT", help="only points with this text")
     parser.add_argument("--list", action="store_true", help="print the points, disturb nothing")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="sweeps at a time")
@@ -59,9 +62,12 @@ def main() -> int:
     chosen = {
         name: each
         for name, each in names.items()
-        if not options.verb
-        or name in options.verb
-        or any(text in name for text in options.verb if text not in names)
+        if not any(text in name for text in options.without)
+        and (
+            not options.verb
+            or name in options.verb
+            or any(text in name for text in options.verb if text not in names)
+        )
     }
     make: Make = runc.RuncSweep if options.runc else partial(Sweep, chosen)
     jobs = max(1, options.jobs)

@@ -72,8 +72,9 @@ _BY_NAME = {
         *_call("epoll_ctl", "ENOMEM", "ENOSPC"),
         *_call("inotify_add_watch", "ENOMEM", "ENOSPC"),
         *_call("mount umount2 pivot_root open_tree move_mount mount_setattr", "ENOMEM"),
-        *_call("fsopen fsconfig fsmount", "ENOMEM"),
-        *_call("unshare setns", "ENOMEM"),
+        *_call("fsopen fsconfig fsmount fspick", "ENOMEM"),
+        *_call("unshare setns chroot bpf keyctl seccomp", "ENOMEM"),
+        *_call("sethostname setdomainname capset"),
     )
 }
 
@@ -86,15 +87,17 @@ _NUMBERS = {
     87: "unlink", 88: "symlink", 90: "chmod", 91: "fchmod", 92: "chown", 93: "fchown",
     94: "lchown", 105: "setuid", 106: "setgid", 109: "setpgid", 112: "setsid", 113: "setreuid",
     114: "setregid", 116: "setgroups", 117: "setresuid", 119: "setresgid", 129: "rt_sigqueueinfo",
-    133: "mknod", 155: "pivot_root", 157: "prctl", 160: "setrlimit", 165: "mount", 166: "umount2",
+    126: "capset", 133: "mknod", 155: "pivot_root", 157: "prctl", 160: "setrlimit", 161: "chroot",
+    165: "mount", 166: "umount2", 170: "sethostname", 171: "setdomainname",
     188: "setxattr", 190: "fsetxattr", 200: "tkill", 233: "epoll_ctl", 234: "tgkill",
-    254: "inotify_add_watch", 257: "openat", 258: "mkdirat", 259: "mknodat", 260: "fchownat",
+    250: "keyctl", 254: "inotify_add_watch", 257: "openat", 258: "mkdirat", 259: "mknodat",
+    260: "fchownat",
     263: "unlinkat", 264: "renameat", 265: "linkat", 266: "symlinkat", 268: "fchmodat",
     272: "unshare", 275: "splice", 276: "tee", 280: "utimensat", 285: "fallocate", 288: "accept4",
     293: "pipe2", 296: "pwritev", 302: "prlimit64", 307: "sendmmsg", 308: "setns",
-    316: "renameat2", 319: "memfd_create", 322: "execveat", 326: "copy_file_range",
-    328: "pwritev2", 424: "pidfd_send_signal", 428: "open_tree", 429: "move_mount", 430: "fsopen",
-    431: "fsconfig", 432: "fsmount", 442: "mount_setattr", 435: "clone3",
+    316: "renameat2", 317: "seccomp", 319: "memfd_create", 322: "execveat", 326: "copy_file_range",
+    321: "bpf", 328: "pwritev2", 424: "pidfd_send_signal", 428: "open_tree", 429: "move_mount",
+    430: "fsopen", 431: "fsconfig", 432: "fsmount", 433: "fspick", 442: "mount_setattr", 435: "clone3",
     437: "openat2",
 }  # fmt: skip
 

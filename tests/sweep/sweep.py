@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from tests.helpers import reality, reaping, truth
+from tests.sweep import boxes
 from tests.sweep.calls import errnos_of
 from tests.sweep.judge import Judge
 from tests.sweep.stage import Outcome, Stage
@@ -94,6 +95,8 @@ def name_child(parent: str, place: int) -> str:
         return f"pump {place}"
     if kind == "supervisor":
         return f"init {number}" if first else f"exec {number}.{place - 1}"
+    if kind == "init":  # the sandbox's own, a hook, or who owns an id map for a moment
+        return f"init {number}.{place}"
     return f"hook {number}.{place}"
 
 
@@ -109,6 +112,9 @@ class Sweep:
         os.mkdir(self.root, 0o700)
         self._stderr = f"{self._directory}/stderr"
         self._verbs = names
+        self._left = boxes.Left(self.root)
+        if any(each.startswith(boxes.NAME) for each in names):
+            boxes.make_rootfs(self.root)
         self._judge = Judge(self.root, names)
 
     def __enter__(self) -> Self:
@@ -274,6 +280,8 @@ class Sweep:
             faults.append(f"delete --force: {answer}")
         if left := reality.files(self.root):
             faults.append(f"files left: {sorted(left)}")
+        if name.startswith(boxes.NAME) and (found := reality.settles(self._left)):
+            faults.append(f"mounts or cgroups left: {found}")
         if alive := reality.settles(self._strays):
             faults.append(f"processes left: {alive}")
         if listed := self._judge.ask("list"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from asyncrt.state import read_record
 from tests.helpers import reality
 from tests.helpers.containers import shell_hook
-from tests.sweep import leftovers, outputs, owned
+from tests.sweep import boxes, leftovers, outputs, owned
 from tests.sweep.verb import ID, MARK, Verb, by_another, cold, ended, null, spec, warm
 
 if TYPE_CHECKING:
@@ -138,4 +138,6 @@ def every() -> dict[str, Verb]:
     }
     for family in (owned, outputs, leftovers):
         found |= {f"{name}, own": verb for name, verb in family.verbs().items()}
+    if boxes.can_be_swept():
+        found |= {f"{name}, own": verb for name, verb in boxes.verbs().items()}
     return found

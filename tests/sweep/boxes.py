@@ -1,0 +1,171 @@
+"""Sandboxes of the linux platform: with namespaces, mounts of each kind, cgroups and limits.
+
+They are for root, over a root file system that the sweep makes. What may be left of them besides
+processes and files is looked for here: mounts, and cgroups, which are known by their instances.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import asyncrt
+from asyncrt.oci.default_seccomp import default_seccomp
+from tests.helpers import capabilities, reality, sandboxes
+from tests.helpers.containers import shell_hook
+from tests.sweep.verb import ID, MARK, Verb, null, warm
+
+if TYPE_CHECKING:
+    from asyncrt import Container, Engine
+
+NAME = "sandbox"
+_CGROUPS = "/sys/fs/cgroup"
+_HOOKS = {
+    kind: [{"path": each.path, "args": list(each.args or ())}]
+    for kind in (
+        *("prestart", "createRuntime", "createContainer", "startContainer"),
+        *("poststart", "poststop"),
+    )
+    for each in (shell_hook("exit 0"),)
+}
+
+
+def can_be_swept() -> bool:
+    """Whether this machine can make them all."""
+    return (
+        capabilities.is_root()
+        and shutil.which("busybox") is not None
+        and capabilities.has_cgroups("memory", "pids")
+    )
+
+
+def rootfs_beside(root: str) -> str:
+    """Where the sandboxes of an engine's root have their files."""
+    return os.path.join(os.path.dirname(root), "rootfs")
+
+
+def make_rootfs(root: str) -> None:
+    """Make it, once."""
+    path = sandboxes.make_rootfs(rootfs_beside(root))
+    os.chmod(os.path.dirname(path), 0o711)  # root inside a user namespace has to come by
+    with open(f"{path}/data/file", "w") as file:
+        file.write("copied up")
+
+
+def config(rootfs: str, who: str, *args: str) -> dict[str, Any]:
+    """A sandbox with something of each kind that can be left, over that root file system."""
+    made = sandboxes.config(rootfs, [*(args or ("/bin/sleep", "1000"))], who=who)
+    made["process"]["env"] += [f"{name}={value}" for name, value in reality.marking(MARK).items()]
+    made["mounts"] += [
+        sandboxes.mount("/data", "tmpfs", "tmpcopyup"),
+        sandboxes.mount("/etc", "bind", "rbind", "rro", source=f"{rootfs}/etc"),
+        sandboxes.mount("/sys/fs/cgroup", "cgroup", "ro"),
+    ]
+    limits = {"memory": {"limit": 1 << 28}, "pids": {"limit": 64}}
+    made["linux"] |= {
+        "resources": limits,
+        "sysctl": {"net.ipv4.ip_forward": "1"},
+        "seccomp": default_seccomp([]),
+    }
+    made["process"]["noNewPrivileges"] = True
+    if who == sandboxes.MAPPED:
+        made["linux"]["namespaces"].append({"type": "time"})
+        made["linux"]["timeOffsets"] = {"boottime": {"secs": 1}}
+    return made
+
+
+class _Kind:
+    """The verbs of one who makes them."""
+
+    def __init__(self, who: str) -> None:
+        self._who = who
+
+    def _spec(self, engine: Engine, *args: str, **more: Any) -> asyncrt.Spec:
+        return sandboxes.spec({**config(rootfs_beside(engine.root), self._who, *args), **more})
+
+    async def created(self, engine: Engine) -> Container:
+        return await engine.create(ID, spec=self._spec(engine), **null())
+
+    async def hooked(self, engine: Engine) -> Container:
+        return await engine.create(ID, spec=self._spec(engine, hooks=_HOOKS), **null())
+
+    async def running(self, engine: Engine) -> Container:
+        container = await self.created(engine)
+        await container.start()
+        return container
+
+    async def paused(self, engine: Engine) -> Container:
+        container = await self.running(engine)
+        await container.pause()
+        return container
+
+    async def run(self, engine: Engine, _: None) -> None:
+        await engine.run(ID, spec=self._spec(engine, "/bin/true"), **null())
+
+    def verbs(self) -> dict[str, Verb]:
+        return {
+            "create": Verb(warm, lambda e, _: self.created(e), creates=True),
+            "create hooks": Verb(warm, lambda e, _: self.hooked(e), creates=True),
+            "start": Verb(self.created, lambda e, c: c.start()),
+            "exec": Verb(self.running, lambda e, c: _execute(c)),
+            "pause": Verb(self.running, lambda e, c: c.pause()),
+            "resume": Verb(self.paused, lambda e, c: c.resume()),
+            "kill all": Verb(self.running, lambda e, c: c.kill("KILL", all=True)),
+            "destroy": Verb(self.running, lambda e, c: c.destroy(), stops=True),
+            "destroy created": Verb(self.created, lambda e, c: c.destroy(), stops=True),
+            "destroy paused": Verb(self.paused, lambda e, c: c.destroy(), stops=True),
+            "destroy hooks": Verb(self.hooked, lambda e, c: c.destroy(), stops=True),
+            "delete force": Verb(self.running, lambda e, _: e.delete(ID, force=True), stops=True),
+            "run": Verb(warm, self.run, creates=True, in_steps=True),
+        }
+
+
+async def _execute(container: Container) -> None:
+    """One exec'd program, to its end."""
+    process = await container.exec(["/bin/true"], env=reality.marking(MARK, "exec"), **null())
+    await process.wait()
+
+
+def verbs() -> dict[str, Verb]:
+    """By name; the word sandbox or mapped sandbox comes first."""
+    found = {f"{NAME} {name}": verb for name, verb in _Kind(sandboxes.ROOT).verbs().items()}
+    mapped = _Kind(sandboxes.MAPPED).verbs()
+    for name in ("create", "exec", "run"):
+        found[f"{NAME} mapped {name}"] = mapped[name]
+    return found
+
+
+class Left:
+    """What sandboxes of one root have left on the machine."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._instances: set[str] = set()
+
+    def __call__(self) -> list[str]:
+        """Mounts and cgroups of any that there ever was."""
+        self._instances |= _instances(self._root)
+        found = sandboxes.mounts_below(rootfs_beside(self._root))
+        for path, directories, _ in os.walk(_CGROUPS):
+            found += [
+                f"{path}/{name}"
+                for name in directories
+                if name.startswith(f"asyncrt-{ID}.") and name.rpartition(".")[2] in self._instances
+            ]
+        return found
+
+
+def _instances(root: str) -> set[str]:
+    """Of every container that the log of events tells of: the beginnings that cgroups have."""
+    found = set()
+    for name in ("~events", "~events.1"):
+        try:
+            with open(f"{root}/{name}", "rb") as lines:
+                for line in lines:
+                    instance = json.loads(line).get("instance", "")
+                    found.add(instance[:8])
+        except (FileNotFoundError, ValueError):
+            continue
+    return found
