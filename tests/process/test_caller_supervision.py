@@ -98,6 +98,20 @@ async def test_it_starts_and_ends_and_the_kernel_tells_how(engine: Engine, reape
     assert names(engine.root) == []
 
 
+async def test_descriptors_are_passed_to_it_and_nothing_else(engine: Engine, reaper: None) -> None:
+    read, write = os.pipe()
+    script = (
+        'for i in $(seq 0 300); do [ -e /proc/$$/fd/$i ] && list="$list $i"; done; echo $list >&9'
+    )
+    web = await engine.create("web", spec=shell(script), supervision="caller", pass_fds={9: write})
+    async with destroyed(web):
+        await web.start()
+        await web.wait()
+    os.close(write)
+    with open(read, "rb") as said:
+        assert said.read() == b"0 1 2 9\n"
+
+
 async def test_both_supervisions_have_the_same_gate_and_record_fields(
     engine: Engine, reaper: None
 ) -> None:
