@@ -18,18 +18,21 @@ if TYPE_CHECKING:
         LOG,
         PIPE,
         Attachment,
+        CgroupStats,
         ConsoleSocket,
         Container,
         Lease,
         Log,
         LogLine,
+        OutOfMemory,
         Process,
         ProcessInfo,
         Stats,
         Stream,
         StreamTarget,
+        Watch,
     )
-    from asyncrt.engine import Engine, Finding, Pool, RecoveryReport, RunResult, Watch
+    from asyncrt.engine import Engine, Finding, Pool, RecoveryReport, RunResult
     from asyncrt.errors import (
         AmbiguousId,
         AsyncrtError,
@@ -63,10 +66,10 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "asyncrt.container": (
-        "DEVNULL INHERIT LOG PIPE Attachment ConsoleSocket Container Lease Log LogLine Process "
-        "ProcessInfo Stats Stream StreamTarget"
+        "DEVNULL INHERIT LOG PIPE Attachment CgroupStats ConsoleSocket Container Lease Log LogLine OutOfMemory Process "
+        "ProcessInfo Stats Stream StreamTarget Watch"
     ),
-    "asyncrt.engine": "Engine Finding Pool RecoveryReport RunResult Watch",
+    "asyncrt.engine": "Engine Finding Pool RecoveryReport RunResult",
     "asyncrt.errors": (
         "AmbiguousId AsyncrtError ContainerBusy ContainerExists ContainerNotFound DestroyFailed "
         "EventsLost HookFailed InvalidId InvalidPosition InvalidTransition LockTimeout NoOutput "
@@ -91,6 +94,7 @@ __all__ = [
     "AmbiguousId",
     "AsyncrtError",
     "Attachment",
+    "CgroupStats",
     "ConsoleSocket",
     "Container",
     "ContainerBusy",
@@ -114,6 +118,7 @@ __all__ = [
     "Log",
     "LogLine",
     "NoOutput",
+    "OutOfMemory",
     "Pool",
     "Process",
     "ProcessInfo",

@@ -242,16 +242,9 @@ def oom_kills(cgroup: str) -> int | None:
     return None
 
 
-def cpu_seconds(cgroup: str) -> tuple[float, float] | None:
-    """What it has used in user and in system mode, by ended processes too; None: it doesn't tell.
-
-    Of version 2 only, whose cpu.stat needs no controller.
-    """
-    found = dict(zip(*[iter(read(f"{cgroup}/cpu.stat").split())] * 2, strict=False))
-    try:
-        return int(found[b"user_usec"]) / 1e6, int(found[b"system_usec"]) / 1e6
-    except KeyError:
-        return None
+def hangs(cgroup: str) -> bool:
+    """Whether it is out of memory and nobody is killed for it, as version 1 can be told to."""
+    return b"under_oom 1" in read(f"{cgroup}/memory.oom_control")
 
 
 def inode(cgroup: str) -> int:

@@ -29,9 +29,11 @@ class Changes:
     have 128 (inotify(7), max_user_instances).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, callback: Callable[[], None] | None = None) -> None:
+        """`callback` is called, too, when something has happened."""
         self._fd = _libc.inotify()
         self._watch = -1
+        self._callback = callback
         self._happened = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._fd, self._ready)
@@ -54,6 +56,8 @@ class Changes:
     def wake(self) -> None:
         """Have `wait` return as if something had happened."""
         self._happened.set()
+        if self._callback is not None:
+            self._callback()
 
     def close(self) -> None:
         """Let go of the descriptor; idempotent. A task that waits goes on waiting."""
@@ -65,7 +69,7 @@ class Changes:
     def _ready(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._fd, 4096)  # what is left has this called again
-        self._happened.set()
+        self.wake()
 
 
 class Directories:

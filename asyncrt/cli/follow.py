@@ -14,7 +14,7 @@ from asyncrt.cli.text import printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from asyncrt.container import Stats
+    from asyncrt.container import OutOfMemory, Stats
     from asyncrt.engine import Engine
     from asyncrt.state import Event
 
@@ -24,8 +24,8 @@ _COLOURS = {"running": "green", "paused": "yellow", "stopped": "bright_black"}
 # Nobody knows what is to come, so that columns have a width that does for most.
 _WATCH = (("TIME", 27), ("ID", 24), ("STATUS", 9), ("BEFORE", 8), ("BY", 8), ("EXIT", 0))
 _STATS = (
-    *(("TIME", 20), ("CPU", 7), ("MEMORY", 9), ("PIDS", 5)),
-    *(("THREADS", 7), ("READ", 9), ("WRITTEN", 0)),
+    *(("TIME", 20), ("ID", 24), ("CPU", 7), ("MEMORY", 9), ("LIMIT", 9)),
+    *(("PIDS", 5), ("THREADS", 7), ("READ", 9), ("WRITTEN", 0)),
 )
 
 
@@ -39,12 +39,18 @@ class _Table:
 
     def add(self, cells: Sequence[str]) -> None:
         """Write one row, in one piece."""
+        self.say(cells, "")
+
+    def say(self, cells: Sequence[str], words: str) -> None:
+        """Write the first cells of a row, and words instead of the others."""
         padded = []
-        for cell, width in zip(cells, self._widths, strict=True):
+        for cell, width in zip(cells, self._widths, strict=False):
             text = (printable(cell) or "-").ljust(width)
             if self._coloured and cell in _COLOURS:
                 text = click.style(text, fg=_COLOURS[cell])
             padded.append(text)
+        if words:
+            padded.append(printable(words))
         output.write("  ".join(padded).rstrip() + "\n")
 
 
@@ -120,71 +126,137 @@ def _event_row(event: Event) -> Sequence[str]:
 
 @click.command(
     cls=p.Command,
-    examples=["asyncrt events web", "asyncrt events --stats --format json web"],
+    examples=[
+        "asyncrt events web",
+        "asyncrt events --stats",
+        "asyncrt events --format json --interval 60 web db",
+    ],
 )
-@p.ID
-@click.option("--stats", "once", is_flag=True, help="Show what it uses now, and exit.")
+@click.argument("ids", metavar="[ID]...", nargs=-1, shell_complete=complete.ids)
+@click.option("--stats", "once", is_flag=True, help="Show what they use now, and exit.")
 @click.option(
     "--interval",
     type=p.SECONDS,
     default=5.0,
     show_default=True,
-    help="How long to wait between one line and the next.",
+    help="How long to wait between what is used now and next.",
 )
 @p.formats("table", "json")
 @click.pass_context
-def events(context: click.Context, id: str, once: bool, interval: float, format_: str) -> int:
-    """Show what a container's processes use, until it ends.
+def events(
+    context: click.Context, ids: tuple[str, ...], once: bool, interval: float, format_: str
+) -> int:
+    """Show what containers use, run out of and become.
 
-    CPU is in percent of one processor since the line before; MEMORY counts what processes share for
-    each; READ and WRITTEN are from and to storage, since the container began.
+    Of the IDs until the last of them has ended; without any, of all that there are and all that come,
+    until interrupted.
+
+    CPU is in percent of one processor since the line before. MEMORY is what is charged to its cgroup;
+    without one it counts what processes share for each. READ and WRITTEN are from and to storage, since
+    the container began. With --format json each line is an object of the type stats, oom or lifecycle.
     """
 
     async def work(engine: Engine) -> int:
-        container = await engine.load(id)
+        show = _Show(format_)
         if once:
-            _StatsShow(container.id, format_).show(await container.stats())
-            return 0
-        show = _StatsShow(container.id, format_)
-        async for each in container.events(interval):
+            return await _show_once(context, engine, ids, show)
+        async for each in engine.events(ids or None, interval=interval):
             show.show(each)
         return 0
 
     return session.run(context, work)
 
 
-class _StatsShow:
-    """One line for each time that a container was looked at."""
+async def _show_once(
+    context: click.Context, engine: Engine, ids: tuple[str, ...], show: _Show
+) -> int:
+    from asyncrt.cli import batch, options
+    from asyncrt.errors import ContainerNotFound, InvalidTransition
 
-    def __init__(self, container_id: str, format_: str) -> None:
-        self._id = container_id
+    async def act(id: str) -> None:
+        try:
+            found = await (await engine.load(id)).stats()
+        except (ContainerNotFound, InvalidTransition):
+            if ids:
+                raise
+            return  # one of all, and it has ended meanwhile
+        show.show(found)
+
+    names = ids or [each.id for each in await engine.list(status=("created", "running", "paused"))]
+    if not names:
+        return 0
+    debug = options.of(context).debug
+    return await batch.for_each(names, act, doing="measuring", at_once=1, debug=debug)
+
+
+class _Show:
+    """One line for each thing that happens."""
+
+    def __init__(self, format_: str) -> None:
         self._format = format_
         self._table: _Table | None = None
-        self._last: Stats | None = None
+        self._last: dict[str, Stats] = {}
 
-    def show(self, stats: Stats) -> None:
+    def show(self, each: Stats | OutOfMemory | Event) -> None:
         """Write the line; the cpu's share is since the one before."""
-        if self._format == "json":
-            import msgspec
+        from asyncrt.container import OutOfMemory
+        from asyncrt.state import Event
 
-            # As runc has it, whose data is of cgroups.
-            document = {"type": "stats", "id": self._id, "data": msgspec.to_builtins(stats)}
-            output.write(output.json_text(document, indent=None))
+        if self._format == "json":
+            output.write(output.json_text(_happening_document(each), indent=None))
             return
         if self._table is None:
             self._table = _Table(_STATS)
-        last, self._last = self._last, stats
-        self._table.add(
-            (
-                f"{stats.time:%Y-%m-%dT%H:%M:%SZ}",
-                "" if last is None else _share(last, stats),
-                _bytes(stats.rss_bytes),
-                str(stats.pids),
-                str(stats.threads),
-                _bytes(stats.read_bytes),
-                _bytes(stats.write_bytes),
-            )
-        )
+        row = [f"{each.time:%Y-%m-%dT%H:%M:%SZ}", each.id]
+        if isinstance(each, Event):
+            self._last.pop(each.id, None)
+            self._table.say(row, _transition_words(each))
+        elif isinstance(each, OutOfMemory):
+            self._table.say(row, _memory_words(each))
+        else:
+            last, self._last[each.id] = self._last.get(each.id), each
+            self._table.add([*row, *_stats_cells(each, last)])
+
+
+def _happening_document(each: Stats | OutOfMemory | Event) -> dict[str, object]:
+    """As runc has it: a type, an id, and the data."""
+    import msgspec
+
+    from asyncrt.container import OutOfMemory
+    from asyncrt.state import Event
+
+    kind = "stats"
+    data: dict[str, object] = msgspec.to_builtins(each)
+    if isinstance(each, Event):
+        kind, data = "lifecycle", _event_document(each)
+    elif isinstance(each, OutOfMemory):
+        kind = "oom"
+    known = {"id": data.pop("id"), "instance": data.pop("instance")}
+    return {"type": kind, **known, "data": data}
+
+
+def _transition_words(event: Event) -> str:
+    words = f"{event.previous or 'new'} -> {event.status} ({event.operation})"
+    return words if event.exit is None else f"{words}: {output.exit_words(event.exit)}"
+
+
+def _memory_words(each: OutOfMemory) -> str:
+    if each.hangs:
+        return "out of memory: it hangs, as nobody is killed"
+    return "out of memory" + ("" if each.kills is None else f": {each.kills} killed so far")
+
+
+def _stats_cells(stats: Stats, last: Stats | None) -> Sequence[str]:
+    memory = stats.cgroup.memory if stats.cgroup is not None else None
+    return (
+        "" if last is None else _share(last, stats),
+        _bytes(stats.rss_bytes if memory is None else memory.usage_bytes),
+        _bytes(None if memory is None else memory.limit_bytes),
+        str(stats.pids),
+        str(stats.threads),
+        _bytes(stats.read_bytes),
+        _bytes(stats.write_bytes),
+    )
 
 
 def _share(last: Stats, now: Stats) -> str:

@@ -8,6 +8,7 @@ from asyncrt.container.container import Container
 from asyncrt.container.context import Context
 from asyncrt.container.create import Creation, Supervision
 from asyncrt.container.exec import Process
+from asyncrt.container.following import Following, OutOfMemory
 from asyncrt.container.lease import Lease
 from asyncrt.container.log import LOG, Log
 from asyncrt.container.log_reader import LogLine
@@ -24,6 +25,8 @@ from asyncrt.container.streams import (
     open_streams,
 )
 from asyncrt.container.terminal import Attachment, TerminalChoice
+from asyncrt.container.usage import CgroupStats
+from asyncrt.container.watch import Watch
 
 __all__ = [
     "DEVNULL",
@@ -31,14 +34,17 @@ __all__ = [
     "LOG",
     "PIPE",
     "Attachment",
+    "CgroupStats",
     "ConsoleSocket",
     "Container",
     "Context",
     "Creation",
+    "Following",
     "HookCalls",
     "Lease",
     "Log",
     "LogLine",
+    "OutOfMemory",
     "PassedFds",
     "Process",
     "ProcessInfo",
@@ -48,5 +54,6 @@ __all__ = [
     "Streams",
     "Supervision",
     "TerminalChoice",
+    "Watch",
     "open_streams",
 ]

@@ -81,12 +81,6 @@ def members(record: Record) -> list[int]:
     return [] if found is None else _cgroups.pids(found)
 
 
-def cpu_seconds(record: Record) -> tuple[float, float] | None:
-    """What it has used in user and in system mode, of ended processes too, where that is counted."""
-    found = holder(record)
-    return None if found is None else _cgroups.cpu_seconds(found)
-
-
 def freeze(record: Record) -> bool:
     """Freeze it; False when it has no cgroup that can be. Raises OSError."""
     found = holder(record)
@@ -132,14 +126,21 @@ def _has_left(record: Record) -> bool:
 
 def oom_killed(record: Record) -> bool | None:
     """Whether the kernel killed any of it for want of memory; None: nobody counted."""
+    found = memory(record)
+    kills = None if found is None else _cgroups.oom_kills(found)
+    return None if kills is None else kills > 0
+
+
+def memory(record: Record) -> str | None:
+    """The cgroup that counts who was killed for want of memory, if there is one."""
+    return next((each for each in there(record) if _cgroups.oom_kills(each) is not None), None)
+
+
+def there(record: Record) -> list[str]:
+    """Those of its cgroups that are there."""
     if not _same_boot(record):
-        return None
-    for each in record.cgroup:
-        if _cgroups.inode(each.path) == each.inode:
-            kills = _cgroups.oom_kills(each.path)
-            if kills is not None:
-                return kills > 0
-    return None
+        return []
+    return [each.path for each in record.cgroup if _cgroups.inode(each.path) == each.inode]
 
 
 def too_small(plan: CgroupPlan) -> str | None:

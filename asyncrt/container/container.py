@@ -18,6 +18,7 @@ from asyncrt.container import update as updating
 from asyncrt.container import wait as waiting
 from asyncrt.container.context import refuse_foreign
 from asyncrt.container.exec_plan import Program
+from asyncrt.container.following import Following
 from asyncrt.container.processes import list_processes
 from asyncrt.container.streams import DEVNULL, INHERIT
 from asyncrt.state import view_of
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from asyncrt.container.context import Context
     from asyncrt.container.exec import Process
+    from asyncrt.container.following import OutOfMemory
     from asyncrt.container.kill import SignalLike
     from asyncrt.container.lease import Lease
     from asyncrt.container.log_reader import LogLine, StreamName
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from asyncrt.container.streams import Streams, StreamTarget
     from asyncrt.container.terminal import Attachment, TerminalChoice
     from asyncrt.ids import ContainerId
-    from asyncrt.state import ExitResult, View
+    from asyncrt.state import Event, ExitResult, View
 
 
 class Container:
@@ -319,20 +321,23 @@ class Container:
         return await run_blocking(list_processes, record)
 
     async def stats(self) -> Stats:
-        """What its processes use now: cpu, memory, storage. Raises InvalidTransition when stopped.
+        """What it uses now: cpu, memory, storage, limits. Raises InvalidTransition when stopped.
 
         If cancelled, nothing has changed.
         """
         return await measuring.stats(self._context, self.id, self.instance)
 
-    async def events(self, interval: float = 5.0) -> AsyncGenerator[Stats]:
-        """Its stats at once and then every `interval` seconds, until it has ended.
+    async def events(
+        self, interval: float | None = 5.0
+    ) -> AsyncGenerator[Stats | OutOfMemory | Event]:
+        """What it uses, runs out of and becomes, as it comes, until it has ended.
 
-        The end is noticed at once, in the middle of an interval too. Raises InvalidTransition when
-        it is stopped already. (Engine.watch has the events of its lifecycle.) If cancelled, nothing
-        is left open.
+        Stats at once and then every `interval` seconds (None: none), OutOfMemory when the kernel
+        finds no more memory for it, Event for each transition. Its end is noticed at once, in the
+        middle of an interval too. Raises InvalidTransition when it is stopped already. If cancelled,
+        nothing is left open.
         """
-        following = measuring.events(self._context, self.id, self.instance, interval)
+        following = Following(self._context, interval).some([(self.id, self.instance)])
         async with contextlib.aclosing(following) as found:
             async for each in found:
                 yield each

@@ -1,9 +1,7 @@
-"""stats and events: what a container's processes use, once and by interval. psutil has the facts."""
+"""stats: what a container's processes use now; psutil and its cgroups have the facts."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -11,20 +9,17 @@ import msgspec
 
 from asyncrt import _procid
 from asyncrt import status as statuses
-from asyncrt._threads import finish, run_blocking
+from asyncrt._threads import run_blocking
 from asyncrt.container import cgroup, tree
 from asyncrt.container.context import refuse_foreign
-from asyncrt.container.wait import wait
-from asyncrt.errors import ContainerNotFound, SpecInvalid
+from asyncrt.container.usage import CgroupStats, read_usage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
     import psutil
 
     from asyncrt.container.context import Context
     from asyncrt.ids import ContainerId
-    from asyncrt.state import ExitResult, Record
+    from asyncrt.state import Record
 
 _LOOKS = 3
 
@@ -34,11 +29,13 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     The cpu seconds and the bytes read from and written to storage count since the container began,
     those of ended processes included, as far as their parents waited for them (the cpu seconds of all,
-    where the container has a cgroup of version 2). `rss_bytes` is memory
-    held, in which what processes share counts for each. The bytes are None where the kernel doesn't
-    tell this user. `time` is aware and in UTC.
+    where a cgroup counts them). `rss_bytes` is memory held, in which what processes share counts for
+    each. The bytes are None where the kernel doesn't tell this user. `cgroup` is what the container's
+    cgroups count, its limits among it; None without one. `time` is aware and in UTC.
     """
 
+    id: str
+    instance: str
     time: datetime
     pids: int
     threads: int
@@ -47,6 +44,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     rss_bytes: int
     read_bytes: int | None
     write_bytes: int | None
+    cgroup: CgroupStats | None
 
     @property
     def cpu_seconds(self) -> float:
@@ -54,62 +52,21 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.user_seconds + self.system_seconds
 
 
-async def stats(context: Context, container_id: ContainerId, instance: str) -> Stats:
+async def stats(
+    context: Context, container_id: ContainerId, instance: str, operation: str = "stats"
+) -> Stats:
     """What its processes use now. Raises InvalidTransition when stopped.
 
     If cancelled, nothing has changed.
     """
-    return await run_blocking(measure, await _living(context, container_id, instance, "stats"))
-
-
-async def events(
-    context: Context, container_id: ContainerId, instance: str, interval: float
-) -> AsyncGenerator[Stats]:
-    """What its processes use, at once and then each `interval` seconds, until it has ended.
-
-    Raises InvalidTransition when stopped already. If cancelled, nothing is left open.
-    """
-    given: object = interval
-    if not isinstance(given, int | float) or not 0 < interval < float("inf"):
-        raise SpecInvalid(
-            json_path="", why=f"interval is {given!r:.40}, must be more than 0 seconds"
-        )
-    record = await _living(context, container_id, instance, "events")
-    loop = asyncio.get_running_loop()
-    ended = loop.create_task(wait(context, container_id, instance, None))
-    try:
-        due = loop.time()
-        while not ended.done():
-            found = await run_blocking(measure, record)
-            if found.pids:  # else it ended while we looked
-                yield found
-            # One that is late delays those that follow, and isn't made up for by a burst.
-            due = max(due + interval, loop.time())
-            await asyncio.wait((ended,), timeout=due - loop.time())
-        with contextlib.suppress(ContainerNotFound):  # destroyed is ended
-            ended.result()
-    finally:
-        ended.cancel()
-        await finish(_over(ended))
-
-
-async def _over(task: asyncio.Task[ExitResult]) -> None:
-    await asyncio.wait((task,))
-    if not task.cancelled():
-        task.exception()  # looked at, in case that nobody is left to raise it to
-
-
-async def _living(
-    context: Context, container_id: ContainerId, instance: str, operation: str
-) -> Record:
     record, observed = await context.look(container_id, instance)
     statuses.require(container_id, operation, observed.status)
     refuse_foreign(record, operation)
-    return record
+    return await run_blocking(measure, record)
 
 
 def measure(record: Record) -> Stats:
-    """Add up what the container's processes use; blocks for reads of /proc.
+    """Add up what the container's processes use; blocks for reads of /proc and of its cgroups.
 
     A process that ends is counted by its parent from then on. So that it isn't missed in between, all
     are looked at again when one was gone by the time it was its turn.
@@ -171,11 +128,14 @@ def _measure(record: Record) -> tuple[Stats, bool]:
             total.add(psutil.Process(pid), above=supervisor is not None and pid == supervisor.pid)
         except psutil.NoSuchProcess:
             complete = False
-    used = cgroup.cpu_seconds(record)
-    if used is not None:
-        total.user, total.system = used
+    usage = read_usage(cgroup.there(record))
+    cpu = None if usage is None else usage.cpu
+    if cpu is not None and cpu.user_seconds is not None and cpu.system_seconds is not None:
+        total.user, total.system = cpu.user_seconds, cpu.system_seconds
     return (
         Stats(
+            id=record.id,
+            instance=record.instance,
             time=datetime.now(UTC),
             pids=total.pids,
             threads=total.threads,
@@ -184,6 +144,7 @@ def _measure(record: Record) -> tuple[Stats, bool]:
             rss_bytes=total.rss,
             read_bytes=total.read,
             write_bytes=total.write,
+            cgroup=usage,
         ),
         complete,
     )

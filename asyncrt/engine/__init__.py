@@ -6,6 +6,5 @@ from asyncrt.engine.engine import Engine
 from asyncrt.engine.pool import Pool
 from asyncrt.engine.recovery import Finding, RecoveryReport
 from asyncrt.engine.run import RunResult
-from asyncrt.engine.watch import Watch
 
-__all__ = ["Engine", "Finding", "Pool", "RecoveryReport", "RunResult", "Watch"]
+__all__ = ["Engine", "Finding", "Pool", "RecoveryReport", "RunResult"]

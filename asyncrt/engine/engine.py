@@ -32,7 +32,7 @@ from asyncrt.engine.many import Many
 from asyncrt.engine.pool import Pool
 from asyncrt.engine.recovery import recover
 from asyncrt.engine.run import RunResult, attend
-from asyncrt.engine.watch import Watch
+from asyncrt.engine.telling import Telling
 from asyncrt.errors import SpecInvalid
 from asyncrt.ids import check_id
 from asyncrt.oci import Spec, home_of, is_known
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike[str]
 
 
-class Engine(Many):
+class Engine(Many, Telling):
     """Containers under one root directory, from one event loop.
 
     Any number of engines, in any number of processes, may share a root. Cheap to make; it opens
@@ -279,26 +279,6 @@ class Engine(Many):
         """
         wanted = Filter.of(status, sandbox, annotations, until)
         return await run_blocking(list_views, self._context.root, wanted)
-
-    def watch(
-        self,
-        after: str | None = None,
-        *,
-        ids: str | Iterable[str] | None = None,
-        status: str | Iterable[str] | None = None,
-    ) -> Watch:
-        """The lifecycle events of every process on this root, to be iterated over.
-
-        Args:
-            after: The position of the event to go on after; "oldest": all that are kept; None: what
-                happens from now on (see Watch).
-            ids: Of these containers only, there or yet to come.
-            status: Only what leads to it, or to one of several; "destroyed" is told like one.
-
-        Raises InvalidId, SpecInvalid; iterating raises InvalidPosition, EventsLost when what followed
-        `after` isn't kept any more, StorageFailed. If cancelled, nothing is left open.
-        """
-        return Watch(self._context, after, ids, status)
 
     async def run(
         self,

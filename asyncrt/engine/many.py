@@ -161,7 +161,7 @@ class Many:
         `timeout` seconds (None: no limit), and what the first raises whose end can't be told any
         more (ContainerNotFound: destroyed meanwhile). If cancelled, nothing changes.
         """
-        given = _several(containers)
+        given = several_of(containers)
         if not given:
             raise SpecInvalid(json_path="", why="wait_any needs at least one container")
 
@@ -183,7 +183,7 @@ class Many:
         return each if isinstance(each, Container) else await self.load(each)
 
 
-def _several(given: Which | Iterable[Which]) -> list[Which]:
+def several_of(given: Which | Iterable[Which]) -> list[Which]:
     """One that is given alone is one: an id's letters, taken for ids, could hit others."""
     several = [given] if isinstance(given, Which) else list(given)
     for each in several:
@@ -208,7 +208,7 @@ async def for_all(
     """
     if at_once < 1:
         raise SpecInvalid(json_path="", why=f"at_once is {at_once}, must be 1 or more")
-    by_id = {each if isinstance(each, str) else each.id: each for each in _several(given)}
+    by_id = {each if isinstance(each, str) else each.id: each for each in several_of(given)}
     found: dict[str, Exception | None] = {}
     left = iter(by_id.items())
 

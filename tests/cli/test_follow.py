@@ -100,24 +100,65 @@ def test_stats_once_and_by_interval_until_it_ends(asyncrt: Asyncrt) -> None:
     asyncrt.detached("web", "sleep", "1000")
     once = asyncrt.json("events", "--stats", "--format", "json", "web")
     assert (once["type"], once["id"], once["data"]["pids"]) == ("stats", "web", 1)
+    assert len(once["instance"]) == 32
     assert set(once["data"]) == {
         *("time", "pids", "threads", "user_seconds", "system_seconds", "rss_bytes"),
-        *("read_bytes", "write_bytes"),
+        *("read_bytes", "write_bytes", "cgroup"),
     }
     titles, row = asyncrt("events", "--stats", "web").splitlines()
-    assert titles.split() == ["TIME", "CPU", "MEMORY", "PIDS", "THREADS", "READ", "WRITTEN"]
-    assert re.fullmatch(r"\S+Z +- +[\d.]+[KMG] +1 +1 .*", row)
+    assert titles.split() == [
+        *("TIME", "ID", "CPU", "MEMORY", "LIMIT", "PIDS", "THREADS", "READ", "WRITTEN")
+    ]
+    assert re.fullmatch(r"\S+Z +web +- +[\d.]+[KMG] +- +1 +1 .*", row)
     with asyncrt.start("events", "--interval", "0.05", "we") as following:
-        shares = [following.line().split()[1] for _ in range(3)]
+        shares = [following.line().split()[2] for _ in range(3)]
         assert shares[:2] == ["CPU", "-"]
         assert shares[2].endswith("%")
         asyncrt.do("kill", "web", "KILL")
-        code, _, err = following.end()
+        code, out, err = following.end()
         assert (code, err) == (0, "")
+        assert out.splitlines()[-1].endswith(
+            "web                       running -> stopped (exit): SIGKILL"
+        )
     asyncrt.do("wait", "web")
     assert "it is stopped, and must be created" in asyncrt.fails("events", "web")
     asyncrt.do("delete", "web")
     assert "no container" in asyncrt.fails("events", "web")
+
+
+def test_events_of_several_as_json_lines_until_the_last_has_ended(asyncrt: Asyncrt) -> None:
+    for id in ("web", "db"):
+        asyncrt.detached(id, "sleep", "1000")
+    arguments = ("--interval", "3600", "--format", "json", "web", "db")
+    with asyncrt.start("events", *arguments) as following:
+        first = [json.loads(following.line()) for _ in range(2)]
+        assert [(each["type"], each["id"]) for each in first] == [("stats", "web"), ("stats", "db")]
+        asyncrt.do("pause", "web")
+        paused = json.loads(following.line())
+        assert (paused["type"], paused["id"]) == ("lifecycle", "web")
+        assert (paused["data"]["previous"], paused["data"]["status"]) == ("running", "paused")
+        assert paused["instance"] == first[0]["instance"]
+        asyncrt.do("kill", "--signal", "KILL", "db", "web")
+        code, out, err = following.end()
+        assert (code, err) == (0, "")
+    ends = {each["id"]: each["data"] for each in map(json.loads, out.splitlines())}
+    assert {id: each["exit"]["signal"] for id, each in ends.items()} == {"web": 9, "db": 9}
+    asyncrt.do("delete", "web", "db")
+
+
+def test_without_ids_all_are_followed_and_shown(asyncrt: Asyncrt) -> None:
+    assert asyncrt("events", "--stats") == ""
+    asyncrt.detached("web", "sleep", "1000")
+    asyncrt.do("create", "db", "--", "sleep", "1000")
+    lines = asyncrt("events", "--stats").splitlines()
+    assert [each.split()[1] for each in lines[1:]] == ["db", "web"]
+    with asyncrt.start("events", "--interval", "3600") as following:
+        assert {following.line().split()[1] for _ in range(3)} == {"ID", "db", "web"}
+        asyncrt.do("start", "db")
+        assert following.line().endswith("db                        created -> running (start)")
+        following.signal(signal.SIGINT)
+        assert following.end() == (128 + signal.SIGINT, "", "")
+    asyncrt.do("delete", "--force", "web", "db")
 
 
 def test_an_interval_of_nothing_isnt_understood(asyncrt: Asyncrt) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -373,7 +373,10 @@ async def test_verb_in_status(
         await container.destroy()
 
 
-async def _first(found: AsyncGenerator[asyncrt.Stats]) -> asyncrt.Stats:
+T = TypeVar("T")
+
+
+async def _first(found: AsyncGenerator[T]) -> T:
     async with contextlib.aclosing(found):
         return await anext(found)
 

@@ -215,7 +215,7 @@ async def test_a_watcher_that_doesnt_read_keeps_nobody_waiting_and_holds_a_page_
         for number in range(3000):
             append_line(engine.root, f"c{number}")
         await take(watch, 1)
-        assert 0 < len(watch._page) < 1000
+        assert 0 < len(watch._feed.page) < 1000
         assert [each.id for each in await take(watch, 2999)][-1] == "c2999"
 
 

@@ -48,13 +48,13 @@ async def began(bench: Bench) -> asyncrt.Watch:
 
 async def unbegun(bench: Bench) -> asyncrt.Watch:
     watch = bench.engine.watch()
-    bench.undo.callback(watch._end)  # of an entering that wasn't cancelled
+    bench.undo.callback(watch._feed.end)  # of an entering that wasn't cancelled
     return watch
 
 
 async def nothing_open(bench: Bench, watch: asyncrt.Watch, outcome: Outcome) -> None:
     if outcome.cancelled:
-        assert watch._changes is None
+        assert not watch._feed.is_open
         assert bench.engine._context.watchers == set()
 
 
@@ -72,8 +72,13 @@ async def first_event(bench: Bench, id: str) -> str:
 
 async def first_stats(bench: Bench, container: asyncrt.Container) -> int:
     async with contextlib.aclosing(container.events(0.001)) as found:
-        await anext(found)
-        return (await anext(found)).pids
+        first = [await anext(found), await anext(found)]
+        return sum(each.pids for each in first if isinstance(each, asyncrt.Stats))
+
+
+async def happening(bench: Bench, ids: list[str] | None) -> list[str]:
+    async with contextlib.aclosing(bench.engine.events(ids, interval=0.001)) as found:
+        return [(await anext(found)).id for _ in range(2)]
 
 
 scenario("Watch.__aenter__", lambda b, w: w.__aenter__(), prepare=unbegun, check=nothing_open)
@@ -81,3 +86,5 @@ scenario("Watch.__aenter__ and events", first_event, prepare=something_to_come)
 scenario("Watch.__aexit__", lambda b, w: w.__aexit__(None, None, None), prepare=began)
 scenario("Container.stats", lambda b, c: c.stats(), prepare=Bench.running)
 scenario("Container.events", first_stats, prepare=Bench.running)
+scenario("Engine.events", lambda b, c: happening(b, [c.id]), prepare=Bench.running)
+scenario("Engine.events of all", lambda b, c: happening(b, None), prepare=Bench.running)
