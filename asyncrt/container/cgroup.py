@@ -110,9 +110,9 @@ def kill(record: Record, seconds: float) -> bool:
 
     Whoever is in it after the container's end isn't of it any more.
     """
-    found = holder(record)
     if _has_left(record):
         return True
+    found = holder(record)
     if found is None or not _cgroups.kill(found, seconds):
         return True
     return _cgroups.until_empty(found, seconds)
@@ -167,6 +167,8 @@ def end(record: Record, seconds: float) -> list[str]:
         inode = known.get(path, 0)
         if inode and _cgroups.inode(path) != inode:
             continue
+        if _removed_at_once(path):
+            continue
         if _has_left(record) and _cgroups.is_populated(path):
             continue  # another container's, made at the same place since
         if not _removed(path, max(0.0, deadline - time.monotonic())):
@@ -176,6 +178,18 @@ def end(record: Record, seconds: float) -> list[str]:
 
 def _is_below(path: str, directory: str) -> bool:
     return path.startswith(directory + "/")
+
+
+def _removed_at_once(path: str) -> bool:
+    """Whether it could be removed as it is, which the kernel refuses while anybody is in or below it.
+
+    As it mostly can: looking before that took ten times as long.
+    """
+    try:
+        os.rmdir(path)
+    except OSError:
+        return False
+    return True
 
 
 def _removed(path: str, seconds: float) -> bool:
