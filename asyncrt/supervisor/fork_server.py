@@ -17,6 +17,7 @@ import select
 from asyncrt import _csignal, _procid
 from asyncrt.launch import init, inside, joining
 from asyncrt.supervisor import keeper
+from asyncrt.supervisor.keeper import spare
 
 # Enough for the interpreter to have specialised the code that every child runs (PEP 659): what is
 # rewritten here is shared with the children, what is rewritten there costs each of them pages.
@@ -60,14 +61,14 @@ def main() -> None:
             keeper.refuse(requests, error)
 
 
-# Not empty in the fork server only: its children keep the handler, for the byte that the signal
+# True in the fork server only: its children keep the handler, for the byte that the signal
 # writes to their wake-up descriptor, but reap for themselves.
 _reaping = [True]
 
 
 def _reap(number: int, frame: object) -> None:  # noqa: ARG001 - a signal handler's arguments
     """Take note of supervisors that ended, whose parent this process is while it lives."""
-    while _reaping:
+    while _reaping[0]:
         try:
             pid, _ = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
@@ -89,12 +90,13 @@ def _is_exempt() -> bool:
 
 def _keep_a_spare(requests: _socket.socket, umask: int, exempt: bool) -> bool:  # noqa: FBT001 - passed down
     """Fork a spare pair and wait until it has taken a request, or ended without one."""
+    fd = requests.fileno()
     taken, taking = os.pipe()
     try:
         try:
             if os.fork() == 0:
-                _reaping.clear()
-                keeper.spare(requests.fileno(), taking, umask, exempt)
+                _reaping[0] = False
+                spare(fd, taking, umask, exempt)
         finally:
             os.close(taking)
         if os.read(taken, 1) != init.TAKEN:

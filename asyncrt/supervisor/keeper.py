@@ -10,10 +10,16 @@ from __future__ import annotations
 import _socket
 import contextlib
 import os
+
+# By name what runs before the first sleep: the first look-up in a module is written to a cache of the
+# interpreter's, and counts references to the name and to the one that goes: three pages each.
+from os import close, fork, getpid, setsid, waitpid
 from select import EPOLLHUP, EPOLLIN, EPOLLRDHUP, epoll
 
-from asyncrt import _csignal, _durable, _libc, _paths, clock
+from asyncrt import _csignal, _durable, _paths, clock
+from asyncrt._libc import become_subreaper
 from asyncrt.launch import frames, handover, init, tree
+from asyncrt.launch.handover import pid_of, take
 from asyncrt.supervisor import one_shot
 from asyncrt.supervisor.loop import Loop
 from asyncrt.supervisor.supervisor import Supervisor
@@ -34,35 +40,35 @@ def spare(requests: int, taking: int, umask: int, exempt: bool) -> NoReturn:  # 
     """
     code = 1
     try:
-        os.setsid()
-        _libc.become_subreaper()
+        setsid()
+        become_subreaper()
         alarm, wakeup, watch, ours, theirs = _get_ready()
-        above = os.getpid()
+        above = getpid()
         try:
-            pid = os.fork()
+            pid = fork()
         except OSError as error:
             refuse(_socket.socket(fileno=requests), error)
             raise
         if pid == 0:
             init.live(requests, taking, above, ours, theirs, alarm, umask, exempt)
-        os.close(taking)
-        os.close(requests)
-        os.close(theirs)
+        close(taking)
+        close(requests)
+        close(theirs)
         woken = _sleep(alarm, ours)
-        handed = handover.take(watch)
+        handed = take(watch)
         while handed is None:
             # Before the look: of an end after it there is another byte, and nobody sleeps over it.
             _empty(wakeup)
             alive = _lives(pid)
             woken = _sleep(alarm, ours) if alive else wakeup
-            handed = handover.take(watch)
+            handed = take(watch)
             if not alive:
                 break
         if handed is not None:  # else init was told no, or nobody wants it any more
-            made = handover.pid_of(handed)
+            made = pid_of(handed)
             if made != pid:
                 # The spare cloned the init of a sandbox, a child of ours too, and ends now.
-                os.waitpid(pid, 0)
+                waitpid(pid, 0)
                 _empty(wakeup)
                 if _lives_alone(made):
                     _sleep(alarm, ours)
@@ -71,7 +77,7 @@ def spare(requests: int, taking: int, umask: int, exempt: bool) -> NoReturn:  # 
             # From here on it is awake, and no page needs to be spared.
             _keep(made, watch, wakeup, umask, handed)
         else:
-            _, status = os.waitpid(pid, 0)
+            _, status = waitpid(pid, 0)
             if os.waitstatus_to_exitcode(status) != init.HOOK_DONE:
                 _end_all()
         code = 0
