@@ -29,7 +29,15 @@ if TYPE_CHECKING:
         Stream,
         StreamTarget,
     )
-    from asyncrt.engine import Engine, Finding, Pool, RecoveryReport, RunResult, Watch
+    from asyncrt.engine import (
+        Engine,
+        Finding,
+        Pool,
+        RecoveryReport,
+        RunResult,
+        Sandbox,
+        Watch,
+    )
     from asyncrt.errors import (
         AmbiguousId,
         AsyncrtError,
@@ -66,7 +74,7 @@ _WHERE = {
         "DEVNULL INHERIT LOG PIPE Attachment ConsoleSocket Container Lease Log LogLine Process "
         "ProcessInfo Stats Stream StreamTarget"
     ),
-    "asyncrt.engine": "Engine Finding Pool RecoveryReport RunResult Watch",
+    "asyncrt.engine": "Engine Finding Pool RecoveryReport RunResult Sandbox Watch",
     "asyncrt.errors": (
         "AmbiguousId AsyncrtError ContainerBusy ContainerExists ContainerNotFound DestroyFailed "
         "EventsLost HookFailed InvalidId InvalidPosition InvalidTransition LockTimeout NoOutput "
@@ -121,6 +129,7 @@ __all__ = [
     "RecoveryReport",
     "RootUnusable",
     "RunResult",
+    "Sandbox",
     "SandboxUnresponsive",
     "SchemaTooNew",
     "Spec",

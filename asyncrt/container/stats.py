@@ -59,7 +59,8 @@ async def stats(context: Context, container_id: ContainerId, instance: str) -> S
 
     If cancelled, nothing has changed.
     """
-    return await run_blocking(measure, await _living(context, container_id, instance, "stats"))
+    record = await _living(context, container_id, instance, "stats")
+    return await run_blocking(measure, record, context.root)
 
 
 async def events(
@@ -80,7 +81,7 @@ async def events(
     try:
         due = loop.time()
         while not ended.done():
-            found = await run_blocking(measure, record)
+            found = await run_blocking(measure, record, context.root)
             if found.pids:  # else it ended while we looked
                 yield found
             # One that is late delays those that follow, and isn't made up for by a burst.
@@ -108,17 +109,17 @@ async def _living(
     return record
 
 
-def measure(record: Record) -> Stats:
+def measure(record: Record, root: str) -> Stats:
     """Add up what the container's processes use; blocks for reads of /proc.
 
     A process that ends is counted by its parent from then on. So that it isn't missed in between, all
     are looked at again when one was gone by the time it was its turn.
     """
     for _ in range(_LOOKS - 1):
-        found, complete = _measure(record)
+        found, complete = _measure(record, root)
         if complete:
             return found
-    return _measure(record)[0]
+    return _measure(record, root)[0]
 
 
 class _Sum:
@@ -157,13 +158,15 @@ class _Sum:
                 self.write += io.write_bytes
 
 
-def _measure(record: Record) -> tuple[Stats, bool]:
+def _measure(record: Record, root: str) -> tuple[Stats, bool]:
     import psutil
 
     total = _Sum()
     complete = True
     supervisor = record.supervisor
-    pids = tree.members(record)
+    pids = tree.members(record, root)
+    if tree.is_shared(record, root):
+        supervisor = None  # what it has waited for may have been another's
     if supervisor is not None and _procid.alive(supervisor):
         pids.insert(0, supervisor.pid)
     for pid in pids:

@@ -6,6 +6,7 @@ from asyncrt.engine.engine import Engine
 from asyncrt.engine.pool import Pool
 from asyncrt.engine.recovery import Finding, RecoveryReport
 from asyncrt.engine.run import RunResult
+from asyncrt.engine.sandboxes import Sandbox
 from asyncrt.engine.watch import Watch
 
-__all__ = ["Engine", "Finding", "Pool", "RecoveryReport", "RunResult", "Watch"]
+__all__ = ["Engine", "Finding", "Pool", "RecoveryReport", "RunResult", "Sandbox", "Watch"]
