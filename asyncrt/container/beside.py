@@ -127,15 +127,15 @@ async def hand(context: Context, sandbox: Sandbox, theirs: socket.socket) -> Non
     one may have been forked; it ends with the socket.
     """
     record = sandbox.record
-    try:
-        with context.channel(record, "create") as channel:
+    with context.channel(record, "create") as channel:
+        try:
             answer = await channel.request("launch", [theirs.fileno()], instance=record.instance)
-    except ChannelClosed as error:
-        raise SandboxUnresponsive(
-            container_id=record.id, operation="create", why="its supervisor has ended just now"
-        ) from error
-    except OSError as error:
-        raise context.unreachable(record, error) from error
+        except ChannelClosed as error:
+            raise SandboxUnresponsive(
+                container_id=record.id, operation="create", why="its supervisor has ended just now"
+            ) from error
+        except OSError as error:
+            raise context.unreachable(record, error) from error
     if "ok" in answer:
         return
     if "paused" in answer or "ended" in answer:

@@ -29,6 +29,7 @@ from asyncrt.container.passing import Passed
 from asyncrt.container.streams import NAMES
 from asyncrt.container.terminal import connect_console, planned
 from asyncrt.errors import (
+    AsyncrtError,
     DestroyFailed,
     InvalidTransition,
     LockTimeout,
@@ -318,6 +319,8 @@ class Creation:
                             os.unlink(name, dir_fd=dir_fd)
                     await self._clear_cgroups()
                     launched = await self._ask(dir_fd)
+        except AsyncrtError:
+            raise  # it says what it is, be it an OSError as well
         except TimeoutError:
             raise unresponsive(record.id, "create", seconds) from None
         except LaunchFailed as error:

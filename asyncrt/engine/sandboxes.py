@@ -19,12 +19,20 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike[str]
 
 
-class Sandbox(Container):
-    """A handle to a sandbox: to its root container, with those beside it.
+class Sandbox:
+    """A handle to a sandbox: its `root` container, and those beside that.
 
-    What is done to it is done to the root container, whose end is the end of all: the others are
-    stopped then, reason "sandbox ended". Pausing it, its processes and its output are the root's own.
+    It is the root container's end that ends all: the others are stopped then, reason "sandbox ended".
+    What is done to `root` otherwise, a pause say, is done to that one only. `id` and `instance` are the
+    root's.
     """
+
+    def __init__(self, context: Context, root: Container) -> None:
+        """Made by Engine.create_sandbox and Engine.load_sandbox."""
+        self._context = context
+        self.root = root
+        self.id = root.id
+        self.instance = root.instance
 
     def __repr__(self) -> str:
         return f"<Sandbox {self.id} {self.instance[:8]}>"
@@ -106,7 +114,7 @@ class Sandbox(Container):
         for error in errors.values():
             if error is not None:
                 raise error
-        await super().destroy(timeout=timeout)
+        await self.root.destroy(timeout=timeout)
 
 
 class Sandboxes:
@@ -157,7 +165,7 @@ class Sandboxes:
             pass_fds=pass_fds,
             timeout=timeout,
         )
-        return Sandbox.of(context, record, streams)
+        return Sandbox(context, Container.of(context, record, streams))
 
     async def load_sandbox(self, id: str) -> Sandbox:
         """The sandbox of that id, abbreviated as for load, whoever created it, and how.
@@ -172,4 +180,4 @@ class Sandboxes:
             why = f"{container_id!r} is a container in sandbox {record.sandbox!r}, and no sandbox"
             raise SpecInvalid(json_path="", why=why)
         context.take_over(record)
-        return Sandbox.of(context, record)
+        return Sandbox(context, Container.of(context, record))
