@@ -245,9 +245,15 @@ class Creation:
         await self._context.run(self._make_directory)
         planned = self._plan.get("cgroup")
         if planned is not None:
-            self.record.cgroups = await self._context.run(cgroup.missing, planned)
+            missing = await self._context.run(cgroup.missing, planned)
+            self.record.cgroups = (*self._above, *missing)
         await self._become_member()
         await self._state.save_locked(self.record)
+
+    @property
+    def _above(self) -> tuple[str, ...]:
+        """The cgroups above those of its sandbox: whoever of that is last removes them."""
+        return () if self._sandbox is None else self._sandbox.beside.cgroups
 
     async def _become_member(self) -> None:
         if self._sandbox is None:
@@ -349,9 +355,7 @@ class Creation:
         if record.supervision == "own":
             record.supervisor = msgspec.convert(launched.launcher, Identity)
         if launched.cgroup is not None:
-            above = () if self._sandbox is None else self._sandbox.beside.cgroups
-            # Whoever of the sandbox is last removes what is above them all.
-            record.cgroups = (*above, *launched.cgroup["made"])
+            record.cgroups = (*self._above, *launched.cgroup["made"])
             record.cgroup = tuple(CgroupPlace(*each) for each in launched.cgroup["places"])
 
     def _was_ended(self) -> bool:
