@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         StreamTarget,
         Watch,
     )
-    from asyncrt.engine import Engine, Finding, Pool, RecoveryReport, RunResult
+    from asyncrt.engine import Engine, Finding, Pool, RecoveryReport, RunResult, Sandbox
     from asyncrt.errors import (
         AmbiguousId,
         AsyncrtError,
@@ -69,7 +69,7 @@ _WHERE = {
         "DEVNULL INHERIT LOG PIPE Attachment CgroupStats ConsoleSocket Container Lease Log LogLine OutOfMemory Process "
         "ProcessInfo Stats Stream StreamTarget Watch"
     ),
-    "asyncrt.engine": "Engine Finding Pool RecoveryReport RunResult",
+    "asyncrt.engine": "Engine Finding Pool RecoveryReport RunResult Sandbox",
     "asyncrt.errors": (
         "AmbiguousId AsyncrtError ContainerBusy ContainerExists ContainerNotFound DestroyFailed "
         "EventsLost HookFailed InvalidId InvalidPosition InvalidTransition LockTimeout NoOutput "
@@ -126,6 +126,7 @@ __all__ = [
     "RecoveryReport",
     "RootUnusable",
     "RunResult",
+    "Sandbox",
     "SandboxUnresponsive",
     "SchemaTooNew",
     "Spec",

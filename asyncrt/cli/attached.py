@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from asyncrt import DEVNULL, INHERIT, InvalidTransition, Lease, _threads
 from asyncrt.cli import errors, pid_file, show_logs, tty
+from asyncrt.cli.placing import Place
 from asyncrt.cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Wanted(NamedTuple):
     detach_keys: bytes
     pass_fds: dict[int, int] | None = None
     tell_all: bool = False  # signals are passed on to all of its processes
+    place: Place = Place()
 
 
 async def run_detached(engine: Engine, wanted: Wanted) -> int:
@@ -133,7 +135,8 @@ async def _released(container: Container) -> bool:
 async def _create(
     engine: Engine, wanted: Wanted, *, stdin: Any, lease: Lease | None = None
 ) -> Container:
-    return await engine.create(
+    return await wanted.place.create(
+        engine,
         wanted.id,
         spec=await wanted.workload.spec(),
         bundle=wanted.workload.bundle,

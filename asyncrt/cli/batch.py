@@ -15,6 +15,24 @@ if TYPE_CHECKING:
 AT_ONCE = 64  # each holds a few descriptors, and a shell's limit is often 1024
 
 
+async def in_turns(
+    turns: Sequence[Sequence[str]],
+    act: Callable[[str], Awaitable[str | None]],
+    *,
+    doing: str,
+    debug: bool = False,
+) -> int:
+    """As for_each, with all of one turn before any of the next.
+
+    If cancelled, so is what is under way.
+    """
+    status = 0
+    for ids in turns:
+        if ids:
+            status = await for_each(ids, act, doing=doing, debug=debug) or status
+    return status
+
+
 async def for_each(
     ids: Sequence[str],
     act: Callable[[str], Awaitable[str | None]],

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncrt.cli import complete, options, session
+from asyncrt.cli import complete, options, placing, session
 from asyncrt.cli import parameters as p
 from asyncrt.cli.errors import CommandFailedError
 
@@ -28,13 +28,13 @@ _PID = click.IntRange(min=1)
         "asyncrt kill --all web db SIGKILL",
         "asyncrt kill --signal TERM web int",
         "asyncrt kill --pid 4711 web 9",
+        "asyncrt kill --sandbox pod --signal KILL",
     ],
 )
 @click.argument(
     "words",
-    metavar="ID... [SIGNAL]",
+    metavar="[ID]... [SIGNAL]",
     nargs=-1,
-    required=True,
     shell_complete=complete.ids_or_signals,
 )
 @click.option(
@@ -44,6 +44,7 @@ _PID = click.IntRange(min=1)
     shell_complete=complete.signals,
     help="The signal; all that isn't an option is an id then.",
 )
+@placing.OF
 @click.option("-a", "--all", is_flag=True, help="Signal every process of the container.")
 @click.option("--pid", type=_PID, metavar="N", help="Signal this process of the container only.")
 @click.option("--pgid", type=_PID, metavar="N", help="Signal this process group of it only.")
@@ -52,6 +53,7 @@ def kill(
     context: click.Context,
     words: Sequence[str],
     signal: str | None,
+    sandbox: str | None,
     all: bool,
     pid: int | None,
     pgid: int | None,
@@ -66,9 +68,12 @@ def kill(
     """
     if sum((all, pid is not None, pgid is not None)) > 1:
         raise click.UsageError("--all, --pid and --pgid exclude each other")
-    ids, named = (words, signal) if signal is not None else _split_signal(words)
+    placing.check(words, sandbox)
+    ids, named = (
+        (words, signal) if signal is not None else _split_signal(words, alone=sandbox is None)
+    )
     number = _number(named or "TERM")
-    if len(ids) > 1 and (pid is not None or pgid is not None):
+    if (len(ids) > 1 or sandbox is not None) and (pid is not None or pgid is not None):
         raise click.UsageError("--pid and --pgid are for one container")
 
     async def work(engine: Engine) -> int:
@@ -87,6 +92,7 @@ def kill(
             context,
             engine,
             ids,
+            sandbox,
             lambda each: each.kill(number, all=all, pid=pid, pgid=pgid),
             doing="killing",
         )
@@ -94,11 +100,11 @@ def kill(
     return session.run(context, work)
 
 
-def _split_signal(words: Sequence[str]) -> tuple[Sequence[str], str | None]:
-    """The ids, and the signal if the last of several words is one, or was meant to be."""
-    *ids, last = words
-    if not ids:
+def _split_signal(words: Sequence[str], *, alone: bool) -> tuple[Sequence[str], str | None]:
+    """The ids, and the signal if the last word is one, or was meant to be. Of them `alone` one is an id."""
+    if len(words) <= alone:
         return words, None
+    *ids, last = words
     from asyncrt.container.kill import signal_number
     from asyncrt.errors import SpecInvalid
 
@@ -118,54 +124,63 @@ def _number(signal: str) -> int:
 
 
 @click.command(cls=p.Command, examples=["asyncrt stop web", "asyncrt stop --grace 2 web db"])
-@p.IDS
+@p.IDS_IF_ANY
+@placing.OF
 @p.GRACE
 @click.pass_context
-def stop(context: click.Context, ids: Sequence[str], grace: float) -> int:
+def stop(context: click.Context, ids: Sequence[str], sandbox: str | None, grace: float) -> int:
     """Stop containers: TERM, and after the grace KILL.
 
     KILL reaches all that is left of a container, not only its first process. It stays, stopped, until
-    'asyncrt delete'. Several are stopped side by side; one that can't be is told.
+    'asyncrt delete'. Several are stopped side by side; one that can't be is told. Of a sandbox the root
+    is stopped last, whose end would end the others.
     """
-    return _each(context, ids, lambda each: each.stop(grace_seconds=grace), doing="stopping")
+    return _each(
+        context, ids, sandbox, lambda each: each.stop(grace_seconds=grace), doing="stopping"
+    )
 
 
 @click.command(cls=p.Command, examples=["asyncrt pause web", "asyncrt pause web db"])
-@p.IDS
+@p.IDS_IF_ANY
+@placing.OF
 @click.pass_context
-def pause(context: click.Context, ids: Sequence[str]) -> int:
+def pause(context: click.Context, ids: Sequence[str], sandbox: str | None) -> int:
     """Pause every process of containers, until 'asyncrt resume'.
 
     A created one may be paused as well, and is created again then. KILL reaches a paused container
     at once, other signals when it resumes. One that can't be paused is told, and the others are all
     the same.
     """
-    return _each(context, ids, lambda each: each.pause(), doing="pausing")
+    return _each(context, ids, sandbox, lambda each: each.pause(), doing="pausing")
 
 
 @click.command(
     cls=p.Command,
     examples=["asyncrt resume web", "asyncrt list -q --status paused | xargs asyncrt resume"],
 )
-@p.IDS
+@p.IDS_IF_ANY
+@placing.OF
 @click.pass_context
-def resume(context: click.Context, ids: Sequence[str]) -> int:
+def resume(context: click.Context, ids: Sequence[str], sandbox: str | None) -> int:
     """Let paused containers go on where they were.
 
     One that can't be resumed is told, and the others are all the same.
     """
-    return _each(context, ids, lambda each: each.resume(), doing="resuming")
+    return _each(context, ids, sandbox, lambda each: each.resume(), doing="resuming")
 
 
 def _each(
     context: click.Context,
     ids: Sequence[str],
+    sandbox: str | None,
     act: Callable[[Container], Awaitable[object]],
     *,
     doing: str,
 ) -> int:
+    placing.check(ids, sandbox)
+
     async def work(engine: Engine) -> int:
-        return await _to_each(context, engine, ids, act, doing=doing)
+        return await _to_each(context, engine, ids, sandbox, act, doing=doing)
 
     return session.run(context, work)
 
@@ -174,6 +189,7 @@ async def _to_each(
     context: click.Context,
     engine: Engine,
     ids: Sequence[str],
+    sandbox: str | None,
     act: Callable[[Container], Awaitable[object]],
     *,
     doing: str,
@@ -183,4 +199,5 @@ async def _to_each(
     async def one(name: str) -> None:
         await act(await engine.load(name))
 
-    return await batch.for_each(ids, one, doing=doing, debug=options.of(context).debug)
+    turns = await placing.stages(engine, ids, sandbox)
+    return await batch.in_turns(turns, one, doing=doing, debug=options.of(context).debug)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncrt.cli import options, output, session
+from asyncrt.cli import options, output, placing, session
 from asyncrt.cli import parameters as p
 
 if TYPE_CHECKING:
@@ -53,27 +53,41 @@ def wait(context: click.Context, ids: Sequence[str], format_: str) -> int:
 
 @click.command(
     cls=p.Command,
-    examples=["asyncrt delete web", "asyncrt delete --force web db"],
+    examples=[
+        "asyncrt delete web",
+        "asyncrt delete --force web db",
+        "asyncrt delete --force --sandbox pod",
+    ],
 )
-@p.IDS
+@p.IDS_IF_ANY
+@placing.OF
 @click.option(
     "-f", "--force", is_flag=True, help="Stop it first if need be; one that isn't there is fine."
 )
 @click.pass_context
-def delete(context: click.Context, ids: Sequence[str], force: bool) -> int:
+def delete(context: click.Context, ids: Sequence[str], sandbox: str | None, force: bool) -> int:
     """Delete containers that have stopped.
 
     With --force those of any status, and those whose record is broken, are deleted too. Several are
-    deleted at once; one that can't be is told, and the others are deleted all the same.
+    deleted at once; one that can't be is told, and the others are deleted all the same. With the root
+    of a sandbox the others in it are stopped, and stay; --sandbox deletes them too, before it.
     """
+    placing.check(ids, sandbox)
 
     async def work(engine: Engine) -> int:
         from asyncrt.cli import batch
+        from asyncrt.errors import ContainerNotFound
 
         async def one(name: str) -> None:
             await engine.delete(name, force=force)
 
         debug = options.of(context).debug
-        return await batch.for_each(ids, one, doing="deleting", debug=debug)
+        try:
+            turns = await placing.stages(engine, ids, sandbox)
+        except ContainerNotFound:
+            if not force:
+                raise
+            turns = [list(ids)]
+        return await batch.in_turns(turns, one, doing="deleting", debug=debug)
 
     return session.run(context, work)

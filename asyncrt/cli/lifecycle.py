@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncrt.cli import options, session
+from asyncrt.cli import options, placing, session
 from asyncrt.cli import parameters as p
 from asyncrt.cli.workload import Workload, output_target, with_term
 
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     examples=[
         "asyncrt create --bundle ./web web && asyncrt start web",
         "asyncrt create web -e PORT=8080 -- python3 server.py",
+        "asyncrt create --sandbox pod app -- ./app && asyncrt start app",
     ],
 )
 @p.NEW_ID
 @p.BUNDLE
+@placing.options
 @p.ENV
 @p.CWD
 @p.USER
@@ -43,6 +45,9 @@ def create(
     id: str,
     program: Sequence[str],
     bundle: str | None,
+    sandbox: str | None,
+    as_sandbox: bool,
+    share_pid: bool,
     env: Sequence[tuple[str, str]],
     cwd: str | None,
     user: str | None,
@@ -63,6 +68,7 @@ def create(
     """
     env = with_term(env) if tty and program else env
     workload = Workload(program, bundle=bundle, env=env, cwd=cwd, user=user)
+    place = placing.Place.of(sandbox, as_sandbox, share_pid)
 
     async def work(engine: Engine) -> int:
         from asyncrt import DEVNULL, _threads
@@ -74,7 +80,8 @@ def create(
         pid_files.check(pid_file)
         output = output_target(log, log_opt, default=False)
         async with Progress(f"creating {id}"):
-            container = await engine.create(
+            container = await place.create(
+                engine,
                 id,
                 spec=await workload.spec(),
                 bundle=workload.bundle,
@@ -97,15 +104,25 @@ def create(
     return session.run(context, work)
 
 
-@click.command(cls=p.Command, examples=["asyncrt start web", "asyncrt start web db cache"])
-@p.IDS
+@click.command(
+    cls=p.Command,
+    examples=[
+        "asyncrt start web",
+        "asyncrt start web db cache",
+        "asyncrt start --sandbox pod",
+    ],
+)
+@p.IDS_IF_ANY
+@placing.OF
 @click.pass_context
-def start(context: click.Context, ids: Sequence[str]) -> int:
+def start(context: click.Context, ids: Sequence[str], sandbox: str | None) -> int:
     """Let the programs of created containers run.
 
     Fails, saying why, when a program can't be executed; that container is stopped then. Several are
-    started at once; one that can't be is told, and the others are started all the same.
+    started at once; one that can't be is told, and the others are started all the same. Of a sandbox
+    the root is started first.
     """
+    placing.check(ids, sandbox)
 
     async def work(engine: Engine) -> int:
         from asyncrt.cli import batch
@@ -114,6 +131,7 @@ def start(context: click.Context, ids: Sequence[str]) -> int:
             await (await engine.load(name)).start()
 
         debug = options.of(context).debug
-        return await batch.for_each(ids, one, doing="starting", debug=debug)
+        turns = await placing.stages(engine, ids, sandbox, root_first=True)
+        return await batch.in_turns(turns, one, doing="starting", debug=debug)
 
     return session.run(context, work)

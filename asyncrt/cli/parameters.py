@@ -266,6 +266,7 @@ class _LogOption(click.ParamType[tuple[str, Any]]):
 NEW_ID = click.argument("id", metavar="ID")
 ID = click.argument("id", metavar="ID", shell_complete=complete.ids)
 IDS = click.argument("ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete.ids)
+IDS_IF_ANY = click.argument("ids", metavar="[ID]...", nargs=-1, shell_complete=complete.ids)
 ENV = click.option(
     "-e",
     "--env",

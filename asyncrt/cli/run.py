@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from asyncrt.cli import parameters as p
-from asyncrt.cli import session
+from asyncrt.cli import placing, session
 from asyncrt.cli.workload import Workload, output_target, with_term
 
 if TYPE_CHECKING:
@@ -24,10 +24,13 @@ if TYPE_CHECKING:
         "asyncrt run hello -- echo hello",
         "asyncrt run --detach --bundle ./web web",
         "asyncrt run job --deadline 60 -e LANG=C.UTF-8 --cwd /srv -- ./report --all",
+        "asyncrt run --detach --as-sandbox pod -- sleep infinity",
+        "asyncrt run --sandbox pod app -- ./app",
     ],
 )
 @p.NEW_ID
 @p.BUNDLE
+@placing.options
 @p.DETACH
 @click.option("--keep", is_flag=True, help="Don't delete the container when it has ended.")
 @p.ENV
@@ -48,6 +51,9 @@ def run(
     id: str,
     program: Sequence[str],
     bundle: str | None,
+    sandbox: str | None,
+    as_sandbox: bool,
+    share_pid: bool,
     detach: bool,
     keep: bool,
     env: Sequence[tuple[str, str]],
@@ -79,6 +85,7 @@ def run(
     """
     env = with_term(env) if tty and program else env
     workload = Workload(program, bundle=bundle, env=env, cwd=cwd, user=user)
+    place = placing.Place.of(sandbox, as_sandbox, share_pid)
     if detach and keep:
         raise click.UsageError("--keep is for an attached run; a detached one is always kept")
 
@@ -91,7 +98,16 @@ def run(
         pid_files.check(pid_file)
         output = output_target(log, log_opt, default=detach and console_socket is None)
         wanted = attached.Wanted(
-            id, workload, deadline, pid_file, output, tty, console_socket, detach_keys, passed
+            id,
+            workload,
+            deadline,
+            pid_file,
+            output,
+            tty,
+            console_socket,
+            detach_keys,
+            passed,
+            place=place,
         )
         if detach:
             return await attached.run_detached(engine, wanted)

@@ -64,7 +64,7 @@ def list_(
     """List the containers, or those that the options ask for.
 
     Never waits for one that is being changed. EXIT is how a stopped one ended: its exit status or
-    the signal that killed it. A broken one is listed too, and why it is broken told on stderr.
+    the signal that killed it. SANDBOX is shown where several are in one. A broken one is listed too, and why it is broken told on stderr.
     """
     if quiet and format_ == "json":
         raise click.UsageError("--quiet and --format json exclude each other")
@@ -89,7 +89,12 @@ def list_(
         elif format_ == "json":
             output.write(output.json_text([output.view_document(each) for each in views]))
         else:
-            output.write_table(_LIST_COLUMNS, [_row(each) for each in views])
+            if any(each.sandbox != each.id for each in views if each.broken is None):
+                columns = (*_LIST_COLUMNS[:1], output.Column("SANDBOX"), *_LIST_COLUMNS[1:])
+                rows = [(each.id, each.sandbox, *_row(each)[1:]) for each in views]
+                output.write_table(columns, rows)
+            else:
+                output.write_table(_LIST_COLUMNS, [_row(each) for each in views])
             _tell_broken(views)
         return 0
 

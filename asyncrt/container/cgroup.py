@@ -35,7 +35,8 @@ def name_of(container_id: str, instance: str) -> str:
 
 def missing(plan: CgroupPlan) -> tuple[str, ...]:
     """Which directories a launch by that plan will have to make, parents first."""
-    return absent(plan["places"])
+    beside = (each for each in plan.get("supervisor") or () if not os.path.lexists(each))
+    return (*absent(plan["places"]), *beside)
 
 
 def absent(places: Iterable[CgroupPlace]) -> tuple[str, ...]:

@@ -24,7 +24,6 @@ from asyncrt.errors import (
     StateCorrupted,
     StorageFailed,
 )
-from asyncrt.sandbox import wait_gone
 from asyncrt.state import StateFile, look, observe
 from asyncrt.status import Status
 
@@ -57,8 +56,8 @@ class Change:
         """
         context, record = self.context, self.record
         observed = await context.run(observe, record, context.root)
-        if observed.exit_pending and record.supervisor is not None:
-            await wait_gone(record.supervisor, _PENDING_SECONDS)
+        if observed.exit_pending:
+            await context.until_told(record, _PENDING_SECONDS)
             observed = await context.run(observe, record, context.root)
         if observed.status is record.status:
             return observed

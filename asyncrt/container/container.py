@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from asyncrt import status as statuses
 from asyncrt._threads import run_blocking
@@ -21,6 +21,7 @@ from asyncrt.container.exec_plan import Program
 from asyncrt.container.following import Following
 from asyncrt.container.processes import list_processes
 from asyncrt.container.streams import DEVNULL, INHERIT
+from asyncrt.ids import ContainerId
 from asyncrt.state import view_of
 
 if TYPE_CHECKING:
@@ -40,8 +41,7 @@ if TYPE_CHECKING:
     from asyncrt.container.stats import Stats
     from asyncrt.container.streams import Streams, StreamTarget
     from asyncrt.container.terminal import Attachment, TerminalChoice
-    from asyncrt.ids import ContainerId
-    from asyncrt.state import Event, ExitResult, View
+    from asyncrt.state import Event, ExitResult, Record, View
 
 
 class Container:
@@ -76,6 +76,18 @@ class Container:
         self.stdin: StreamWriter | None = streams.stdin if streams else None
         self.stdout: StreamReader | None = streams.stdout if streams else None
         self.stderr: StreamReader | None = streams.stderr if streams else None
+
+    @classmethod
+    def of(cls, context: Context, record: Record, streams: Streams | None = None) -> Self:
+        """The handle to a record's container; the streams become its own."""
+        return cls(
+            context,
+            ContainerId(record.id),
+            record.instance,
+            streams,
+            terminal=record.terminal,
+            logged=bool(record.logs),
+        )
 
     def __repr__(self) -> str:
         return f"<Container {self.id} {self.instance[:8]}>"
@@ -318,7 +330,7 @@ class Container:
         record, observed = await self._context.look(self.id, self.instance)
         statuses.require(self.id, "ps", observed.status)
         refuse_foreign(record, "ps")
-        return await run_blocking(list_processes, record)
+        return await run_blocking(list_processes, record, self._context.root)
 
     async def stats(self) -> Stats:
         """What it uses now: cpu, memory, storage, limits. Raises InvalidTransition when stopped.

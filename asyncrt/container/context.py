@@ -16,8 +16,8 @@ from asyncrt._threads import run_blocking
 from asyncrt.container.takeover import Pumps
 from asyncrt.errors import ContainerNotFound, SandboxUnresponsive, StorageFailed
 from asyncrt.launch import frames
-from asyncrt.sandbox import Channel, Launcher, PidWatch, unix
-from asyncrt.state import Identity, look
+from asyncrt.sandbox import Channel, Launcher, PidWatch, unix, wait_gone
+from asyncrt.state import Identity, look, observe
 from asyncrt.state.exit_record import ExitResult
 
 if TYPE_CHECKING:
@@ -136,13 +136,34 @@ class Context:
                 raise SandboxUnresponsive(container_id=record.id, operation=operation, why=why)
             yield watch
 
+    async def until_told(self, record: Record, seconds: float) -> None:
+        """Wait, bounded, for a supervisor whose init is dead to tell how that ended, or to go.
+
+        If cancelled, nothing has changed.
+        """
+        if record.supervisor is None:
+            return
+        if record.sandbox != record.id:
+            # That one stays for the others. What it has told before is written down by now.
+            with contextlib.suppress(SandboxUnresponsive), self.watching(record) as watch:
+                if isinstance(watch, Channel):
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(seconds):
+                            await watch.done.wait()
+                    return
+            if not (await self.run(observe, record, self.root)).exit_pending:
+                return
+        await wait_gone(record.supervisor, seconds)
+
     def _open(self, record: Record) -> Channel | PidWatch | None:
         # A supervisor that speaks a newer protocol is let be: its processes can be seen without it.
         if record.supervision == "own" and record.protocol <= frames.VERSION:
             try:
                 return Channel(unix.connect(self.directory(record.id), _paths.CONTROL))
-            except (FileNotFoundError, ConnectionError):
-                self.pumps.take_over_from(record, self.directory(record.id))
+            except (FileNotFoundError, ConnectionError) as error:
+                # One that lives on for others has taken the name away when this one was over.
+                if record.sandbox == record.id or isinstance(error, ConnectionError):
+                    self.pumps.take_over_from(record, self.directory(record.id))
             except BlockingIOError:
                 raise SandboxUnresponsive(
                     container_id=record.id,

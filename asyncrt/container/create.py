@@ -10,6 +10,7 @@ import logging
 import os
 import uuid
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -17,8 +18,10 @@ import msgspec
 from asyncrt import _durable, _paths
 from asyncrt._threads import finish, run_blocking
 from asyncrt.container import cgroup, hooks
+from asyncrt.container.beside import hand
 from asyncrt.container.change import Change, busy, check_timeout, unresponsive
 from asyncrt.container.context import own_identity, patience
+from asyncrt.container.create_hooks import CreateHooks, start_failed
 from asyncrt.container.destroy import end_processes
 from asyncrt.container.lease import check_lease, owned_by_us, refuse_caller, seconds_of
 from asyncrt.container.log import close_all, make_logs
@@ -26,8 +29,9 @@ from asyncrt.container.passing import Passed
 from asyncrt.container.streams import NAMES
 from asyncrt.container.terminal import connect_console, planned
 from asyncrt.errors import (
+    AsyncrtError,
     DestroyFailed,
-    HookFailed,
+    InvalidTransition,
     LockTimeout,
     SandboxUnresponsive,
     SpecInvalid,
@@ -38,12 +42,21 @@ from asyncrt.launch import frames
 from asyncrt.oci import HOOK_KINDS, hook_plans, membership
 from asyncrt.platforms import choose
 from asyncrt.sandbox import ChannelClosed, LaunchFailed
-from asyncrt.state import CgroupPlace, Identity, Record, StateFile, read_exit
+from asyncrt.state import (
+    CgroupPlace,
+    Identity,
+    Record,
+    StateFile,
+    add_member,
+    read_exit,
+    remove_member,
+)
 from asyncrt.status import Status
 
 if TYPE_CHECKING:
     import socket
 
+    from asyncrt.container.beside import Sandbox
     from asyncrt.container.context import Context
     from asyncrt.container.lease import Lease
     from asyncrt.container.log import Log
@@ -51,7 +64,6 @@ if TYPE_CHECKING:
     from asyncrt.container.streams import Streams
     from asyncrt.container.terminal import TerminalChoice
     from asyncrt.ids import ContainerId
-    from asyncrt.launch.failure import FailureReport
     from asyncrt.launch.plan import ProcessPlan
     from asyncrt.oci import Spec
     from asyncrt.sandbox import Channel, Launched
@@ -79,8 +91,13 @@ class Creation:
         terminal: TerminalChoice | None = None,
         console_socket: PathLike | None = None,
         pass_fds: PassedFds | None = None,
+        room: bool = False,
+        sandbox: Sandbox | None = None,
     ) -> None:
-        """Plan only; raises SpecInvalid or SpecUnsupported."""
+        """Plan only; raises SpecInvalid or SpecUnsupported.
+
+        `room`: others are to come beside it. `sandbox`: it comes beside others, in that one.
+        """
         if spec.config.process is None:
             raise SpecInvalid(
                 json_path="process", why="is required to create a container", path=spec.path
@@ -100,11 +117,22 @@ class Creation:
         self._lease = lease
         self._spec = spec
         self._deadline = deadline_seconds
-        platform = choose(context.platform, spec)
+        self._sandbox = sandbox
+        beside = None if sandbox is None else sandbox.beside
+        platform = choose(context.platform, spec, beside)
         instance = uuid.uuid4().hex
         name = cgroup.name_of(container_id, instance)
+        if beside is not None and beside.cgroups:
+            name = container_id
+        elif room:
+            name = f"{name}/{container_id}"
         self._plan: ProcessPlan = platform.plan(
-            spec, name=name, hide=context.root, pivot_root=context.pivot_root
+            spec,
+            name=name,
+            hide=context.root,
+            pivot_root=context.pivot_root,
+            room=room,
+            beside=beside,
         )
         if terminal is not None:
             self._plan["terminal"] = planned(terminal, self._plan.get("terminal"))
@@ -127,16 +155,17 @@ class Creation:
         self._channel: Channel | None = None
         self._streams: Streams | None = None
         self._fifos: list[int] = []  # for the workload, in the order of the streams' logs
-        self._proceeding = False
         # These hooks come before the container's root file system is entered.
         self._waits = self._plan.get("linux") is not None and (
             any(hook_plans(spec.config, kind) for kind in HOOK_KINDS[:3])
             or any(kind in context.hooks for kind in HOOK_KINDS[:2])
         )
+        member = membership(spec.config)
+        process = spec.config.process
         self.record = Record(
             id=container_id,
             instance=instance,
-            sandbox=membership(spec.config).sandbox_id or container_id,
+            sandbox=member.sandbox_id or container_id,
             status=Status.CREATING,
             created_at=datetime.now(UTC),
             owner=context.owner,
@@ -148,6 +177,7 @@ class Creation:
             protocol=frames.VERSION,
             lease=owned_by_us(lease),
             unpivoted=not context.pivot_root and self._plan.get("linux") is not None,
+            oom_score_adj=None if member.is_sandbox else process.oom_score_adj,
             hooks=tuple(kind for kind in HOOK_KINDS if hook_plans(spec.config, kind)),
         )
 
@@ -188,7 +218,10 @@ class Creation:
                 async with context.launcher.turns:
                     await self._begin()
                     await self._launch(patience(timeout))
-                await self._run_create_hooks()
+                assert self._channel is not None  # noqa: S101 - it was launched
+                await CreateHooks(
+                    context, self._spec, self.record, self._channel, waits=self._waits
+                ).run()
                 self.record.status = Status.CREATED
                 await self._state.save_locked(self.record)
                 await self._acknowledge()  # before the lock goes and another process says go
@@ -213,8 +246,32 @@ class Creation:
         await self._context.run(self._make_directory)
         planned = self._plan.get("cgroup")
         if planned is not None:
-            self.record.cgroups = await self._context.run(cgroup.missing, planned)
+            missing = await self._context.run(cgroup.missing, planned)
+            self.record.cgroups = (*self._above, *missing)
+        await self._become_member()
         await self._state.save_locked(self.record)
+
+    @property
+    def _above(self) -> tuple[str, ...]:
+        """The cgroups above those of its sandbox: whoever of that is last removes them."""
+        return () if self._sandbox is None else self._sandbox.beside.cgroups
+
+    async def _become_member(self) -> None:
+        if self._sandbox is None:
+            return
+        sandbox_id = self._sandbox.record.id
+        try:
+            await self._context.run(add_member, self._context.root, sandbox_id, self.record.id)
+        except FileNotFoundError as error:
+            raise InvalidTransition(
+                container_id=sandbox_id,
+                operation="create one beside",
+                status="gone",
+                allowed=(Status.CREATED.value, Status.RUNNING.value),
+            ) from error
+        except OSError as error:
+            path = f"{self._context.directory(sandbox_id)}/{_paths.MEMBERS}"
+            raise StorageFailed(path=path, errno=error.errno or 0) from error
 
     def _make_directory(self) -> None:
         path = self._context.directory(self.record.id)
@@ -269,6 +326,8 @@ class Creation:
                             os.unlink(name, dir_fd=dir_fd)
                     await self._clear_cgroups()
                     launched = await self._ask(dir_fd)
+        except AsyncrtError:
+            raise  # it says what it is, be it an OSError as well
         except TimeoutError:
             raise unresponsive(record.id, "create", seconds) from None
         except LaunchFailed as error:
@@ -297,7 +356,7 @@ class Creation:
         if record.supervision == "own":
             record.supervisor = msgspec.convert(launched.launcher, Identity)
         if launched.cgroup is not None:
-            record.cgroups = tuple(launched.cgroup["made"])
+            record.cgroups = (*self._above, *launched.cgroup["made"])
             record.cgroup = tuple(CgroupPlace(*each) for each in launched.cgroup["places"])
 
     def _was_ended(self) -> bool:
@@ -323,9 +382,10 @@ class Creation:
             raise DestroyFailed(container_id=self.record.id, left=left)
 
     async def _ask(self, dir_fd: int) -> Launched:
-        return await self._context.launcher.launch(
-            self.record.supervision, self._message(), (dir_fd, *self._fds(), *self._passed.fds)
-        )
+        context, sandbox = self._context, self._sandbox
+        given = None if sandbox is None else partial(hand, context, sandbox)
+        fds = (dir_fd, *self._fds(), *self._passed.fds)
+        return await context.launcher.launch(self.record.supervision, self._message(), fds, given)
 
     def _message(self) -> dict[str, object]:
         record, spec = self.record, self._spec
@@ -339,6 +399,7 @@ class Creation:
             "durable": self._context.durable,
             "deadline": self._deadline,
             "lease": seconds_of(self._lease),
+            "score": record.oom_score_adj,
             "plan": self._plan,
             "hooks": start_hooks,
             "waits": self._waits,
@@ -346,54 +407,6 @@ class Creation:
             "logs": [] if self.has_terminal else sorted(self._logs),
             "state": state,
         }
-
-    async def _run_create_hooks(self) -> None:
-        """Run the hooks of creation, for as long as init waits: a forced delete ends it."""
-        record, channel = self.record, self._channel
-        assert channel is not None  # noqa: S101 - it was launched
-        if hooks.has_hooks(self._context, record, *HOOK_KINDS[:3]):
-            running = asyncio.ensure_future(self._create_hooks(channel))
-            ended = asyncio.ensure_future(channel.over.wait())
-            try:
-                await asyncio.wait((running, ended), return_when=asyncio.FIRST_COMPLETED)
-                if self._proceeding:
-                    await asyncio.wait((running,))  # hears of the end itself, and of its cause
-            finally:
-                ended.cancel()
-                if not running.done():
-                    running.cancel()
-                await finish(_settle(running))
-            if not running.cancelled():
-                running.result()
-        if channel.closed:
-            raise SandboxUnresponsive(
-                container_id=record.id,
-                operation="create",
-                why="its init was ended meanwhile, by a forced delete perhaps",
-            )
-
-    async def _create_hooks(self, channel: Channel) -> None:
-        record, context = self.record, self._context
-        if not self._waits:
-            await hooks.run_hooks(context, self._spec, record, Status.CREATING, *HOOK_KINDS[:3])
-            return
-        await hooks.run_hooks(context, self._spec, record, Status.CREATING, *HOOK_KINDS[:2])
-        pid = record.init.pid if record.init is not None else None
-        told = hooks.report(record, self._spec, Status.CREATING, pid)
-        self._proceeding = True
-        try:
-            await context.launcher.proceed(channel, json.dumps(told))
-        except LaunchFailed as error:
-            raise start_failed(record.id, error.report) from error
-        except ChannelClosed:
-            return  # whoever waits for the hooks says so
-        except OSError as error:
-            raise StartFailed(
-                container_id=record.id, what="launch", path="", errno=error.errno or 0
-            ) from error
-        finally:
-            self._proceeding = False
-        await hooks.run_hooks(context, None, record, Status.CREATING, HOOK_KINDS[2])
 
     async def _acknowledge(self) -> None:
         """Tell the launcher that the record is saved; init needs to watch nobody from here on.
@@ -428,7 +441,9 @@ class Creation:
         if self._channel is not None:
             await self._context.launcher.abandon(self._channel)
         if self.record.revision == 0:
-            # Not even the record was saved: only the directory may be there.
+            # Not even the record was saved: only the directory may be there, and the name.
+            if self._sandbox is not None:
+                remove_member(self._context.root, self._sandbox.record.id, self.record.id)
             with contextlib.suppress(StorageFailed):
                 await self._state.destroy()
             return
@@ -442,22 +457,5 @@ class Creation:
             _log.exception("container %s: could not be rolled back", self.record.id)
 
 
-async def _settle(task: asyncio.Future[None]) -> None:
-    await asyncio.wait((task,))
-    if not task.cancelled():
-        task.exception()  # looked at, in case that nobody is left to raise it to
-
-
 def _is_being_deleted(record: Record) -> bool:
     return record.deletion is not None
-
-
-def start_failed(container_id: str, report: FailureReport) -> StartFailed | HookFailed:
-    """The error for a failure that launch code reported."""
-    hook = report.get("hook")
-    if hook:
-        kind, _, _ = report["what"].partition(" ")
-        return HookFailed(container_id=container_id, kind=kind, path=report["path"], why=str(hook))
-    return StartFailed(
-        container_id=container_id, what=report["what"], path=report["path"], errno=report["errno"]
-    )

@@ -11,12 +11,18 @@ from typing import TYPE_CHECKING
 from asyncrt import _procid
 from asyncrt._threads import run_blocking
 from asyncrt.container import cgroup, hooks
+from asyncrt.container.beside import tell
 from asyncrt.container.change import Change, change, mark_stopped
 from asyncrt.container.context import refuse_foreign
 from asyncrt.container.tree import kill_tree
-from asyncrt.errors import ContainerNotFound, DestroyFailed, SandboxUnresponsive
+from asyncrt.errors import (
+    ContainerNotFound,
+    DestroyFailed,
+    SandboxUnresponsive,
+    StorageFailed,
+)
 from asyncrt.sandbox import Channel, ChannelClosed, wait_gone
-from asyncrt.state import observe
+from asyncrt.state import observe, read_members
 from asyncrt.status import Status
 
 if TYPE_CHECKING:
@@ -70,6 +76,8 @@ async def remove(held: Change, patience: float | None = None) -> None:
     await hooks.run_poststop(held, Status.STOPPED)
     await held.state.destroy()
     held.context.watches.drop((record.id, record.instance))
+    if record.sandbox != record.id and record.supervisor is not None:
+        await tell(held.context, record, "destroyed")
     _log.info("container %s: %s -> gone", record.id, before)
 
 
@@ -82,29 +90,38 @@ async def end_processes(held: Change, patience: float | None = None) -> None:
     """
     context, record = held.context, held.record
     seconds = _ASKED_SECONDS if patience is None else min(patience, _ASKED_SECONDS)
+    told = True
     if record.status is not Status.STOPPED:
         refuse_foreign(record, "destroy")
         if record.supervision == "own":
-            await _ask_supervisor(context, record, seconds)
+            told = await _ask_supervisor(context, record, seconds)
         await _kill_what_lives(record)
         observed = await context.run(observe, record, context.root)
         if observed.status is Status.STOPPED:
             mark_stopped(record, observed)
-    if record.supervisor is not None and not await _gone(record.supervisor, seconds):
-        # It has nothing left to do and doesn't end: hung, stopped by a signal, or its disk is full.
-        _procid.send(record.supervisor, signal.SIGKILL)
-        if not await _gone(record.supervisor, _KILLED_SECONDS):
-            raise DestroyFailed(
-                container_id=record.id, left=[f"supervisor (pid {record.supervisor.pid})"]
-            )
+    if record.sandbox == record.id:
+        await _end_supervisor(record, seconds)
+        await _end_orphans(context, record)
+    elif told:
+        await _until_let_go(context, record, seconds)
     if record.cgroups or record.cgroup:
         left = await run_blocking(cgroup.end, record, _KILLED_SECONDS)
         if left:
             raise DestroyFailed(container_id=record.id, left=left)
 
 
-async def _ask_supervisor(context: Context, record: Record, seconds: float) -> None:
-    """Let the supervisor end its sandbox, which it does best; one we know needn't answer."""
+async def _end_supervisor(record: Record, seconds: float) -> None:
+    supervisor = record.supervisor
+    if supervisor is None or await _gone(supervisor, seconds):
+        return
+    # It has nothing left to do and doesn't end: hung, stopped by a signal, or its disk is full.
+    _procid.send(supervisor, signal.SIGKILL)
+    if not await _gone(supervisor, _KILLED_SECONDS):
+        raise DestroyFailed(container_id=record.id, left=[f"supervisor (pid {supervisor.pid})"])
+
+
+async def _ask_supervisor(context: Context, record: Record, seconds: float) -> bool:
+    """Let the supervisor end it, which it does best; one we know needn't answer. Whether it did."""
     with (
         contextlib.suppress(ChannelClosed, SandboxUnresponsive),
         context.watching(record) as watch,
@@ -118,6 +135,32 @@ async def _ask_supervisor(context: Context, record: Record, seconds: float) -> N
                 # A creator was killed before it could write down whom to kill.
                 left = "a supervisor that doesn't answer and that no record names"
                 raise DestroyFailed(container_id=record.id, left=[left])
+            return ended
+    return False
+
+
+async def _until_let_go(context: Context, record: Record, seconds: float) -> None:
+    """Wait, bounded, until the supervisor of its sandbox has answered all and writes no more."""
+    with (
+        contextlib.suppress(SandboxUnresponsive, StorageFailed),
+        context.watching(record) as watch,
+    ):
+        if isinstance(watch, Channel):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await watch.over.wait()
+
+
+async def _end_orphans(context: Context, record: Record) -> None:
+    """With the root of a sandbox all of it ends, also what a killed supervisor has left running.
+
+    Their records are others' to change, under locks of their own: reality tells of their end.
+    """
+    if record.supervision != "own":
+        return
+    for each in await context.run(read_members, context.root, record):
+        if each.init is not None and _procid.alive(each.init) and not _procid.foreign(each.init):
+            await _kill_what_lives(each)
 
 
 async def _bounded(watch: Channel, seconds: float) -> bool:

@@ -16,7 +16,7 @@ from asyncrt._threads import run_blocking
 from asyncrt.container import cgroup
 from asyncrt.container.change import hung_up, unresponsive
 from asyncrt.container.context import exit_result, patience, refuse_foreign
-from asyncrt.container.create import start_failed
+from asyncrt.container.create_hooks import start_failed
 from asyncrt.container.exec_plan import plan_program
 from asyncrt.container.kill import signal_number
 from asyncrt.container.lease import check_lease, refuse_caller, seconds_of

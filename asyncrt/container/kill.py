@@ -86,10 +86,10 @@ async def kill(
         record.exit = observed.exit
         await _kill_all(context, record, number, patience(timeout))
     elif pid is not None:
-        if not await run_blocking(tree.signal_process, record, pid, number):
+        if not await run_blocking(tree.signal_process, record, pid, number, context.root):
             raise ProcessNotFound(container_id=container_id, pid=pid)
     elif pgid is not None:
-        if not await run_blocking(tree.signal_group, record, pgid, number):
+        if not await run_blocking(tree.signal_group, record, pgid, number, context.root):
             raise ProcessNotFound(container_id=container_id, pid=pgid)
     else:
         assert record.init is not None  # noqa: S101 - a status with a process
@@ -103,7 +103,7 @@ async def kill(
 
 async def _kill_all(context: Context, record: Record, number: int, seconds: float) -> None:
     if number != signals.SIGKILL:
-        await run_blocking(tree.signal_all, record, number)
+        await run_blocking(tree.signal_all, record, number, context.root)
         return
     supervised = record.supervisor is not None and _procid.alive(record.supervisor)
     if supervised:

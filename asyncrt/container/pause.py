@@ -106,12 +106,14 @@ async def _asked(held: Change, operation: str, seconds: float) -> bool:
             async with asyncio.timeout(seconds):
                 answer = await channel.request(operation)
     except SandboxUnresponsive:  # a TimeoutError too, but not ours
-        if _procid.alive(supervisor):
+        if _procid.alive(supervisor) and (record.init is None or _procid.alive(record.init)):
             raise
         return False
     except TimeoutError:
         raise unresponsive(record.id, operation, seconds) from None
     except ChannelClosed:
+        if record.sandbox != record.id:
+            return False  # that one may live on for the others
         # A process that is killed closes its sockets before it is dead.
         if await wait_gone(supervisor, seconds):
             return False

@@ -28,12 +28,12 @@ class ProcessInfo(msgspec.Struct, frozen=True, kw_only=True):
     command: list[str]
 
 
-def list_processes(record: Record) -> list[ProcessInfo]:
+def list_processes(record: Record, root: str) -> list[ProcessInfo]:
     """The container's processes, init first; blocks for reads of /proc."""
     import psutil
 
     found = []
-    for pid in tree.members(record):
+    for pid in tree.members(record, root):
         try:
             process = psutil.Process(pid)
             with process.oneshot():

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from asyncrt import status as statuses
 from asyncrt._threads import finish
-from asyncrt.container import hooks
+from asyncrt.container import beside, hooks
 from asyncrt.container.change import Change, change, unresponsive
 from asyncrt.container.context import ANSWER_SECONDS, patience
-from asyncrt.container.create import start_failed
+from asyncrt.container.create_hooks import start_failed
 from asyncrt.container.destroy import remove
 from asyncrt.errors import DestroyFailed, HookFailed, SandboxUnresponsive, StorageFailed
 from asyncrt.sandbox import GateBusy, NoGate, open_gate, wait_gone
@@ -62,6 +62,8 @@ async def _open(held: Change, seconds: float) -> None:
         record.started_at = datetime.now(UTC)
         await held.save()
         _log.info("container %s: created -> running", record.id)
+        if record.sandbox != record.id or record.oom_score_adj is not None:
+            await beside.tell(context, record, "started")
         return
     await _until_ended(held)
     if record.supervision == "caller" and record.exit is not None:

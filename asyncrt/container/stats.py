@@ -62,20 +62,20 @@ async def stats(
     record, observed = await context.look(container_id, instance)
     statuses.require(container_id, operation, observed.status)
     refuse_foreign(record, operation)
-    return await run_blocking(measure, record)
+    return await run_blocking(measure, record, context.root)
 
 
-def measure(record: Record) -> Stats:
+def measure(record: Record, root: str) -> Stats:
     """Add up what the container's processes use; blocks for reads of /proc and of its cgroups.
 
     A process that ends is counted by its parent from then on. So that it isn't missed in between, all
     are looked at again when one was gone by the time it was its turn.
     """
     for _ in range(_LOOKS - 1):
-        found, complete = _measure(record)
+        found, complete = _measure(record, root)
         if complete:
             return found
-    return _measure(record)[0]
+    return _measure(record, root)[0]
 
 
 class _Sum:
@@ -114,13 +114,15 @@ class _Sum:
                 self.write += io.write_bytes
 
 
-def _measure(record: Record) -> tuple[Stats, bool]:
+def _measure(record: Record, root: str) -> tuple[Stats, bool]:
     import psutil
 
     total = _Sum()
     complete = True
     supervisor = record.supervisor
-    pids = tree.members(record)
+    pids = tree.members(record, root)
+    if tree.is_shared(record, root):
+        supervisor = None  # what it has waited for may have been another's
     if supervisor is not None and _procid.alive(supervisor):
         pids.insert(0, supervisor.pid)
     for pid in pids:

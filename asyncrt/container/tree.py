@@ -2,7 +2,8 @@
 
 Blocking reads of /proc: callers run these in a worker thread. What is in the container's cgroup
 belongs to it, and everything that descends from a living supervisor; without one, what descends from
-init.
+init. In a sandbox with several containers it is the cgroup alone, else the pid namespace, that says
+whose a process is: `shared` says that it is one.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from asyncrt import _procid
+from asyncrt import _paths, _procid
 from asyncrt.container import cgroup
 from asyncrt.launch import tree
 
@@ -32,9 +33,23 @@ def top(record: Record) -> tuple[int, bool]:
     return (record.init.pid if record.init is not None else 0), True
 
 
-def members(record: Record) -> list[int]:
+def is_shared(record: Record, root: str) -> bool:
+    """Whether there are, or may be, other containers in its sandbox. Blocks for a look."""
+    if record.supervision != "own":
+        return False  # no supervisor has it beside another, whatever its annotations say
+    if record.sandbox != record.id:
+        return True
+    try:
+        return bool(os.listdir(f"{root}/{record.id}{_paths.DIRECTORY}/{_paths.MEMBERS}"))
+    except OSError:
+        return False
+
+
+def members(record: Record, root: str) -> list[int]:
     """The pids of the container's processes, init first."""
     pid, itself = top(record)
+    if not itself and is_shared(record, root):
+        return _members_beside(record, pid)
     inside = cgroup.members(record)
     if record.init is None or not _procid.alive(record.init):
         below = [] if itself else tree.descendants(pid)
@@ -43,22 +58,50 @@ def members(record: Record) -> list[int]:
     return list(dict.fromkeys([*below, *inside]))
 
 
-def belongs(record: Record, pid: int) -> bool:
+def _members_beside(record: Record, supervisor: int) -> list[int]:
+    init = record.init
+    if init is None:
+        return []
+    if cgroup.holder(record) is not None:
+        inside = cgroup.members(record)
+        first = [init.pid] if init.pid in inside else []
+        return list(dict.fromkeys([*first, *inside]))
+    namespace = _pid_namespace(init.pid)
+    if namespace is None or not _procid.alive(init):
+        return []
+    # Whoever in there loses its parent goes to the namespace's init; who is exec'd is ours.
+    found = [init.pid, *tree.descendants(init.pid)]
+    for pid in tree.children(supervisor):
+        if pid != init.pid and _pid_namespace(pid) == namespace:
+            found += [pid, *tree.descendants(pid)]
+    return found
+
+
+def _pid_namespace(pid: int) -> str | None:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return None
+
+
+def belongs(record: Record, pid: int, root: str) -> bool:
     """Whether a process is the container's."""
-    root, itself = top(record)
-    if root > 0 and ((itself and pid == root) or tree.is_below(pid, root)):
+    above, itself = top(record)
+    if not itself and is_shared(record, root):
+        return pid in _members_beside(record, above)
+    if above > 0 and ((itself and pid == above) or tree.is_below(pid, above)):
         return True
     return pid in cgroup.members(record)
 
 
-def signal_process(record: Record, pid: int, number: int) -> bool:
+def signal_process(record: Record, pid: int, number: int, root: str) -> bool:
     """Signal one process if it is the container's; False when it isn't or has gone."""
     try:
         pidfd = os.pidfd_open(pid)
     except (OSError, OverflowError):
         return False
     try:
-        if not belongs(record, pid):
+        if not belongs(record, pid, root):
             return False
         signal.pidfd_send_signal(pidfd, number)
     except ProcessLookupError:
@@ -68,22 +111,22 @@ def signal_process(record: Record, pid: int, number: int) -> bool:
     return True
 
 
-def signal_group(record: Record, pgid: int, number: int) -> bool:
+def signal_group(record: Record, pgid: int, number: int, root: str) -> bool:
     """Signal the container's members of a process group; False when it has none there."""
     found = False
-    for pid in members(record):
+    for pid in members(record, root):
         each = _procid.stat(pid)
         if each is not None and each.pgid == pgid:
-            found = signal_process(record, pid, number) or found
+            found = signal_process(record, pid, number, root) or found
     return found
 
 
-def signal_all(record: Record, number: int) -> None:
+def signal_all(record: Record, number: int, root: str) -> None:
     """Signal all of the container's processes. One that may not be signalled shields no other."""
     refused: PermissionError | None = None
-    for pid in members(record):
+    for pid in members(record, root):
         try:
-            signal_process(record, pid, number)
+            signal_process(record, pid, number, root)
         except PermissionError as error:
             refused = error
     if refused is not None:
@@ -105,11 +148,11 @@ def thaw(init: Identity) -> None:
 def kill_tree(record: Record, init: Identity, supervisor: Identity | None) -> None:
     """Kill init, all in its cgroup, and all that descends from it or from a living supervisor.
 
-    The supervisor stays. Waits, bounded, until those below init have ended; init itself is left to
+    The supervisor stays, and with it what is below it if the container isn't the root of its sandbox. Waits, bounded, until those below init have ended; init itself is left to
     the caller.
     """
     cgroup.kill(record, _ENDING_SECONDS)
-    if supervisor is not None and _procid.alive(supervisor):
+    if record.sandbox == record.id and supervisor is not None and _procid.alive(supervisor):
         tree.kill(supervisor.pid)
     if not _procid.alive(init):
         return

@@ -15,7 +15,7 @@ from asyncrt.container.context import exit_result, refuse_foreign
 from asyncrt.errors import AsyncrtError, ContainerNotFound, SandboxUnresponsive
 from asyncrt.ids import ContainerId
 from asyncrt.locking import FileLock
-from asyncrt.sandbox import PidWatch, wait_gone
+from asyncrt.sandbox import PidWatch
 from asyncrt.state import ExitResult
 from asyncrt.status import Status
 
@@ -86,8 +86,8 @@ async def _wait_once(
             if isinstance(last, PidWatch):
                 await last.done.wait()
                 return await _told_by_pidfd(context, record, last)
-    if observed.exit_pending and record.supervisor is not None:
-        await wait_gone(record.supervisor, _WRITING_SECONDS)
+    if observed.exit_pending:
+        await context.until_told(record, _WRITING_SECONDS)
     return None  # the supervisor is gone: look again, the exit record or the pidfd will tell
 
 
@@ -106,8 +106,8 @@ async def _told_by_pidfd(context: Context, record: Record, watch: PidWatch) -> E
     except ContainerNotFound:
         observed = None
     if observed is not None:
-        if observed.exit_pending and record.supervisor is not None:
-            await wait_gone(record.supervisor, _WRITING_SECONDS)
+        if observed.exit_pending:
+            await context.until_told(record, _WRITING_SECONDS)
             return None
         if observed.exit is not None and observed.exit.reason != "unknown":
             return observed.exit

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import uuid
-from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from asyncrt._threads import finish, run_blocking
@@ -16,26 +15,26 @@ from asyncrt.container import (
     PIPE,
     Container,
     Context,
-    Creation,
     HookCalls,
     Lease,
     PassedFds,
     StreamTarget,
     Supervision,
     TerminalChoice,
-    open_streams,
 )
 from asyncrt.container.callables import by_kind
 from asyncrt.container.users import user_name
 from asyncrt.engine.delete import delete_forced
+from asyncrt.engine.making import make
 from asyncrt.engine.many import Many
 from asyncrt.engine.pool import Pool
 from asyncrt.engine.recovery import recover
 from asyncrt.engine.run import RunResult, attend
+from asyncrt.engine.sandboxes import Sandboxes
 from asyncrt.engine.telling import Telling
 from asyncrt.errors import SpecInvalid
 from asyncrt.ids import check_id
-from asyncrt.oci import Spec, home_of, is_known
+from asyncrt.oci import home_of
 from asyncrt.platforms import PLATFORM_NAMES
 from asyncrt.state import Filter, View, find, list_views, open_root, read_record
 
@@ -44,11 +43,12 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from asyncrt.engine.recovery import RecoveryReport
+    from asyncrt.oci import Spec
 
 PathLike = str | os.PathLike[str]
 
 
-class Engine(Many, Telling):
+class Engine(Sandboxes, Many, Telling):
     """Containers under one root directory, from one event loop.
 
     Any number of engines, in any number of processes, may share a root. Cheap to make; it opens
@@ -198,43 +198,21 @@ class Engine(Many, Telling):
         then. If cancelled, everything begun is undone before CancelledError is raised.
         """
         context = self._context
-        container_id = check_id(id)
-        if (spec is None) == (bundle is None):
-            raise SpecInvalid(json_path="", why="give either a spec or a bundle")
-        if spec is None:
-            assert bundle is not None  # noqa: S101 - checked right above
-            spec = await run_blocking(Spec.from_bundle, bundle)
-        make = partial(
-            Creation,
+        record, streams = await make(
             context,
-            container_id,
-            spec,
+            id,
+            spec=spec,
+            bundle=bundle,
+            streams=(stdin, stdout, stderr),
             supervision=supervision,
             deadline_seconds=deadline_seconds,
             lease=lease,
             terminal=terminal,
             console_socket=console_socket,
             pass_fds=pass_fds,
+            timeout=timeout,
         )
-        creation = make() if is_known(spec.config.process) else await run_blocking(make)
-        with open_streams(
-            container_id, stdin, stdout, stderr, terminal=creation.has_terminal
-        ) as streams:
-            await streams.connect()
-            try:
-                await creation.run(streams, timeout)
-            except BaseException:
-                streams.disconnect()
-                raise
-        record = creation.record
-        return Container(
-            context,
-            container_id,
-            record.instance,
-            streams,
-            terminal=record.terminal,
-            logged=bool(record.logs),
-        )
+        return Container.of(context, record, streams)
 
     async def load(self, id: str) -> Container:
         """The container of that id, or the one whose id begins so; an exact match always wins.
@@ -246,13 +224,7 @@ class Engine(Many, Telling):
         container_id = await context.run(find, context.root, id)
         record = await context.run(read_record, context.root, container_id)
         context.take_over(record)
-        return Container(
-            context,
-            container_id,
-            record.instance,
-            terminal=record.terminal,
-            logged=bool(record.logs),
-        )
+        return Container.of(context, record)
 
     async def list(
         self,

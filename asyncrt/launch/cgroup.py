@@ -36,6 +36,8 @@ def make(plan: CgroupPlan) -> CgroupReport:
             make_place(place, made)
             if place["path"] not in made:
                 _refuse_used(place["path"])
+        for path in plan.get("supervisor") or ():
+            _make_one(path, made)
         for at, choices in plan["writes"]:
             _write_first(at, choices)
         if plan["devices"] is not None:
@@ -53,6 +55,13 @@ def make(plan: CgroupPlan) -> CgroupReport:
         "made": made,
         "places": [(each["path"], _cgroups.inode(each["path"])) for each in plan["places"]],
     }
+
+
+def put(paths: Iterable[str], pid: int) -> None:
+    """Move another process into each. Raises Failure."""
+    for path in paths:
+        with step(PATH, path):
+            _cgroups.write(f"{path}/cgroup.procs", str(pid))
 
 
 class Doors:
@@ -173,15 +182,19 @@ def make_place(place: CgroupPlace, made: list[str]) -> None:
         for controller, at in place["enable"].items():
             _enable(above, controller, at)
         above = f"{above}/{name}".replace("//", "/")
-        try:
-            os.mkdir(above)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise Failure(PATH, above, error.errno or errno.EIO) from error
-        made.append(above)
-        if place["cpuset"]:
+        if _make_one(above, made) and place["cpuset"]:
             _inherit_cpuset(above)
+
+
+def _make_one(path: str, made: list[str]) -> bool:
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise Failure(PATH, path, error.errno or errno.EIO) from error
+    made.append(path)
+    return True
 
 
 def _enable(cgroup: str, controller: str, at: str) -> None:

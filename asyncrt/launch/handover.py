@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     Handed = tuple[bytes, list[tuple[int, int, bytes]]]
+    Unpacked = tuple[bytes, bool, float, float, bytes, int, list[int], list[int], list[int]]
 
 # After the handover, one byte each: the creator's record is saved; init goes to execute its program,
 # followed by the time as clock.stamp gives it; it couldn't.
@@ -25,12 +26,14 @@ ACKNOWLEDGED = b"A"
 STARTED = b"G"
 FAILED = b"F"
 
+NO_SCORE = -2000  # none of its own
+
 # Role, durable, deadline and lease in seconds (negative: none), instance, init's pid as the parent
-# sees it, numbers of cgroups and of namespaces. Descriptors come with it: the container's directory,
+# sees it, its OOM score as it counts in its sandbox, numbers of cgroups and of namespaces. Descriptors come with it: the container's directory,
 # the creator's connection and, unless a one-shot's, the control socket; those of the workload's
 # streams that the supervisor is at the other end of; the cgroups that it needs; last the namespaces
 # that an exec is to join.
-_FORMAT = struct.Struct("=c?dd32siBB")
+_FORMAT = struct.Struct("=c?dd32sihBB")
 _SIZE = _FORMAT.size
 _ANCILLARY = 128  # bytes: 28 descriptors
 _FLAGS = _socket.MSG_CMSG_CLOEXEC | _socket.MSG_DONTWAIT
@@ -46,13 +49,15 @@ def send(
     lease: float | None,
     instance: str,
     pid: int,
+    score: int | None = None,
     cgroups: Sequence[int] = (),
     namespaces: Sequence[int] = (),
 ) -> None:
     """Init's side: hand over; the descriptors are the parent's as well from here on."""
     times = (-1.0 if each is None else each for each in (deadline, lease))
     counts = len(cgroups), len(namespaces)
-    packed = _FORMAT.pack(role, durable, *times, instance.encode(), pid, *counts)
+    counted = NO_SCORE if score is None else score
+    packed = _FORMAT.pack(role, durable, *times, instance.encode(), pid, counted, *counts)
     frames.send(watch, packed, [*fds, *cgroups, *namespaces])
 
 
@@ -71,19 +76,17 @@ def pid_of(handed: Handed) -> int:
     return pid
 
 
-def unpack(
-    handed: Handed,
-) -> tuple[bytes, bool, float, float, bytes, list[int], list[int], list[int]]:
-    """Role, durable, deadline, lease, instance, descriptors, cgroups, namespaces."""
+def unpack(handed: Handed) -> Unpacked:
+    """Role, durable, deadline, lease, instance, score, descriptors, cgroups, namespaces."""
     data, ancillary = handed
     fds = array.array("i")
     for _, _, payload in ancillary:
         fds.frombytes(payload)
-    role, durable, deadline, lease, instance, _, cgroups, namespaces = _FORMAT.unpack(data)
+    role, durable, deadline, lease, instance, _, score, cgroups, namespaces = _FORMAT.unpack(data)
     found = list(fds)
     middle = len(found) - cgroups - namespaces
     end = len(found) - namespaces
     return (
-        *(role, durable, deadline, lease, instance),
+        *(role, durable, deadline, lease, instance, score),
         *(found[:middle], found[middle:end], found[end:]),
     )

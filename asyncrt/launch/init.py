@@ -24,7 +24,7 @@ from asyncrt.launch.failure import Failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
 
     from asyncrt.launch.inside import Inside
@@ -55,14 +55,37 @@ class Parent:
     `exempt`: descriptors may lie in its socket for as long as it sleeps, see `_must_take`. `waiting`:
     where init is not the spare any more but a child that it cloned, what the spare waits at, to be
     closed once the process above knows of the child.
+
+    Above one more container of a sandbox it is awake: `alarm` is None and `theirs` -1. `score` is
+    what such an init has without an OOM score of its own, and `shared` the sandbox's namespaces.
     """
 
-    __slots__ = ("alarm", "exempt", "identities", "pid", "theirs", "waiting", "watch")
+    __slots__ = (
+        "alarm",
+        "exempt",
+        "identities",
+        "pid",
+        "score",
+        "shared",
+        "theirs",
+        "waiting",
+        "watch",
+    )
 
     def __init__(
-        self, pid: int, watch: _socket.socket, theirs: int, alarm: select.epoll, *, exempt: bool
+        self,
+        pid: int,
+        watch: _socket.socket,
+        theirs: int = -1,
+        alarm: select.epoll | None = None,
+        *,
+        exempt: bool = True,
+        score: int | None = None,
+        shared: Sequence[int] = (),
     ) -> None:
         self.pid = pid
+        self.score = score
+        self.shared = shared
         # Now, while nobody waits for it, and before another user, whom /proc may show less.
         self.identities: dict[str, Any] = {
             "init": _procid.facts(os.getpid()),
@@ -114,18 +137,48 @@ def live(
                 _launch(role, peer, parent, umask)  # closes `taking` with all that isn't needed
     except (gates.NobodyWants, EOFError, ConnectionError, frames.BadFrame):
         code = 125
-    except OSError as error:
-        if peer is not None:
-            _tell(peer, Failure("launch", str(error.filename or ""), error.errno or errno.EIO))
-    except Exception as error:  # noqa: BLE001 - no plan, or a fault of ours: silence helps nobody
-        if peer is not None:
-            _tell(peer, Failure(f"launch ({error!r})", "", errno.EINVAL))
+    except Exception as error:  # noqa: BLE001 - see there
+        _tell(peer, error)
     finally:
         os._exit(code)
 
 
-def _tell(peer: _socket.socket, failure: Failure) -> None:
-    """Tell the creator what else went wrong; one that has its answer already has closed this."""
+def live_beside(
+    requests: int, above: int, watch: int, umask: int, score: int | None, shared: Sequence[int]
+) -> NoReturn:
+    """Be the init of one more container of the sandbox whose supervisor forked us; never return.
+
+    `requests` is the creator's socket, the rest as in Parent.
+    """
+    code = 127
+    peer: _socket.socket | None = None
+    try:
+        os.setsid()
+        process.fresh_signals()
+        process.close_all_but((requests, watch, *shared))
+        _procid.set_name("asyncrt:spare")
+        peer = _socket.socket(fileno=requests)
+        ours = _socket.socket(fileno=watch)
+        _launch(SUPERVISED, peer, Parent(above, ours, score=score, shared=shared), umask)
+    except (gates.NobodyWants, EOFError, ConnectionError, frames.BadFrame):
+        code = 125
+    except Exception as error:  # noqa: BLE001 - see there
+        _tell(peer, error)
+    finally:
+        os._exit(code)
+
+
+def _tell(peer: _socket.socket | None, error: Exception) -> None:
+    """Tell the creator what else went wrong; one that has its answer already has closed this.
+
+    Of no plan, or of a fault of ours, too: silence helps nobody.
+    """
+    if peer is None:
+        return
+    if isinstance(error, OSError):
+        failure = Failure("launch", str(error.filename or ""), error.errno or errno.EIO)
+    else:
+        failure = Failure(f"launch ({error!r})", "", errno.EINVAL)
     with contextlib.suppress(OSError):
         frames.send(peer, frames.encode({"failed": failure.report()}))
 
@@ -143,6 +196,8 @@ def _launch(role: bytes, peer: _socket.socket, parent: Parent, umask: int) -> No
     message, fds = frames.receive_message(peer)
     numbers = message["plan"].get("passed", ())
     passed = [fds.pop() for _ in numbers][::-1]
+    if message["plan"]["oom_score_adj"] is None:
+        message["plan"]["oom_score_adj"] = parent.score
     watch = parent.watch
     client: _socket.socket | None = None
     launched = False
@@ -154,6 +209,8 @@ def _launch(role: bytes, peer: _socket.socket, parent: Parent, umask: int) -> No
             _insist(watch.send, handover.ACKNOWLEDGED)
             if role == ONE_SHOT:
                 return False
+            if parent.alarm is None:
+                return True
             # From here on what the creator says is the supervisor's to hear.
             events = select.EPOLLIN | select.EPOLLONESHOT
             if message.get("lease") is not None:
@@ -229,7 +286,7 @@ def _prepare(
     if "linux" in plan:
         from asyncrt.launch.inside import Inside  # most often nobody needs it
 
-        inside = Inside(plan, [*streams, *passed])
+        inside = Inside(plan, [*streams, *passed], parent.shared)
         parent.identities["init"], parent.waiting = inside.identity, inside.waiting
     held = _connect(message, streams, inside)
     given = [dir_fd, peer.fileno()]
@@ -252,7 +309,7 @@ def _prepare(
         raise gates.NobodyWants
     # First, so that the fork server hears of it: once launched, init may be paused at any time.
     kept = (gate, parent.watch, parent.alarm, peer)
-    process.close_all_but([*(each.fileno() for each in kept), *passed])
+    process.close_all_but([*(each.fileno() for each in kept if each is not None), *passed])
     frames.send(peer, frames.encode({"launched": parent.identities, "cgroup": cgroups.report}))
     return gate
 
@@ -277,6 +334,7 @@ def _enter_cgroups(role: bytes, plan: ProcessPlan, parent: Parent) -> _Cgroups:
     if wanted is None:
         return _Cgroups(None, [])
     report = cgroup.make(wanted)
+    cgroup.put(wanted.get("supervisor") or (), parent.pid)
     opened = cgroup.open_all(cgroup.watched(report)) if role == SUPERVISED else []
     if "linux" not in plan:
         doors = cgroup.Doors(each["path"] for each in wanted["places"])
@@ -284,6 +342,7 @@ def _enter_cgroups(role: bytes, plan: ProcessPlan, parent: Parent) -> _Cgroups:
             from asyncrt.launch import namespaces  # most often nobody needs it
 
             parent.identities["init"], parent.waiting = namespaces.go_on(0, None, doors.clone)
+            os.setsid()  # what leads the session is whom a terminal takes
         else:
             doors.enter()
     return _Cgroups(report, opened)
@@ -309,18 +368,34 @@ def _hand_over(
         lease=message.get("lease"),
         instance=message["instance"],
         pid=parent.identities["init"]["pid"],
+        score=message.get("score"),
         cgroups=cgroups.opened,
         namespaces=() if inside is None else inside.opened,
     )
-    if control is not None:
-        parent.alarm.register(control, select.EPOLLIN)
-        parent.alarm.register(fds[1], select.EPOLLONESHOT)
-    if role == ONE_SHOT or message["deadline"] is not None or held:
-        parent.alarm.register(parent.theirs, select.EPOLLIN)
-    elif _must_take(parent, message):
-        parent.alarm.register(parent.theirs, select.EPOLLIN | select.EPOLLONESHOT)
+    if parent.alarm is not None:
+        _set_alarm(parent.alarm, role, message, parent, fds[1], control, held)
     if parent.waiting is not None:
         parent.waiting.close()
+
+
+def _set_alarm(
+    alarm: select.epoll,
+    role: bytes,
+    message: dict[str, Any],
+    parent: Parent,
+    creator: int,
+    control: _socket.socket | None,
+    held: list[int],
+) -> None:
+    """Say what is to wake the process above us."""
+    if control is not None:
+        alarm.register(control, select.EPOLLIN)
+        alarm.register(creator, select.EPOLLONESHOT)
+    heard = message["deadline"] is not None or message.get("score") is not None
+    if role == ONE_SHOT or heard or held:
+        alarm.register(parent.theirs, select.EPOLLIN)
+    elif _must_take(parent, message):
+        alarm.register(parent.theirs, select.EPOLLIN | select.EPOLLONESHOT)
 
 
 def _wait_for_hooks(
@@ -413,7 +488,7 @@ def rehearse() -> None:
 def _rehearse() -> None:
     ours, theirs = _socket.socketpair()
     message = {
-        "plan": {"args": ["true"], "env": ["PATH=/bin"]},
+        "plan": {"args": ["true"], "env": ["PATH=/bin"], "oom_score_adj": None},
         "hooks": [],
         "durable": True,
         "logs": [],
@@ -427,7 +502,7 @@ def _rehearse() -> None:
     )
     handed = handover.take(theirs)
     if handed is not None:
-        os.close(handover.unpack(handed)[5][0])
+        os.close(handover.unpack(handed)[6][0])
     frames.encode({"launched": {"init": _procid.facts(os.getpid()), "launcher": None}})
     clock.stamp()
     process.rehearse()

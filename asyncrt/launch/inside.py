@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 _SIOCSIFFLAGS = 0x8914  # netdevice(7)
 _IFF_UP = 0x1
-_NAMES = ("user", "mnt", "pid", "uts", "ipc", "net", "cgroup", "time")
 
 
 class Inside:
@@ -44,10 +43,12 @@ class Inside:
 
     __slots__ = ("_id_maps", "_plan", "identity", "opened", "proc", "root", "waiting")
 
-    def __init__(self, plan: ProcessPlan, streams: Sequence[int]) -> None:
+    def __init__(
+        self, plan: ProcessPlan, streams: Sequence[int], shared: Sequence[int] = ()
+    ) -> None:
         """Enter, and make everything there up to the root file system. Raises Failure.
 
-        `streams` are to be the process's own.
+        `streams` are to be the process's own, `shared` the namespaces of its sandbox.
         """
         linux = plan["linux"]
         self._plan = linux
@@ -58,7 +59,7 @@ class Inside:
         self._id_maps = {} if linux["root"] is None else idmaps.open_all(linux["root"]["mounts"])
         early = self._early_sources() if linux["open_early"] else None
         self.identity: dict[str, Any]
-        self.identity, self.waiting = namespaces.enter(linux, _doors(plan).clone)
+        self.identity, self.waiting = namespaces.enter(linux, _doors(plan).clone, shared)
         os.setsid()
         _libc.set_name(_paths.GATE_COMM)
         sources = early or self._sources()
@@ -77,7 +78,7 @@ class Inside:
             self.root.build(plan["cwd"])
         if linux["keep_namespaces"]:
             with step("linux.namespaces", "/proc/self/ns"):
-                self.opened = _open_own()
+                self.opened = namespaces.open_all("self")
 
     def _sources(self) -> Sources | None:
         if self._plan["root"] is None:
@@ -137,11 +138,6 @@ def _doors(plan: ProcessPlan) -> cgroup.Doors:
     """The way into the plan's cgroups. Raises Failure."""
     wanted = plan.get("cgroup")
     return cgroup.Doors(() if wanted is None else [each["path"] for each in wanted["places"]])
-
-
-def _open_own() -> list[int]:
-    flags = os.O_RDONLY | os.O_CLOEXEC
-    return [os.open(f"/proc/self/ns/{name}", flags) for name in _NAMES]
 
 
 def _name(linux: LinuxPlan) -> None:

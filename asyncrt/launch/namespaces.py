@@ -37,17 +37,20 @@ CLONE_NEWNET = 0x40000000
 NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
 _WHAT = "linux.namespaces"
 _LIMITS = "/proc/sys/user/max_*_namespaces"
+_NAMES = ("user", "mnt", "pid", "uts", "ipc", "net", "cgroup", "time")
 _MAP_OUTPUT = 400  # bytes of what newuidmap says that go into an error
 
 
-def enter(linux: LinuxPlan, clone: Callable[[int], int]) -> tuple[dict[str, Any], _socket.socket]:
+def enter(
+    linux: LinuxPlan, clone: Callable[[int], int], shared: Sequence[int] = ()
+) -> tuple[dict[str, Any], _socket.socket]:
     """Go on as a new process in the namespaces of the plan, the parent's child. Raises Failure.
 
     Returns its identity as the parent sees it, and a socket to close once the parent knows of it:
     until then the process that called this stays, without any other descriptor. `clone` makes the
-    new one.
+    new one. `shared` are its sandbox's, of which it joins those that the plan says.
     """
-    join(linux["join"])
+    join(linux["join"], shared)
     flags = linux["new"]
     maps = linux["maps"]
     offsets = linux["time_offsets"]
@@ -192,18 +195,38 @@ def setns(fd: int, flags: int) -> None:
     _libc.call("setns", fd, flags)
 
 
-def join(wanted: Sequence[tuple[str, str, int]]) -> None:
+def open_all(pid: int | str) -> list[int]:
+    """All namespaces of a process, a user namespace first. Raises OSError."""
+    flags = os.O_RDONLY | os.O_CLOEXEC
+    found: list[int] = []
+    try:
+        for name in _NAMES:
+            found.append(os.open(f"/proc/{pid}/ns/{name}", flags))  # noqa: PERF401 - closed below
+    except OSError:
+        for fd in found:
+            os.close(fd)
+        raise
+    return found
+
+
+def join(wanted: Sequence[tuple[str, str, int]], shared: Sequence[int] = ()) -> None:
     """Join namespaces by path: each has its place in the config, the path and the kind.
+
+    Without a path it is the one of `shared`, which are open, and are closed here.
 
     A user namespace comes when those that it doesn't own are joined: what needs the privilege that
     we have now before what needs the one we have there.
     """
     opened: list[tuple[int, tuple[str, str, int]]] = []
     try:
+        by_kind = {_libc.ioctl(fd, NS_GET_NSTYPE): fd for fd in shared}
         for each in wanted:
             at, path, kind = each
             with step(at, path):
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+                if path:
+                    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+                else:
+                    fd = os.dup(by_kind[kind])
                 opened.append((fd, each))
                 if _libc.ioctl(fd, NS_GET_NSTYPE) != kind:
                     raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
@@ -220,5 +243,5 @@ def join(wanted: Sequence[tuple[str, str, int]]) -> None:
             with step(at, path):
                 setns(fd, kind)
     finally:
-        for fd, _ in opened:
+        for fd in (*(fd for fd, _ in opened), *shared):
             os.close(fd)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         writes: list[tuple[str, list[tuple[str, str]]]]
         # JSON path, cgroup of version 2, program in hexadecimal.
         devices: tuple[str, str, str] | None
+        supervisor: NotRequired[list[str]]  # made as well, for the process above init
 
     class CgroupReport(TypedDict):
         """What the launch did: directories it made, and the places with their inodes."""
@@ -122,7 +123,8 @@ if TYPE_CHECKING:
         """The namespaces of an init, and what is in them."""
 
         new: int  # CLONE_NEW*
-        join: list[tuple[str, str, int]]  # place in the config, path, CLONE_NEW*
+        # Place in the config, path, CLONE_NEW*; without a path it is the sandbox's.
+        join: list[tuple[str, str, int]]
         maps: IdMaps | None
         ids: tuple[int, int] | None  # whom to be while setting up, in a user namespace
         time_offsets: str | None  # as timens_offsets takes them

@@ -31,7 +31,7 @@ def _table() -> dict[int, _procid.Stat]:
     return found
 
 
-def _children(pid: int) -> list[int] | None:
+def _listed_children(pid: int) -> list[int] | None:
     """Direct children by proc(5) task/TID/children; None where the kernel doesn't offer it."""
     try:
         tasks = os.listdir(f"/proc/{pid}/task")
@@ -63,11 +63,19 @@ def descendants(root: int) -> list[int]:
     found: list[int] = []
     queue = [root]
     while queue:
-        children = _children(queue.pop())
-        if children is None:
+        below = _listed_children(queue.pop())
+        if below is None:
             return _descendants_by_table(root)
-        found.extend(children)
-        queue.extend(children)
+        found.extend(below)
+        queue.extend(below)
+    return found
+
+
+def children(pid: int) -> list[int]:
+    """Pids of its direct children."""
+    found = _listed_children(pid)
+    if found is None:
+        found = [child for child, each in _table().items() if each.ppid == pid]
     return found
 
 

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
+
 from asyncrt.errors import SpecInvalid
+from asyncrt.oci._encode import encode
 from asyncrt.oci._why import child
+from asyncrt.oci.spec import Spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,12 +28,13 @@ class Membership(NamedTuple):
     """Where a container belongs.
 
     `sandbox_id` is set for a container in somebody else's sandbox only. `json_path` is that of the
-    annotation that says so, for errors; empty if there is none.
+    annotation that says so, for errors, and `id_path` that of the sandbox's id; empty if there is none.
     """
 
     is_sandbox: bool  # the annotations say "sandbox": a pause container, not a workload
     sandbox_id: str | None
     json_path: str
+    id_path: str = ""
 
 
 def membership(config: Config) -> Membership:
@@ -46,7 +51,27 @@ def membership(config: Config) -> Membership:
             why = f"unknown container type {kind!r}; it is sandbox or container"
             raise SpecInvalid(json_path=at, why=why)
         sandbox_id = annotations.get(id_key)
+        id_path = child("annotations", id_key)
         if not sandbox_id:
-            raise SpecInvalid(json_path=child("annotations", id_key), why="is required and missing")
-        return Membership(is_sandbox=False, sandbox_id=sandbox_id, json_path=at)
+            raise SpecInvalid(json_path=id_path, why="is required and missing")
+        return Membership(is_sandbox=False, sandbox_id=sandbox_id, json_path=at, id_path=id_path)
     return Membership(is_sandbox=False, sandbox_id=None, json_path="")
+
+
+def placed(spec: Spec, sandbox_id: str | None) -> Spec:
+    """The same, said to be a container of that sandbox; None: one that others are to come beside.
+
+    Raises SpecInvalid for one that says otherwise.
+    """
+    member = membership(spec.config)
+    if member.json_path:
+        if member.is_sandbox != (sandbox_id is None) or member.sandbox_id != sandbox_id:
+            wanted = "a sandbox" if sandbox_id is None else f"a container of {sandbox_id!r}"
+            why = f"it is to be {wanted}; leave the annotation out"
+            raise SpecInvalid(json_path=member.json_path, why=why, path=spec.path)
+        return spec
+    kind, of = _DIALECTS[0]
+    added = {kind: "sandbox"} if sandbox_id is None else {kind: "container", of: sandbox_id}
+    config = msgspec.json.decode(spec.encoded())
+    config["annotations"] = {**(config.get("annotations") or {}), **added}
+    return Spec.decode(encode(config), bundle=spec.bundle, path=spec.path)

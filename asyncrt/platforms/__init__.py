@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from asyncrt.platforms.choice import PLATFORM_NAMES, choose
-from asyncrt.platforms.protocol import Platform
+from asyncrt.platforms.protocol import Beside, Platform
 
-__all__ = ["PLATFORM_NAMES", "Platform", "choose"]
+__all__ = ["PLATFORM_NAMES", "Beside", "Platform", "choose"]

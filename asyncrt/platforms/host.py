@@ -21,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncrt.launch.plan import ProcessPlan
     from asyncrt.oci import Config, Process, Spec
+    from asyncrt.platforms.protocol import Beside
 
 name = _NAME = "host"
 
@@ -44,8 +45,12 @@ def plan(
     name: str = "asyncrt",
     hide: str = "",  # noqa: ARG001 - of the protocol; nothing is hidden here
     pivot_root: bool = True,  # noqa: ARG001 - of the protocol; the root stays the host's here
+    room: bool = False,
+    beside: Beside | None = None,
 ) -> ProcessPlan:
     """How to make the container's init; `name` is its cgroup's, if it asks for one without a path.
+
+    With others in its sandbox it has one in any case: nothing else tells their processes apart.
 
     Raises SpecUnsupported naming every field that can't be honoured, SpecInvalid when there is no
     program to run. Blocks unless oci.is_known says that no home directory has to be looked up.
@@ -56,7 +61,7 @@ def plan(
     else:
         identity = plan_identity(process.user, "process")
         refused = [*_refused_process(process, identity, "process"), *_refused_config(spec.config)]
-    planned = _plan_cgroup(spec.config, name)
+    planned = _plan_cgroup(spec.config, name, room=room, beside=beside)
     refused += planned.refused
     if refused:
         raise SpecUnsupported(platform=_NAME, fields=refused, reasons=planned.refused)
@@ -68,15 +73,27 @@ def plan(
     return made
 
 
-def _plan_cgroup(config: Config, name: str) -> Planned:
-    """A cgroup for a container that asks for one, or for limits; the rest needs none."""
-    linux = config.linux
-    if linux is None or not (linux.cgroups_path or _asks(linux.resources)):
+def _plan_cgroup(
+    config: Config, name: str, *, room: bool = False, beside: Beside | None = None
+) -> Planned:
+    """A cgroup for a container that asks for one, or for limits, or has others in its sandbox."""
+    linux, member = config.linux, membership(config)
+    asked = linux is not None and bool(linux.cgroups_path or _asks(linux.resources))
+    if beside is None and not (asked or room or member.is_sandbox):
         return Planned(None, {})
-    return plan_cgroup(linux, name=name, wanted=True)
+    leaves = () if beside is None else beside.cgroups
+    planned = plan_cgroup(linux, name=name, wanted=asked, room=room, leaves=leaves)
+    if planned.refused or (beside is None and not room):
+        return planned
+    if beside is not None and not beside.has_cgroup:
+        return Planned(None, {member.json_path: "its sandbox's root container has no cgroup"})
+    if planned.plan is None:
+        why = "several containers of a sandbox need a cgroup each, and this user may make none here"
+        return Planned(None, {member.json_path or "linux.cgroupsPath": why})
+    return planned
 
 
-def unsupported(spec: Spec) -> list[str]:
+def unsupported(spec: Spec, beside: Beside | None = None) -> list[str]:
     """The JSON path of every field the host can't honour, in the order of the config."""
     process = spec.config.process
     if process is None:
@@ -84,7 +101,7 @@ def unsupported(spec: Spec) -> list[str]:
     else:
         identity = plan_identity(process.user, "process")
         found = [*_refused_process(process, identity, "process"), *_refused_config(spec.config)]
-    return [*found, *_plan_cgroup(spec.config, name).refused]
+    return [*found, *_plan_cgroup(spec.config, name, beside=beside).refused]
 
 
 def plan_process(process: Process, json_path: str = "process") -> ProcessPlan:
@@ -140,8 +157,4 @@ def _refused_config(config: Config) -> list[str]:
     if config.linux is not None:
         found += [f"linux.namespaces[{i}]" for i in range(len(config.linux.namespaces or ()))]
         found += _requests(config.linux, _LINUX, "linux.")
-    member = membership(config)
-    if member.sandbox_id is not None:
-        # Several containers of one sandbox can't be told apart without a cgroup each.
-        found.append(member.json_path)
     return found

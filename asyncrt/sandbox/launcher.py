@@ -13,11 +13,13 @@ from asyncrt.sandbox.channel import Channel, ChannelClosed
 from asyncrt.sandbox.fork_server import ForkServer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from typing import Any
 
     from asyncrt.launch.failure import FailureReport
     from asyncrt.launch.plan import CgroupReport, HookPlan
+
+    Hand = Callable[[socket.socket], Awaitable[None]]
 
 # The fork server forks one at a time. A few under way keep it busy; more would only pile up
 # descriptors, and let a burst of creates hold the event loop for one long tick.
@@ -62,14 +64,24 @@ class Launcher:
         self._hooks = asyncio.Semaphore(_HOOKS_AT_ONCE)
 
     async def launch(
-        self, supervision: str, message: dict[str, Any], fds: Sequence[int]
+        self,
+        supervision: str,
+        message: dict[str, Any],
+        fds: Sequence[int],
+        hand: Hand | None = None,
     ) -> Launched:
         """Launch an init; `fds` are the container's directory and three streams, still the caller's.
 
-        Raises LaunchFailed, ChannelClosed when the launcher was killed, OSError. If cancelled, or on
-        an error, everything that was started has ended when this returns.
+        `hand` gives the socket over which all is said to who makes the init, where that isn't the
+        fork server. Raises LaunchFailed, ChannelClosed when the launcher was killed, OSError, and
+        what `hand` raises. If cancelled, or on an error, everything that was started has ended when
+        this returns.
         """
-        channel, rest = self._ask(ROLES[supervision], {"op": "launch", **message}, fds)
+        message = {"op": "launch", **message}
+        if hand is None:
+            channel, rest = self._ask(ROLES[supervision], message, fds)
+        else:
+            channel, rest = await self._ask_another(hand, message, fds)
         try:
             await channel.send_rest(rest)
             report = await channel.greeting()
@@ -114,6 +126,28 @@ class Launcher:
         finally:
             theirs.close()
         return Channel(ours), frame[sent:]
+
+    async def _ask_another(
+        self, hand: Hand, message: dict[str, Any], fds: Sequence[int]
+    ) -> tuple[Channel, bytes]:
+        """As `_ask`; if cancelled, what was made of it has ended."""
+        frame = frames.encode({**message, "fds": len(fds)})
+        ours, theirs = socket.socketpair()
+        try:
+            ours.setblocking(False)
+            sent = frames.send(ours, frame, fds)
+        except BaseException:
+            ours.close()
+            theirs.close()
+            raise
+        channel = Channel(ours)
+        try:
+            with theirs:
+                await hand(theirs)
+        except BaseException:
+            await finish(self.abandon(channel))
+            raise
+        return channel, frame[sent:]
 
     @staticmethod
     async def abandon(channel: Channel) -> None:

@@ -9,6 +9,7 @@ from asyncrt.state.event_mending import Missing, append_missing, missing_events
 from asyncrt.state.exit_record import ExitResult, read_exit
 from asyncrt.state.filter import BROKEN, Filter
 from asyncrt.state.listing import find, list_ids, list_views, view_now
+from asyncrt.state.members import add_member, read_members, remove_member
 from asyncrt.state.reality import Observed, look, observe, settle
 from asyncrt.state.record import (
     CgroupPlace,
@@ -46,6 +47,7 @@ __all__ = [
     "Survey",
     "Told",
     "View",
+    "add_member",
     "append_missing",
     "default_root",
     "exists",
@@ -57,7 +59,9 @@ __all__ = [
     "observe",
     "open_root",
     "read_exit",
+    "read_members",
     "read_record",
+    "remove_member",
     "rest_of",
     "settle",
     "survey",

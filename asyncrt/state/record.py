@@ -84,9 +84,9 @@ class Record(msgspec.Struct, kw_only=True, gc=False):
     that the config needn't be read to learn that there are none; `logs` the streams that go to a
     log. `cgroups` are the directories that were made for it, or will be, while it is being created;
     `cgroup` is where its processes are, first the one in which all of it is frozen and killed.
-    `terminal`: its supervisor has one that clients attach to. `unpivoted`: the host's root file system is still
-    there below its own. `lease` says who will see to its
-    removal, where that isn't simply somebody. `exit` is set once it is stopped;
+    `terminal`: its supervisor has one that clients attach to. `unpivoted`: the host's root file system
+    is still there below its own. `lease` says who will see to its removal, where that isn't simply
+    somebody. `oom_score_adj` is what it counts with in its sandbox, if it does. `exit` is set once it is stopped;
     `exit.reason` says why. `protocol` is the one that its supervisor speaks (asyncrt.launch.frames):
     the engine that made it may be older or newer than the one that reads this. Moments are aware and in UTC.
     """
@@ -116,6 +116,7 @@ class Record(msgspec.Struct, kw_only=True, gc=False):
     terminal: bool = False
     unpivoted: bool = False
     protocol: int = 1
+    oom_score_adj: int | None = None
     lease: Leased | None = None
     deletion: Deletion | None = None
     exit: ExitResult | None = None

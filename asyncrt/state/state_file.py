@@ -31,6 +31,7 @@ from asyncrt.ids import ContainerId, check_id
 from asyncrt.locking import FileLock
 from asyncrt.state import event_log, listing
 from asyncrt.state.event import DESTROYED, encode_event
+from asyncrt.state.members import remove_member
 from asyncrt.state.record import (
     Original,
     Record,
@@ -398,16 +399,23 @@ class StateFile:
     def _clear(self) -> None:
         self._data = self._original = self._expected = None
         remove_all_but_lock(self.root, self.id, tell=self._tell_destroyed)
+        self._forget_membership()
         self._saved = None
         self._new = True
 
     def _destroy(self) -> None:
         self._data = self._original = self._expected = None
         there = self._saved is not None or exists(self.root, self.id)
-        remove_container(self.root, self.id, tell=self._tell_destroyed if there else None)
+        remove_all_but_lock(self.root, self.id, tell=self._tell_destroyed if there else None)
+        self._forget_membership()
+        remove_lock_files(self.root, self.id)
         self._saved = None
         self._destroyed = True
         self._new = False
+
+    def _forget_membership(self) -> None:
+        if self._saved is not None and self._saved.sandbox != self.id:
+            remove_member(self.root, self._saved.sandbox, self.id)
 
     def _tell_destroyed(self) -> None:
         """Right before the record goes, so that no removal is missed by who has its creation."""

@@ -175,9 +175,23 @@ class Clients:
         """Whether everybody has been sent everything."""
         return not any(each.backlog for each in self.connections)
 
-    def reaped(self, pid: int, status: int) -> None:
-        """Take note of an ended child."""
-        self._execs.reaped(pid, status)
+    @property
+    def exec_pids(self) -> list[int]:
+        """Of the exec'd processes that aren't reaped yet."""
+        return self._execs.pids
+
+    def reaped(self, pid: int, status: int) -> bool:
+        """Take note of an ended child; False when it isn't one of these."""
+        return self._execs.reaped(pid, status)
+
+    def close(self) -> None:
+        """Let go of all connections, whatever they haven't been sent yet."""
+        for each in list(self.connections):
+            each.close()
+        self._control.close()
+        if self._spare >= 0:
+            os.close(self._spare)
+            self._spare = -1
 
     def serve(self, client: Connection, message: dict[str, Any], fds: list[int]) -> None:
         """Do what a message asks for, and answer it; no message does harm."""
@@ -229,6 +243,13 @@ class Clients:
             if not self.workload.serve_terminal(message, fds):
                 client.send({"re": request, "unattachable": True})
                 return
+        elif operation == "launch":
+            client.send({"re": request, **self.workload.launch(message, fds)})
+            return
+        elif operation in {"started", "destroyed"} and self.workload.sandbox is not None:
+            self.workload.hear()
+            if operation == "destroyed":
+                self.workload.sandbox.adjust_score()
         elif operation == "end":
             self.workload.end()
         else:

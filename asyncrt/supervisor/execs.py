@@ -57,6 +57,11 @@ class Execs:
         self._workload = workload
         self._by_pid: dict[int, Exec] = {}
 
+    @property
+    def pids(self) -> list[int]:
+        """Of those that aren't reaped yet."""
+        return list(self._by_pid)
+
     def start(
         self,
         client: Connection,
@@ -66,6 +71,8 @@ class Execs:
         """Fork it; the answer goes out when its program runs or couldn't be executed."""
         deadline, lease = seconds(message.get("deadline")), seconds(message.get("lease"))
         above = self._workload
+        if message["plan"]["oom_score_adj"] is None:
+            message["plan"]["oom_score_adj"] = above.child_score
         pid, report = beside.spawn(
             message["plan"], streams, above.umask, above.init, above.namespaces
         )

@@ -35,19 +35,28 @@ def _number(value: int | None) -> str:
     return "null" if value is None else str(value)
 
 
-def tell(dir_fd: int, instance: str, previous: str, record: bytes) -> None:
-    """Append the end of the container whose directory that is to the root's events.
-
-    `previous` is the status it ended in, `record` its exit record. What can't be written isn't
-    retried: the record is what counts, and whoever compares it with the log adds what is missing.
-    """
+def id_of(dir_fd: int) -> str:
+    """Whose directory that is; "" once it is gone, and nobody wants to hear of its end any more."""
     _, _, name = os.readlink(f"/proc/self/fd/{dir_fd}").rpartition("/")
     if not name.endswith(_paths.DIRECTORY):
-        return  # it says "(deleted)": nobody wants to hear of its end any more
-    container_id = name.removesuffix(_paths.DIRECTORY)
+        return ""  # it says "(deleted)"
+    return name.removesuffix(_paths.DIRECTORY)
+
+
+def tell(dir_fd: int, instance: str, previous: str, record: bytes, sandbox_fd: int) -> None:
+    """Append the end of the container whose directory that is to the root's events.
+
+    `previous` is the status it ended in, `record` its exit record, `sandbox_fd` the directory of its
+    sandbox's root container. What can't be written isn't
+    retried: the record is what counts, and whoever compares it with the log adds what is missing.
+    """
+    container_id = id_of(dir_fd)
+    if not container_id:
+        return
+    sandbox = container_id if sandbox_fd == dir_fd else id_of(sandbox_fd)
     line = (
         f'{{"schema":{_events.SCHEMA},"time":"{clock.stamp()}","id":"{container_id}",'
-        f'"instance":"{instance}","sandbox":"{container_id}","operation":"exit",'
+        f'"instance":"{instance}","sandbox":"{sandbox or container_id}","operation":"exit",'
         f'"previous":"{previous}","status":"stopped","exit":'
     )
     _events.append(dir_fd, line.encode() + record + b"}\n", below="../")

@@ -160,36 +160,20 @@ def _lives_alone(init: int) -> bool:
 def _keep(
     pid: int, watch: _socket.socket, wakeup: int, umask: int, handed: handover.Handed
 ) -> None:
-    role, durable, deadline, lease, instance, fds, cgroups, namespaces = handover.unpack(handed)
-    if role == init.ONE_SHOT:
+    unpacked = handover.unpack(handed)
+    if unpacked[0] == init.ONE_SHOT:
         one_shot.keep(pid, watch)
         return
-    dir_fd, creator, control, *held = fds
+    loop = Loop(wakeup)
+    root = Workload(loop, pid, watch, umask, unpacked)
     try:
-        loop = Loop(wakeup)
-        root = Workload(
-            loop,
-            init=pid,
-            watch=watch,
-            creator=creator,
-            dir_fd=dir_fd,
-            control=control,
-            umask=umask,
-            durable=durable,
-            deadline=deadline,
-            lease=lease,
-            instance=instance.decode(),
-            cgroups=cgroups,
-            held=held,
-            namespaces=namespaces,
-        )
         Supervisor(loop, root).run()
     except Exception:
         import traceback
 
         # The last chance to tell an operator what happened.
         text = traceback.format_exc().encode()
-        _durable.replace(dir_fd, _paths.CRASH, text, durable=False)
+        _durable.replace(root.dir_fd, _paths.CRASH, text, durable=False)
         raise
 
 
@@ -234,22 +218,11 @@ def _rehearse() -> None:
     try:
         if _takes_no_file(nowhere):
             loop = Loop(-1)
-            root = Workload(
-                loop,
-                init=0,
-                watch=watch,
-                creator=creator.fileno(),
-                dir_fd=nowhere,
-                control=creator.fileno(),
-                umask=0o077,
-                durable=True,
-                deadline=-1.0,
-                lease=-1.0,
-                instance="0" * 32,
-                cgroups=[],
-                held=[],
-                namespaces=[],
-            )
+            fds = [nowhere, creator.fileno(), creator.fileno()]
+            times = (True, -1.0, -1.0)
+            no_score = handover.NO_SCORE
+            handed: handover.Unpacked = (init.SUPERVISED, *times, b"0" * 32, no_score, fds, [], [])
+            root = Workload(loop, 0, watch, 0o077, handed)
             root.init_ended(0)  # with 0, and reaped already
             Supervisor(loop, root).run()
     finally:

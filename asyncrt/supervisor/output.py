@@ -54,6 +54,12 @@ class Output:
         """Whether everybody attached has been sent everything."""
         return self._terminal is None or self._terminal.flushed
 
+    def close(self) -> None:
+        """Let go of it."""
+        for each in (self._pump, self._terminal):
+            if each is not None:
+                each.close()
+
     def finish(self) -> None:
         """Nobody is left who would write: have all of it on disk, and on its way."""
         for each in (self._pump, self._terminal):

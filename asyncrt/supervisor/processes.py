@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 
-from asyncrt import _cgroups
+from asyncrt import _cgroups, _csignal
 from asyncrt.launch import tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _FREEZING_SECONDS = 5.0  # a process in the middle of a slow system call may hold up the rest
 
@@ -17,11 +21,15 @@ class Processes:
     have left the cgroup, which on the host a privileged one can.
     """
 
-    __slots__ = ("_cgroups",)
+    __slots__ = ("_cgroups", "_tops")
 
-    def __init__(self, cgroups: list[int]) -> None:
-        """Take over the directories: first where all is frozen and killed, last where OOM is told."""
+    def __init__(self, cgroups: list[int], tops: Callable[[], list[int] | None]) -> None:
+        """Take over the directories: first where all is frozen and killed, last where OOM is told.
+
+        `tops` says which children of ours are above all of it; None: every one, and whom they leave.
+        """
         self._cgroups = cgroups
+        self._tops = tops
 
     def pause(self) -> None:
         """Have them stand still, as far as that can be waited for."""
@@ -32,7 +40,15 @@ class Processes:
                     return
             except OSError:
                 pass  # somebody removed it, or took it from us
-        tree.pause(os.getpid())
+        tops = self._tops()
+        if tops is None:
+            tree.pause(os.getpid())
+            return
+        seen = set(tops)
+        for pid in tops:
+            _signal(pid, _csignal.SIGSTOP)
+            seen |= tree.stop(pid)
+        tree.until_still(seen)
 
     def resume(self) -> None:
         """Let them go on."""
@@ -43,17 +59,44 @@ class Processes:
                     return
             except OSError:
                 pass  # as above
-        tree.resume(os.getpid())
+        tops = self._tops()
+        if tops is None:
+            tree.resume(os.getpid())
+            return
+        for pid in tops:
+            tree.resume(pid)
+            _signal(pid, _csignal.SIGCONT)
 
     def kill(self) -> bool:
         """SIGKILL to all; whether there was anybody."""
         for fd in self._cgroups[:1]:
             if _cgroups.kill(_cgroups.through(fd), _FREEZING_SECONDS):
                 return True
-        return tree.kill(os.getpid())
+        tops = self._tops()
+        if tops is None:
+            return tree.kill(os.getpid())
+        for pid in tops:
+            _signal(pid, _csignal.SIGSTOP)
+            tree.kill(pid)
+            _signal(pid, _csignal.SIGKILL)
+        return bool(tops)
 
     def oom_kills(self) -> int | None:
         """How many the kernel has killed for want of memory; None: nobody counts."""
         for fd in self._cgroups[-1:]:
             return _cgroups.oom_kills(_cgroups.through(fd))
         return None
+
+    def close(self) -> None:
+        """Let go of the directories; nobody is in them any more."""
+        for fd in self._cgroups:
+            os.close(fd)
+        self._cgroups = []
+
+
+def _signal(child: int, number: int) -> None:
+    """Signal our child, which isn't reaped yet: the pid is its own."""
+    try:  # noqa: SIM105 - a context manager costs pages
+        os.kill(child, number)
+    except PermissionError:
+        pass  # another user's by now, by sudo say

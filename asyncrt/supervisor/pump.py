@@ -73,9 +73,17 @@ class Pump:
 
     def __init__(self, loop: Loop, dir_fd: int) -> None:
         """Open the FIFOs for writing as well, so that there is no end that an exec would follow."""
+        self._loop = loop
         self._pipes = _open(dir_fd, os.O_RDWR)
         for each in self._pipes:
             loop.listen(each.fd, lambda _, pipe=each: pipe.pump())  # type: ignore[misc]  # one pipe each
+
+    def close(self) -> None:
+        """Let go of the FIFOs."""
+        for each in self._pipes:
+            self._loop.ignore(each.fd)
+            os.close(each.fd)
+        self._pipes = []
 
     def finish(self) -> None:
         """All that is there, when nobody is left who would write: before the exit is recorded.

@@ -1,64 +1,199 @@
 """The role that owns one sandbox: parent and sub-reaper of its processes, writer of its exit records.
 
 It lives in a session of its own, survives the engine that asked for it, holds no lock, and ends
-when no process is left and everybody who asked has been answered. When init is dead the rest is
-killed, the exit record is written, all connections are answered, and it exits.
+when no process is left and everybody who asked has been answered. When the root container's init is
+dead the rest is killed, the exit records are written, all connections are answered, and it exits.
 
 There may be a thousand of these for months, so until a client asks for something this touches as
 little as it can: each page written to is this process's own from then on.
+
+Containers that are created beside the root are children of ours too, forked here and told from each
+other by their cgroups or their pid namespaces. Each has its own control socket and its own end; that
+of the root container is the end of all.
 """
 
 from __future__ import annotations
 
+import _socket
 import os
+
+from asyncrt import _csignal
+from asyncrt.launch import handover, init
+from asyncrt.supervisor.exits import id_of
+from asyncrt.supervisor.scores import Scores
+from asyncrt.supervisor.workload import FLUSH_SECONDS, Workload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncrt.supervisor.loop import Loop
-    from asyncrt.supervisor.workload import Workload
 
-_FLUSH_SECONDS = 1.0  # how long a client that doesn't read may hold up our end
+
+class _Birth:
+    """An init that was forked for a container and hasn't said yet that it is one."""
+
+    __slots__ = ("pid", "watch")
+
+    def __init__(self, pid: int, watch: _socket.socket) -> None:
+        self.pid = pid  # 0 once it is reaped
+        self.watch = watch
 
 
 class Supervisor:
-    """One sandbox: its root container, and the children of this process."""
+    """One sandbox: its containers, and the children of this process."""
 
-    __slots__ = ("_alone", "_loop", "_root")
+    __slots__ = ("_alone", "_births", "_loop", "_scores", "_subs", "root", "shared")
 
     def __init__(self, loop: Loop, root: Workload) -> None:
+        self.root = root
+        self.shared = False  # whether there ever was another container
         self._loop = loop
-        self._root = root
-        self._alone = False  # no child is left; no new one comes once init has ended
+        self._subs: list[Workload] = []
+        self._births: list[_Birth] = []
+        self._scores: Scores | None = None
+        self._alone = False  # no child is left; no new one comes once the root's init has ended
+        root.sandbox = self
         loop.reap = self._reap
 
     def run(self) -> None:
         """Serve until nothing is left to do."""
-        root = self._root
+        root = self.root
         root.take_output()
         self._reap()  # most often it is init's end that woke us, and then nothing else is to be done
         if not self._over():
             root.listen()
             while not self._over():
                 self._loop.turn()
+                self._let_go()
         root.close_door()
         if not root.flushed:
             expired: list[bool] = []
-            self._loop.after(_FLUSH_SECONDS, lambda: expired.append(True))
+            self._loop.after(FLUSH_SECONDS, lambda: expired.append(True))
             while not (expired or root.flushed):
                 self._loop.turn()
 
     def _over(self) -> bool:
-        return self._root.recorded and self._alone
+        return self.root.recorded and self._alone and not self._subs
+
+    # --- containers beside the root
+
+    def launch(self, peer: int) -> None:
+        """Fork an init for whoever has the other end of that socket. Raises OSError.
+
+        What it is to become, and why it couldn't, it hears and says there, see asyncrt.launch.init.
+        """
+        opened = self.root.own_namespaces()
+        scores = self._keep_scores()
+        ours, theirs = _socket.socketpair()
+        above = os.getpid()
+        try:
+            pid = os.fork()
+            if pid == 0:
+                umask = self.root.umask
+                init.live_beside(peer, above, theirs.fileno(), umask, scores.original, opened)
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self.shared = True
+        birth = _Birth(pid, ours)
+        self._births.append(birth)
+        self._loop.listen(ours.fileno(), lambda _: self._hear(birth, last=True))
+
+    def _hear(self, birth: _Birth, *, last: bool = False) -> None:
+        """It is an init now, or, if there was something to hear and isn't, none will come of it."""
+        handed = handover.take(birth.watch)
+        if handed is None:
+            if last:
+                self._forget(birth)
+                birth.watch.close()
+            return
+        self._forget(birth)
+        made = handover.pid_of(handed)
+        sub = Workload(self._loop, made, birth.watch, self.root.umask, handover.unpack(handed))
+        sub.sandbox = self
+        self._keep_scores().add(id_of(sub.dir_fd), sub.score)
+        self._subs.append(sub)
+        sub.take_output()
+        sub.listen()
+
+    def _forget(self, birth: _Birth) -> None:
+        self._births.remove(birth)
+        self._loop.ignore(birth.watch.fileno())
+
+    def _let_go(self) -> None:
+        """Of containers whose end is told to all."""
+        for each in list(self._subs):
+            if each.recorded and each.leave():
+                self._subs.remove(each)
+
+    def _end_subs(self) -> None:
+        for birth in list(self._births):
+            self._forget(birth)
+            birth.watch.close()  # the init that it has made may live, and ends for want of us
+            if birth.pid:
+                os.kill(birth.pid, _csignal.SIGKILL)
+        for each in self._subs:
+            each.expire("sandbox ended")
+
+    # --- children
 
     def _reap(self) -> None:
-        root = self._root
+        root = self.root
         while not self._alone:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                first = self._first_ended()
+                pid, status = os.waitpid(first, os.WNOHANG) if first else (0, 0)
             except ChildProcessError:
                 self._alone = root.status is not None
                 break
             if pid == 0:
                 break
-            root.reaped(pid, status)
-        root.settle(alone=self._alone)
+            self._reaped(pid, status)
+        if root.status is not None and (self._subs or self._births):
+            self._end_subs()
+        for each in self._subs:
+            each.settle(alone=self._alone)
+        if all(each.recorded for each in self._subs):
+            root.settle(alone=self._alone)
+
+    def _first_ended(self) -> int:
+        """Whom to reap, -1 for any, 0 for nobody. Who has ended has said before what it is: that is heard first."""
+        if not self._births:
+            return -1
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        for birth in list(self._births):
+            self._hear(birth)
+        return 0 if found is None else found.si_pid
+
+    def _reaped(self, pid: int, status: int) -> None:
+        if self.root.reaped(pid, status):
+            return
+        for each in self._subs:
+            if each.reaped(pid, status):
+                return
+        for birth in self._births:
+            if birth.pid == pid:
+                birth.pid = 0
+
+    # --- want of memory
+
+    def _keep_scores(self) -> Scores:
+        if self._scores is None:
+            self._scores = Scores(self.root.dir_fd, self.root.score)
+        return self._scores
+
+    @property
+    def child_score(self) -> int | None:
+        """What a child without a score of its own is to have; None: what it has from us."""
+        return None if self._scores is None else self._scores.original
+
+    def started(self, workload: Workload) -> None:
+        """That container's program runs."""
+        if self.shared or workload.score != handover.NO_SCORE:
+            self._keep_scores().started()
+
+    def adjust_score(self) -> None:
+        """A container is gone from its sandbox."""
+        if self._scores is not None:
+            self._scores.destroyed()

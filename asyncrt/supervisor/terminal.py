@@ -179,6 +179,14 @@ class Terminal:
         """Whether everybody has been sent everything."""
         return not any(each.backlog for each in self._attached)
 
+    def close(self) -> None:
+        """Hang up."""
+        for each in list(self._attached):
+            self.detach(each)
+        self.loop.ignore(self._master)
+        os.close(self._master)
+        os.close(self._slave)
+
     def finish(self) -> None:
         """All that is there, when nobody is left who would write."""
         with contextlib.suppress(OSError):

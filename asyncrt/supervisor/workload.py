@@ -13,7 +13,7 @@ import os
 import select
 
 from asyncrt import _csignal, _durable, _paths, clock
-from asyncrt.launch import frames, handover
+from asyncrt.launch import frames, handover, namespaces
 from asyncrt.supervisor.clients import Clients
 from asyncrt.supervisor.exits import ending, exit_json, tell
 from asyncrt.supervisor.processes import Processes
@@ -22,11 +22,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from asyncrt.launch.handover import Unpacked
     from asyncrt.supervisor.loop import Loop
     from asyncrt.supervisor.output import Output
+    from asyncrt.supervisor.supervisor import Supervisor
 
 _UNKILLABLE_SECONDS = 5.0  # how long a process in an uninterruptible sleep may hold up the answer
 _RETRY_SECONDS = 0.5  # between tries to write the exit record on a full disk
+FLUSH_SECONDS = 1.0  # how long a client that doesn't read may hold up our end
 _UNWRITABLE_SECONDS = 10.0  # how long waiters wait for a record that can't be written
 _HEARING_MILLISECONDS = 1000  # for an init on a busy machine to read what it was sent
 
@@ -42,7 +45,6 @@ class Workload:
         "_creator",
         "_creator_listens",
         "_deadline",
-        "_dir_fd",
         "_durable",
         "_ending",
         "_failed",
@@ -50,45 +52,40 @@ class Workload:
         "_held",
         "_instance",
         "_lease",
+        "_leaving",
         "_output",
+        "_patient",
         "_reason",
         "_record",
         "_retrying",
         "_started_at",
         "_watch",
         "_watch_open",
+        "dir_fd",
         "goodbye",
         "init",
         "loop",
         "namespaces",
         "processes",
         "recorded",
+        "sandbox",
+        "score",
         "status",
         "umask",
     )
 
     def __init__(
-        self,
-        loop: Loop,
-        *,
-        init: int,
-        watch: _socket.socket,
-        creator: int,
-        dir_fd: int,
-        control: int,
-        umask: int,
-        durable: bool,
-        deadline: float,
-        lease: float,
-        instance: str,
-        cgroups: list[int],
-        held: list[int],
-        namespaces: list[int],
+        self, loop: Loop, init: int, watch: _socket.socket, umask: int, handed: Unpacked
     ) -> None:
+        """Of what init has handed over."""
+        _, durable, deadline, lease, instance, score, fds, cgroups, opened = handed
+        dir_fd, creator, control, *held = fds
         self.loop = loop
+        self.sandbox: Supervisor | None = None  # set by it
         self.init = init
-        self.namespaces = namespaces  # init's own, where it may not be asked for them later
-        self.processes = Processes(cgroups)
+        self.namespaces = opened  # init's own, where it may not be asked for them later
+        self.processes = Processes(cgroups, self._tops)
+        self.score = score  # for want of memory, as it counts for all of us
         self.umask = umask
         self.status: int | None = None  # of init, once reaped
         self.goodbye = b""  # the exit as a frame, once it is recorded
@@ -98,12 +95,12 @@ class Workload:
         self._creator = creator  # a descriptor: no object is made of it before it asks for anything
         self._creator_listens = False
         self._acknowledged = False
-        self._dir_fd = dir_fd
+        self.dir_fd = dir_fd
         self._control = control
         self._durable = durable
         self._deadline = deadline
         self._lease = lease  # the creator's; negative: none
-        self._instance = instance
+        self._instance = instance.decode()
         self._held = held  # of the workload's streams, those that lead to us
         self._output: Output | None = None
         self._failed = False
@@ -114,6 +111,8 @@ class Workload:
         self._asked = False  # somebody wanted the end
         self._ending = False  # what outlived init is being killed
         self._giving_up = False  # an unkillable process doesn't hold up the exit record any more
+        self._leaving = False
+        self._patient = True  # with clients that don't read what they are sent
         self._clients: Clients | None = None
 
     def take_output(self) -> None:
@@ -121,7 +120,7 @@ class Workload:
         if self._held:
             from asyncrt.supervisor.output import Output  # most need none, and stay smaller
 
-            self._output = Output(self.loop, self._dir_fd, self._held)
+            self._output = Output(self.loop, self.dir_fd, self._held)
 
     def listen(self) -> None:
         """Hear its init and its clients from now on."""
@@ -149,6 +148,8 @@ class Workload:
             said = said[end:]
             if self._deadline >= 0:
                 self.loop.after(self._deadline, lambda: self.expire("deadline"))
+            if self.sandbox is not None:
+                self.sandbox.started(self)
         if said.startswith(handover.FAILED):
             self._failed = True
             self._started_at = None
@@ -181,6 +182,38 @@ class Workload:
                         self._hear_creator_from_now()
         return self._acknowledged
 
+    def hear(self) -> None:
+        """Whatever init has said by now."""
+        poller = select.poll()
+        poller.register(self._watch, select.POLLIN)
+        while self._watch_open and poller.poll(0):
+            self._heard(0)
+
+    # --- its processes
+
+    def _tops(self) -> list[int] | None:
+        """The children of this process that all of it is below; None: it is alone in its sandbox."""
+        if self.sandbox is None or not self.sandbox.shared:
+            return None
+        tops = [] if self.status is not None else [self.init]
+        return tops if self._clients is None else tops + self._clients.exec_pids
+
+    @property
+    def child_score(self) -> int | None:
+        """The OOM score of a child without one of its own; None: as it has it from us."""
+        return None if self.sandbox is None else self.sandbox.child_score
+
+    def own_namespaces(self) -> list[int]:
+        """Its init's, open for whoever is to share them; they stay ours. Raises OSError."""
+        if not self.namespaces:
+            self.namespaces = namespaces.open_all(self.init)  # ours and not reaped
+        return self.namespaces
+
+    @property
+    def paused(self) -> bool:
+        """Whether it stands still."""
+        return self._clients is not None and self._clients.paused
+
     # --- its end
 
     def expire(self, reason: str) -> None:
@@ -196,12 +229,12 @@ class Workload:
             os.kill(self.init, _csignal.SIGKILL)  # ours and not reaped: the pid is its own
             self.processes.kill()
 
-    def reaped(self, pid: int, status: int) -> None:
-        """Take note of an ended child."""
+    def reaped(self, pid: int, status: int) -> bool:
+        """Take note of an ended child; False when it isn't one of its own."""
         if pid == self.init and self.status is None:
             self.init_ended(status)
-        elif self._clients is not None:
-            self._clients.reaped(pid, status)
+            return True
+        return self._clients is not None and self._clients.reaped(pid, status)
 
     def init_ended(self, status: int) -> None:
         """Take note of the end that ends all of it."""
@@ -256,7 +289,7 @@ class Workload:
             return  # each death that was seen meanwhile had us try again
         try:
             _durable.replace(
-                self._dir_fd,
+                self.dir_fd,
                 _paths.EXIT,
                 self._record,
                 durable=self._durable,
@@ -271,7 +304,9 @@ class Workload:
                 return
         else:
             try:  # noqa: SIM105 - a context manager's making touches pages that nothing else does
-                tell(self._dir_fd, self._instance, self._ended_in(), self._record)
+                tell(
+                    self.dir_fd, self._instance, self._ended_in(), self._record, self._sandbox_fd()
+                )
             except OSError:
                 pass  # a full disk: the record is what counts, and gc compares
         self.recorded = True
@@ -281,9 +316,13 @@ class Workload:
         """The status that the container was in when it ended."""
         if not self._acknowledged:
             return "creating"
-        if self._clients is not None and self._clients.paused:
+        if self.paused:
             return "paused"
         return "created" if self._started_at is None else "running"
+
+    def _sandbox_fd(self) -> int:
+        root = self if self.sandbox is None else self.sandbox.root
+        return root.dir_fd
 
     def _answer(self) -> None:
         if self.goodbye:
@@ -301,13 +340,44 @@ class Workload:
         """Nobody new can come once the name is gone; whoever came before is answered."""
         for name in (_paths.CONTROL, _paths.GATE):
             try:  # noqa: SIM105 - as above
-                os.unlink(name, dir_fd=self._dir_fd)
+                os.unlink(name, dir_fd=self.dir_fd)
             except OSError:
                 pass  # the directory is gone already
         late = select.poll()
         late.register(self._control, select.POLLIN)
         while late.poll(0):
             self._accept(0)
+
+    def leave(self) -> bool:
+        """Let go of everything once its end is recorded and told to all; whether that is done.
+
+        For one that isn't all of its sandbox: the descriptors would stay open.
+        """
+        if not self._leaving:
+            self._leaving = True
+            self.close_door()
+            self.loop.ignore(self._control)
+            self.loop.after(FLUSH_SECONDS, self._lose_patience)
+        if self._patient and not self.flushed:
+            return False
+        if self._clients is not None:
+            self._clients.close()
+        else:
+            os.close(self._control)
+        if self._output is not None:
+            self._output.close()
+        self.loop.ignore(self._watch.fileno())
+        self._watch.close()
+        if self._creator >= 0:
+            self.loop.ignore(self._creator)
+        for fd in (self._creator, self.dir_fd, *self.namespaces):
+            if fd >= 0:
+                os.close(fd)
+        self.processes.close()
+        return True
+
+    def _lose_patience(self) -> None:
+        self._patient = False
 
     @property
     def flushed(self) -> bool:
@@ -326,6 +396,18 @@ class Workload:
             self._clients = Clients(self, _socket.socket(fileno=self._control))
         return self._clients
 
+    def launch(self, message: dict[str, Any], fds: list[int]) -> dict[str, object]:
+        """Have a container created beside it; the answer to who asks. Raises OSError."""
+        if self.sandbox is None or self.sandbox.root is not self:
+            raise ValueError("only a sandbox's root container has others beside it")
+        if message["instance"] != self._instance:
+            return {"replaced": True}
+        if self.paused:
+            return {"paused": True}
+        (peer,) = fds
+        self.sandbox.launch(peer)
+        return {"ok": {}}
+
     def serve_terminal(self, message: dict[str, Any], fds: list[int]) -> bool:
         """Attach to the container's terminal or change its size; False if it has none here."""
         return self._output is not None and self._output.serve(message, fds)
@@ -335,5 +417,6 @@ class Workload:
         self.loop.ignore(self._creator)
         self._creator_listens = False
         client = self._serve().adopt(_socket.socket(fileno=self._creator))
+        self._creator = -1
         if self._lease >= 0:
             self._serve().lease.begin(client, self._lease)

@@ -19,7 +19,7 @@ import pytest
 
 import asyncrt
 from asyncrt import PIPE, Engine, Status, StorageFailed, _paths
-from asyncrt.container import create, destroy
+from asyncrt.container import create, create_hooks, destroy
 from asyncrt.launch import frames
 from asyncrt.locking import _queue
 from asyncrt.sandbox import Channel, ChannelClosed, Launched, unix
@@ -61,7 +61,7 @@ async def test_what_init_cannot_become_makes_create_fail_with_the_fields_name(
 STAGES = [
     "_make_directory",
     "_launch",
-    "_run_create_hooks",
+    "hooks",
     "first save",
     "second save",
     "launch message",
@@ -93,6 +93,8 @@ async def test_a_failure_at_any_stage_leaves_nothing(
     with monkeypatch.context() as patched:
         if stage.endswith("save"):
             patched.setattr(StateFile, "save_locked", save)
+        elif stage == "hooks":
+            patched.setattr(create_hooks.CreateHooks, "run", fail)
         elif stage == "launch message":
             patched.setattr(create.Creation, "_message", fail)
         else:

@@ -61,7 +61,7 @@ def _pids(container: asyncrt.Container) -> int:
     from asyncrt.container.stats import measure
     from asyncrt.state import read_record
 
-    return measure(read_record(container._context.root, container.id)).pids
+    return measure(read_record(container._context.root, container.id), container._context.root).pids
 
 
 @pytest.mark.needs_root

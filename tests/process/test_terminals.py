@@ -12,6 +12,7 @@ import pytest
 
 import asyncrt
 from asyncrt import LOG, PIPE, Engine
+from tests.helpers.cgroups import limited
 from tests.helpers.containers import (
     Client,
     destroyed,
@@ -45,6 +46,20 @@ async def test_a_terminal_is_the_programs_own_with_session_and_size(engine: Engi
     assert name.startswith("/dev/pts/")
     assert last == "all three"
     assert done.stderr is None
+
+
+@pytest.mark.needs_root
+@pytest.mark.needs_cgroups("pids")
+async def test_in_a_cgroup_too_the_program_leads_its_session(engine: Engine) -> None:
+    """Who is born in one is a child of the process that waited, and so no leader of anything yet."""
+    spec = limited(shell("ps -o pid=,sid=,tpgid= -p $$"), pids={"limit": 20})
+    done = await engine.run("web", spec=spec, terminal=True)
+    assert done.stdout is not None
+    assert len(set(done.stdout.split())) == 1
+    done = await engine.run("web", spec=spec, stdout=PIPE)
+    assert done.stdout is not None
+    pid, session, _ = done.stdout.split()
+    assert pid == session
 
 
 async def test_its_size_is_there_before_the_program_is(engine: Engine) -> None:

@@ -224,5 +224,5 @@ def test_no_container_is_taken_for_a_sandbox_or_left_without_one(
     if "container" not in annotations.values():
         assert found.sandbox_id is None
     if not said:
-        assert found == (False, None, "")
+        assert found == (False, None, "", "")
     assert not (found.is_sandbox and found.sandbox_id)

@@ -33,8 +33,13 @@ ON_DISK = [
 ]
 
 
+def _with_what_it_needs(name: str) -> Any:
+    marks = [pytest.mark.needs_cgroups] if "sandbox" in name.lower() else []
+    return pytest.param(name, marks=marks)
+
+
 @pytest.mark.timeout(600)  # some hundred lives for one with hooks
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", [_with_what_it_needs(name) for name in SCENARIOS])
 async def test_cancelled_at_any_tick(name: str, engine: asyncrt.Engine, full: bool) -> None:
     await sweep(name, engine, full=full)
 

@@ -42,9 +42,11 @@ def test_a_supervisor_appends_from_its_containers_directory(root: str) -> None:
     inner = os.open(f"{root}/web.d", os.O_RDONLY | os.O_DIRECTORY)
     _events.append(inner, b"one\n", below="../")
     record = exit_json("i" * 32, code=None, signal=9, reason="deadline", started_at=None)
-    tell(inner, "i" * 32, "running", record)
+    tell(inner, "i" * 32, "running", record, inner)
     os.rmdir(f"{root}/web.d")
-    tell(inner, "i" * 32, "running", record)  # destroyed: nobody wants to hear of it any more
+    tell(
+        inner, "i" * 32, "running", record, inner
+    )  # destroyed: nobody wants to hear of it any more
     os.close(inner)
     one, two = lines(root)
     assert one == b"one\n"

@@ -375,7 +375,7 @@ def annotated(**annotations: str) -> Any:
 def test_annotations_decide_membership(kind: str, id: str) -> None:
     assert membership(annotated(**{kind: "sandbox", id: "self"}))[:2] == (True, None)
     assert membership(annotated(**{kind: "container", id: "pod"}))[:2] == (False, "pod")
-    assert membership(annotated(other="x")) == (False, None, "")
+    assert membership(annotated(other="x")) == (False, None, "", "")
 
 
 @pytest.mark.parametrize(("kind", "id"), TYPES)

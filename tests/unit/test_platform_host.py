@@ -15,7 +15,7 @@ import pytest
 from asyncrt.errors import AsyncrtError, SpecInvalid, SpecUnsupported
 from asyncrt.oci import Spec, User, derive_exec
 from asyncrt.oci import homes as homes_module
-from asyncrt.platforms import PLATFORM_NAMES, Platform, _identity, choose, host
+from asyncrt.platforms import PLATFORM_NAMES, Beside, Platform, _identity, choose, host
 from tests.helpers.capabilities import User as Account
 from tests.helpers.processes import REPOSITORY
 
@@ -269,11 +269,17 @@ def test_a_limit_the_interpreter_cannot_set_is_refused_by_its_path() -> None:
 CRI_TYPE = "io.kubernetes.cri.container-type"
 
 
-def test_a_sandbox_is_accepted_and_a_container_in_one_refused_by_its_annotation() -> None:
+def test_a_container_in_a_sandbox_is_refused_by_its_annotation_if_the_root_has_no_cgroup() -> None:
     assert host.plan(spec_of(annotations={CRI_TYPE: "sandbox"}))["args"] == ["true"]
     assert host.plan(spec_of(annotations={"any": "thing"}))["args"] == ["true"]
     spec = spec_of(annotations={CRI_TYPE: "container", "io.kubernetes.cri.sandbox-id": "pod"})
-    assert refused(spec) == (f'annotations["{CRI_TYPE}"]',)
+    root = Beside(spec_of(annotations={CRI_TYPE: "sandbox"}).config, has_cgroup=False)
+    with pytest.raises(
+        SpecUnsupported, match="its sandbox's root container has no cgroup"
+    ) as caught:
+        host.plan(spec, beside=root)
+    assert caught.value.fields == (f'annotations["{CRI_TYPE}"]',)
+    assert host.unsupported(spec, root) == [f'annotations["{CRI_TYPE}"]']
 
 
 def test_an_unknown_container_type_is_refused_by_its_annotation() -> None:
@@ -490,7 +496,7 @@ def test_auto_takes_the_first_that_honours_the_whole_spec(monkeypatch: pytest.Mo
         plan = staticmethod(host.plan)
         plan_exec = staticmethod(host.plan_exec)
 
-        def unsupported(self, spec: Spec) -> list[str]:
+        def unsupported(self, spec: Spec, beside: Beside | None = None) -> list[str]:
             return []
 
     monkeypatch.setattr("asyncrt.platforms.choice._PLATFORMS", (host, Able()))

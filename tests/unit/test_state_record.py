@@ -218,6 +218,7 @@ def test_the_format_on_disk_is_what_other_programs_were_told() -> None:
         "terminal",
         "unpivoted",
         "protocol",
+        "oom_score_adj",
         "lease",
         "deletion",
         "exit",

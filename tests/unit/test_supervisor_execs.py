@@ -38,7 +38,8 @@ class Workload:
     init = 1
     namespaces: tuple[int, ...] = ()
 
-    processes = Processes([])
+    child_score = None
+    processes = Processes([], lambda: None)
 
     def __init__(self) -> None:
         self.loop = self

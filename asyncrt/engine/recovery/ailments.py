@@ -29,7 +29,6 @@ ACTIONS = {
 }
 REMOVED = {report.CREATION, report.DELETION, report.ABANDONED}
 
-_ALONE = "host"  # the platform whose sandboxes have one container each
 _INTERRUPTED = "creation interrupted"
 
 
@@ -64,13 +63,18 @@ def examine(root: str) -> Examined:
         kind = _ailment(record, observed, there)
         if kind:
             examined.suspects.append((container_id, kind))
-        if there and record.platform != _ALONE:
+        if there and _may_have_members(record):
             examined.members.extend(
                 (container_id, each)
                 for each in _members(f"{root}/{container_id}{_paths.DIRECTORY}")
                 if each not in found.containers and each not in found.broken
             )
     return examined
+
+
+def _may_have_members(record: Record) -> bool:
+    """Whether others can have been created beside it: without a cgroup, nobody on the host."""
+    return record.sandbox == record.id and (record.platform != "host" or bool(record.cgroup))
 
 
 def _may_write(observed: Observed) -> bool:

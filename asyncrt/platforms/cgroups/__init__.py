@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncrt.platforms.cgroups.place import SUPERVISOR
 from asyncrt.platforms.cgroups.plan import Planned, plan_cgroup
 
-__all__ = ["Planned", "plan_cgroup"]
+__all__ = ["SUPERVISOR", "Planned", "plan_cgroup"]

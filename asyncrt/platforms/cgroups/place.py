@@ -15,8 +15,11 @@ from asyncrt.platforms.cgroups.machine import is_root, may_make
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from asyncrt.platforms.cgroups.machine import Hierarchy
 
+SUPERVISOR = "_supervisor"
 _SYSTEMD = re.compile(r"[^/:]*:[^/:]*:[^/:]+")  # slice:prefix:name
 
 
@@ -29,8 +32,20 @@ def refusal(path: str) -> str:
     return ""
 
 
-def directory(hierarchy: Hierarchy, path: str | None, name: str) -> str:
-    """The cgroup's directory there; `name` is for a container without a path."""
+def of_supervisor(path: str) -> str:
+    """Beside a container's own cgroup, in a sandbox that has room for several."""
+    return f"{os.path.dirname(path)}/{SUPERVISOR}"
+
+
+def directory(hierarchy: Hierarchy, path: str | None, name: str, leaves: Sequence[str] = ()) -> str:
+    """The cgroup's directory there; `name` is for a container without a path.
+
+    It goes to that one of `leaves` that is in the hierarchy, if any is.
+    """
+    if not path:
+        for each in leaves:
+            if hierarchy.holds(each):
+                return f"{each}/{name}"
     if path and path.startswith("/"):
         return os.path.normpath(f"{hierarchy.top.rstrip('/')}/{path}")
     return os.path.normpath(f"{parent(hierarchy)}/{path or name}")

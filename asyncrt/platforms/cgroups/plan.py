@@ -45,14 +45,17 @@ def plan_cgroup(
     name: str,
     wanted: bool,
     guard_devices: bool = False,
+    room: bool = False,
+    leaves: Sequence[str] = (),
     machine: Machine | None = None,
 ) -> Planned:
     """How a container's cgroup is made, limited and joined.
 
     `name` is what it is called without a path of its own. Unless it is `wanted` the plan may be None
     where this user can have none and nothing needs it. `guard_devices`: also without rules of its
-    own the container may use only what every one needs, wherever that can be had. `machine`: for
-    another than this.
+    own the container may use only what every one needs, wherever that can be had. `room`: it is one
+    of a sandbox's that are to come, in a directory with one for the supervisor. `leaves`: the
+    directories of such a sandbox. `machine`: for another than this.
 
     Blocks for reads of /proc and of the cgroup file systems. Raises OSError.
     """
@@ -60,7 +63,7 @@ def plan_cgroup(
     if path is not None and (why := place.refusal(path)):
         return Planned(None, {_PATH: why})
     settings = Settings(
-        machine or discover(), lambda hierarchy: place.directory(hierarchy, path, name)
+        machine or discover(), lambda hierarchy: place.directory(hierarchy, path, name, leaves)
     )
     held = _use_holder(settings)
     resources = linux.resources if linux is not None else None
@@ -77,9 +80,10 @@ def plan_cgroup(
         return Planned(None, settings.refused)
     _watch_memory(settings)
     places = list(settings.places.values())
-    return Planned(
-        {"places": places, "writes": settings.writes, "devices": devices}, settings.refused
-    )
+    planned: CgroupPlan = {"places": places, "writes": settings.writes, "devices": devices}
+    if room and path is None:
+        planned["supervisor"] = [place.of_supervisor(each["path"]) for each in places]
+    return Planned(planned, settings.refused)
 
 
 def _may_filter() -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import os
 import shutil
 from typing import NamedTuple
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from asyncrt.launch.plan import IdMaps
     from asyncrt.oci.config import Config, IdMapping, Linux, TimeOffset, User
+    from asyncrt.platforms.protocol import Beside
 
 KINDS = {
     "user": made.CLONE_NEWUSER,
@@ -44,11 +47,15 @@ _OF_IPC = frozenset(
 
 
 class Namespaces(NamedTuple):
-    """Those of a container: made new, joined by path, and all of them together."""
+    """Those of a container: made new, joined by path, and all of them together.
+
+    Those it shares with its sandbox are among the joined, without a path.
+    """
 
     new: int
     join: list[tuple[str, str, int]]
     all: int
+    shared: int = 0
 
     def has(self, kind: str) -> bool:
         """Whether the container has one of its own or joins one."""
@@ -57,6 +64,15 @@ class Namespaces(NamedTuple):
     def is_new(self, kind: str) -> bool:
         """Whether one is made for it."""
         return bool(self.new & KINDS[kind])
+
+    def shares(self, kind: str) -> bool:
+        """Whether it is the sandbox's."""
+        return bool(self.shared & KINDS[kind])
+
+    @property
+    def maps_ids(self) -> bool:
+        """Whether the config's id maps hold."""
+        return self.is_new("user") or self.shares("user")
 
 
 class Who(NamedTuple):
@@ -68,23 +84,60 @@ class Who(NamedTuple):
     refused: list[str]
 
 
-def namespaces_of(config: Config) -> Namespaces:
-    """The namespaces that a config asks for."""
-    new, together = 0, 0
+def namespaces_of(config: Config, beside: Beside | None = None) -> Namespaces:
+    """The namespaces that a config asks for; beside others some of theirs, unless by a path."""
+    shareable = 0 if beside is None else _shareable(beside)
+    new, together, shared = 0, 0, 0
     join = []
     wanted = config.linux.namespaces if config.linux is not None else None
     for index, each in enumerate(wanted or ()):
         kind = KINDS[each.type]
         together |= kind
-        if each.path:
-            join.append((f"linux.namespaces[{index}]", each.path, kind))
+        if each.path or kind & shareable:
+            join.append((f"linux.namespaces[{index}]", each.path or "", kind))
+            shared |= 0 if each.path else kind
         else:
             new |= kind
-    return Namespaces(new, join, together)
+    return Namespaces(new, join, together, shared)
+
+
+def _shareable(beside: Beside) -> int:
+    """Kinds of which a container beside others has the sandbox's, if it is to have any."""
+    kinds = ["network", "ipc", "uts"]
+    if beside.share_pid:
+        kinds.append("pid")
+    if namespaces_of(beside.config).has("user"):
+        kinds.append("user")  # the others are owned by it
+    return functools.reduce(operator.or_, map(KINDS.__getitem__, kinds))
+
+
+def refused_sharing(config: Config, found: Namespaces, beside: Beside | None) -> dict[str, str]:
+    """What the sandbox hasn't got to share, or has otherwise than the config says."""
+    if beside is None:
+        return {}
+    there, refused = namespaces_of(beside.config), {}
+    for at, path, kind in found.join:
+        if not path and not there.all & kind:
+            refused[at] = "its sandbox has none of its own to share; leave it out, or give a path"
+    if found.shares("uts"):
+        for name in ("hostname", "domainname"):
+            wanted = getattr(config, name)
+            if wanted and wanted != getattr(beside.config, name):
+                refused[name] = "it is the sandbox's, which has another"
+    if found.shares("user") and config.linux is not None and beside.config.linux is not None:
+        for at, name in (
+            ("linux.uidMappings", "uid_mappings"),
+            ("linux.gidMappings", "gid_mappings"),
+        ):
+            if getattr(config.linux, name) != getattr(beside.config.linux, name):
+                refused[at] = "differs from its sandbox's, whose user namespace it shares"
+    return refused
 
 
 def refused_ids(linux: Linux, found: Namespaces) -> list[str]:
     """The JSON paths of id maps that this process can't have written."""
+    if found.shares("user"):
+        return []  # they are written
     given = [
         path
         for path, value in (
@@ -145,7 +198,7 @@ def _denies_setgroups(linux: Linux | None, found: Namespaces) -> bool:
     """
     if not _procid.in_first_user_namespace() and _is_denied_here():
         return True
-    if linux is None or not found.is_new("user") or os.geteuid() == 0:
+    if linux is None or not found.maps_ids or os.geteuid() == 0:
         return False
     return _is_single(linux.gid_mappings, os.getegid())
 
@@ -189,7 +242,7 @@ def who(user: User | None, linux: Linux | None, found: Namespaces, json_path: st
     extra = sorted(set((user.additional_gids if user is not None else None) or ()))
     refused = []
     at = f"{json_path}.user"
-    if found.is_new("user") and linux is not None:
+    if found.maps_ids and linux is not None:
         uids, gids = linux.uid_mappings or (), linux.gid_mappings or ()
         if uids and not _is_mapped(uid, uids):
             refused.append(f"{at}.uid" if user is not None else at)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from asyncrt.oci import Config, Process, Spec
     from asyncrt.oci.config import Linux
     from asyncrt.platforms.linux.namespaces import Namespaces
+    from asyncrt.platforms.protocol import Beside
 
 name = _NAME = "linux"
 
@@ -37,25 +38,48 @@ _IN_MOUNTS = ("mounts",)
 _IN_MOUNTS_OF_LINUX = ("devices", "rootfs_propagation", "masked_paths", "readonly_paths")
 
 
-def unsupported(spec: Spec) -> list[str]:
+def unsupported(spec: Spec, beside: Beside | None = None) -> list[str]:
     """The JSON path of every field that can't be honoured, in the order of the config."""
-    return list(_refused(spec) | _plan_cgroup(spec.config, "asyncrt").refused)
+    cgroup = _plan_cgroup(spec.config, "asyncrt", beside=beside)
+    return list(_refused(spec, beside) | cgroup.refused | _refused_beside(spec, beside, cgroup))
 
 
-def _plan_cgroup(config: Config, name: str) -> Planned:
+def _plan_cgroup(
+    config: Config, name: str, *, room: bool = False, beside: Beside | None = None
+) -> Planned:
     """A cgroup for every sandbox, where this user may have one: by it all of it is found.
 
     Without rules of the config's own, it may use what every container needs and the devices that
     it is to have (config-linux.md, "Devices": these must be available).
     """
     linux = config.linux
+    leaves = () if beside is None else beside.cgroups
     wanted = None if linux is None or os.geteuid() != 0 else _with_device_rules(linux)
     if wanted is not None:
-        planned = plan_cgroup(wanted, name=name, wanted=False)
+        planned = plan_cgroup(wanted, name=name, wanted=False, room=room, leaves=leaves)
         if not any(field.startswith(_DEVICE_RULES) for field in planned.refused):
             return planned
     guarded = linux is None or not linux.devices
-    return plan_cgroup(linux, name=name, wanted=False, guard_devices=guarded)
+    return plan_cgroup(
+        linux, name=name, wanted=False, guard_devices=guarded, room=room, leaves=leaves
+    )
+
+
+def _refused_beside(spec: Spec, beside: Beside | None, cgroup: Planned) -> dict[str, str]:
+    """Why its processes couldn't be told from those of the others in its sandbox, if so.
+
+    That takes a cgroup of its own, or a pid namespace of its own, for it and for the root container.
+    """
+    if beside is None:
+        return {}
+    at = membership(spec.config).json_path
+    own_pid = namespaces.namespaces_of(spec.config, beside).is_new("pid")
+    if not own_pid and cgroup.plan is None:
+        return {at: "it needs a pid namespace or a cgroup of its own, and has neither"}
+    root_has_pid = namespaces.namespaces_of(beside.config).is_new("pid")
+    if not beside.has_cgroup and not (root_has_pid and own_pid):
+        return {at: "its sandbox's root container has no cgroup, and no pid namespace for itself"}
+    return {}
 
 
 def _with_device_rules(linux: Linux) -> Linux | None:
@@ -72,11 +96,11 @@ def _with_device_rules(linux: Linux) -> Linux | None:
     return msgspec.structs.replace(linux, resources=resources)
 
 
-def _refused(spec: Spec) -> dict[str, str]:
+def _refused(spec: Spec, beside: Beside | None) -> dict[str, str]:
     """Every field that can't be honoured, with the reason where there is more to say than that."""
     config = spec.config
-    found = namespaces.namespaces_of(config)
-    refused: dict[str, str] = {}
+    found = namespaces.namespaces_of(config, beside)
+    refused: dict[str, str] = namespaces.refused_sharing(config, found, beside)
     if config.process is not None:
         refused |= _refused_process(config.process, config, found, "process")
     refused |= _refused_root(config, found)
@@ -89,14 +113,17 @@ def _refused(spec: Spec) -> dict[str, str]:
     refused |= dict.fromkeys(fields, "")
     if os.geteuid() != 0 and not found.has("user"):
         refused["linux.namespaces"] = "an ordinary user needs a user namespace"
-    member = membership(config)
-    if member.sandbox_id is not None:
-        refused[member.json_path] = ""
     return refused
 
 
 def plan(
-    spec: Spec, *, name: str = "asyncrt", hide: str = "", pivot_root: bool = True
+    spec: Spec,
+    *,
+    name: str = "asyncrt",
+    hide: str = "",
+    pivot_root: bool = True,
+    room: bool = False,
+    beside: Beside | None = None,
 ) -> ProcessPlan:
     """How to make the container's init; `name` is its cgroup's, if it has no path for one.
 
@@ -106,15 +133,16 @@ def plan(
     Raises SpecUnsupported naming every field that can't be honoured, or SpecInvalid.
     """
     config = spec.config
-    cgroup = _plan_cgroup(config, name)
-    refused = _refused(spec) | cgroup.refused
+    cgroup = _plan_cgroup(config, name, room=room, beside=beside)
+    refused = _refused(spec, beside) | cgroup.refused | _refused_beside(spec, beside, cgroup)
     if not pivot_root:
         refused |= _refused_without_pivot(config.process)
     _raise_refused(refused)
     if config.process is None:
         raise SpecInvalid(json_path="process", why="is required and missing", path=spec.path)
-    made = _make(config.process, config, joins=False, file=spec.path)
-    made["linux"] = _plan_linux(spec, hide, pivot_root=pivot_root)
+    found = namespaces.namespaces_of(config, beside)
+    made = _make(config.process, config, found, joins=False, file=spec.path)
+    made["linux"] = _plan_linux(spec, found, hide, pivot_root=pivot_root)
     made["cgroup"] = cgroup.plan
     return made
 
@@ -127,7 +155,7 @@ def plan_exec(spec: Spec, process: Process, *, pivot_root: bool = True) -> Proce
     if not pivot_root:
         refused |= _refused_without_pivot(process)
     _raise_refused(refused)
-    made = _make(process, config, joins=True)
+    made = _make(process, config, found, joins=True)
     made["joins"] = {"kinds": found.all, "ids": namespaces.owner(config.linux, found)}
     return made
 
@@ -138,11 +166,12 @@ def _raise_refused(refused: dict[str, str]) -> None:
         raise SpecUnsupported(platform=_NAME, fields=refused, reasons=reasons)
 
 
-def _make(process: Process, config: Config, *, joins: bool, file: str | None = None) -> ProcessPlan:
+def _make(
+    process: Process, config: Config, found: Namespaces, *, joins: bool, file: str | None = None
+) -> ProcessPlan:
     if not process.args:
         why = "is required and missing"
         raise SpecInvalid(json_path="process.args", why=why, path=file)
-    found = namespaces.namespaces_of(config)
     who = namespaces.who(process.user, config.linux, found, "process")
     env = merge_env(process.env or ())
     made = _process.plan_process(process, env, uid=who.uid, gid=who.gid, groups=who.groups)
@@ -152,9 +181,8 @@ def _make(process: Process, config: Config, *, joins: bool, file: str | None = N
     return made
 
 
-def _plan_linux(spec: Spec, hide: str, *, pivot_root: bool) -> LinuxPlan:
+def _plan_linux(spec: Spec, found: Namespaces, hide: str, *, pivot_root: bool) -> LinuxPlan:
     config, linux = spec.config, spec.config.linux
-    found = namespaces.namespaces_of(config)
     unprivileged = found.has("user")
     return {
         "new": found.new,
@@ -163,8 +191,8 @@ def _plan_linux(spec: Spec, hide: str, *, pivot_root: bool) -> LinuxPlan:
         "ids": namespaces.owner(linux, found),
         "time_offsets": None if linux is None else namespaces.time_offsets(linux),
         "open_early": unprivileged and os.geteuid() == 0,
-        "hostname": config.hostname or None,
-        "domainname": config.domainname or None,
+        "hostname": None if found.shares("uts") else config.hostname or None,
+        "domainname": None if found.shares("uts") else config.domainname or None,
         "loopback": found.is_new("network"),
         "sysctl": [
             (child("linux.sysctl", key), namespaces.parameter_path(key), value)

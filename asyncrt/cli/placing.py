@@ -1,0 +1,96 @@
+"""Sandboxes on the command line: what is created in which, and all of one as what is acted on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from asyncrt.cli import complete
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from asyncrt.container import Container
+    from asyncrt.engine import Engine
+
+
+class Place(NamedTuple):
+    """Where a new container is to be."""
+
+    sandbox: str | None = None
+    as_sandbox: bool = False
+    share_pid: bool = False
+
+    @classmethod
+    def of(cls, sandbox: str | None, as_sandbox: bool, share_pid: bool) -> Place:
+        """What the options say. Raises UsageError."""
+        if sandbox is not None and as_sandbox:
+            raise click.UsageError("--sandbox and --as-sandbox exclude each other")
+        if share_pid and sandbox is None:
+            raise click.UsageError("--share-pid is for a container created with --sandbox")
+        return cls(sandbox, as_sandbox, share_pid)
+
+    async def create(self, engine: Engine, id: str, **options: Any) -> Container:
+        """A new container there. If cancelled, everything begun is undone first."""
+        if self.as_sandbox:
+            return (await engine.create_sandbox(id, **options)).root
+        if self.sandbox is not None:
+            sandbox = await engine.load_sandbox(self.sandbox)
+            return await sandbox.create(id, share_pid=self.share_pid, **options)
+        return await engine.create(id, **options)
+
+
+def options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that a Place is made of."""
+    for each in reversed(
+        (
+            click.option(
+                "--sandbox",
+                metavar="ID",
+                shell_complete=complete.ids,
+                help="Create it beside that container, in its sandbox, and share its network.",
+            ),
+            click.option(
+                "--as-sandbox",
+                is_flag=True,
+                help="Make it a sandbox that others can be created in, with --sandbox.",
+            ),
+            click.option(
+                "--share-pid", is_flag=True, help="Share the sandbox's process ids as well."
+            ),
+        )
+    ):
+        command = each(command)
+    return command
+
+
+OF = click.option(
+    "--sandbox",
+    metavar="ID",
+    shell_complete=complete.ids,
+    help="All containers of this sandbox as well.",
+)
+
+
+def check(ids: Sequence[str], sandbox: str | None) -> None:
+    """Raise UsageError if nothing is named to act on."""
+    if not ids and sandbox is None:
+        raise click.UsageError("missing argument 'ID...', or --sandbox")
+
+
+async def stages(
+    engine: Engine, ids: Sequence[str], sandbox: str | None, *, root_first: bool = False
+) -> list[list[str]]:
+    """The ids to act on, in turns: those of the sandbox without its root, and that one.
+
+    Whatever ends the root ends the others with it, before they could do anything about it. If
+    cancelled, nothing has changed.
+    """
+    if sandbox is None:
+        return [list(ids)]
+    found = await engine.load_sandbox(sandbox)
+    others = [*ids, *(each.id for each in await found.containers() if each.id not in ids)]
+    turns = [[each for each in others if each != found.id], [str(found.id)]]
+    return turns[::-1] if root_first else turns

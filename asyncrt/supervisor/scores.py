@@ -1,0 +1,80 @@
+"""The supervisor's own OOM score: the lowest of its containers', as it ends with all of them.
+
+It is the lowest among those that set one. The container that is only there to be the sandbox sets
+none, whatever its config says, and what becomes of it when it is destroyed nobody needs to know.
+"""
+
+from __future__ import annotations
+
+import os
+
+from asyncrt import _paths
+from asyncrt.launch.handover import NO_SCORE
+
+_SCORE = "/proc/self/oom_score_adj"  # proc(5)
+
+
+class Scores:
+    """Made when one of the containers has a score, or the first is created beside the root."""
+
+    __slots__ = ("_by_id", "_dir_fd", "_now", "_own", "original")
+
+    def __init__(self, dir_fd: int, own: int) -> None:
+        """Of the root container: its directory, where the members of the sandbox are, and its score."""
+        self._dir_fd = dir_fd
+        self._own = own
+        self._by_id: dict[str, int] = {}
+        self.original = self._now = _read()
+
+    def add(self, container_id: str, score: int) -> None:
+        """One more, from its creation until it isn't a member any more."""
+        self._by_id.pop(container_id, None)
+        if score != NO_SCORE:
+            self._by_id[container_id] = score
+
+    def started(self) -> None:
+        """A container has started: without any score all stays as it is."""
+        self._become(self._now)
+
+    def destroyed(self) -> None:
+        """A container is gone: without any score we get back what we began with."""
+        self._become(self.original)
+
+    def _become(self, without: int) -> None:
+        if self._by_id:
+            members = self._members()
+            self._by_id = {name: each for name, each in self._by_id.items() if name in members}
+        scores = list(self._by_id.values())
+        if self._own != NO_SCORE:
+            scores.append(self._own)
+        wanted = min(scores, default=without)
+        if wanted == self._now:
+            return
+        fd = os.open(_SCORE, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, str(wanted).encode())
+            self._now = wanted
+        except PermissionError:
+            pass  # lower than this user may go: its container was made by one who may
+        finally:
+            os.close(fd)
+
+    def _members(self) -> list[str]:
+        try:
+            fd = os.open(
+                _paths.MEMBERS, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._dir_fd
+            )
+        except OSError:
+            return []
+        try:
+            return os.listdir(fd)
+        finally:
+            os.close(fd)
+
+
+def _read() -> int:
+    fd = os.open(_SCORE, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return int(os.read(fd, 16))
+    finally:
+        os.close(fd)
