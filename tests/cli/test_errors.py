@@ -80,7 +80,7 @@ def test_an_id_that_cant_be_is_refused(asyncrt: Asyncrt, args: list[str], hint: 
         (["kill", "--all", "--pid", "1", "it"], "exclude"),
         (["exec", "it"], "missing program"),
         (["run", "it"], "missing program"),
-        (["runn", "it"], "'runn'; did you mean 'run'; see"),
+        (["runn", "it"], "'runn'; did you mean one of: 'prune', 'run'; see"),
         (["ls"], "'ls'; did you mean one of: 'list', 'logs'; see"),
         (["delete"], "missing argument"),
         (["delete", "--farce", "it"], "no such option '--farce'"),
