@@ -189,7 +189,12 @@ class Worker:
             await container.stop(grace_seconds=0.5)
         elif verb == "exec":
             process = await container.exec(["/bin/true"], **NULL)
-            await process.wait()
+            try:
+                async with asyncio.timeout(5):
+                    await process.wait()
+            except TimeoutError:  # paused right after its start, and nobody has to resume it
+                await process.kill()
+                await process.wait()
         elif verb == "exec long":
             env = reality.marking(uuid.uuid4().hex, "exec")
             await container.exec(["/bin/sleep", "1000"], env=env, **NULL)

@@ -19,6 +19,7 @@ class Fake(Container):
 
     def __init__(self, number: int) -> None:  # of a container's own it has nothing
         self.id = ContainerId(f"fake-{number}")
+        self.number = number
         self.dead = self.destroyed = self.started = False
 
     async def start(self, *, timeout: float | None = None) -> None:
@@ -62,7 +63,6 @@ async def _settle() -> None:
 async def _act(pool: Pool, maker: Maker, steps: list[tuple[str, int]]) -> None:
     takes: list[asyncio.Task[Any]] = []
     cancelled: set[asyncio.Task[Any]] = set()
-    order: list[asyncio.Task[Any]] = []
     entering = asyncio.ensure_future(pool.__aenter__())
     await _settle()
     while not entering.done():
@@ -73,7 +73,6 @@ async def _act(pool: Pool, maker: Maker, steps: list[tuple[str, int]]) -> None:
     for action, number in steps:
         if action == "take":
             take = asyncio.ensure_future(pool.take())
-            take.add_done_callback(order.append)
             takes.append(take)
         elif action == "cancel" and takes:
             each = takes[number % len(takes)]
@@ -97,10 +96,12 @@ async def _act(pool: Pool, maker: Maker, steps: list[tuple[str, int]]) -> None:
     await _settle()
     assert all(each.done() for each in takes)
     assert not maker.pending
-    got = [each for each in order if not each.cancelled() and each.exception() is None]
-    # Nobody is overtaken; who found a dead one asks again, behind those who came meanwhile.
-    if not any(each.dead for each in maker.made):
-        assert got == [each for each in takes if each in got]
+    got = [each for each in takes if not each.cancelled() and each.exception() is None]
+    # Nobody is overtaken: who came first has what was made first. But who found a dead one asks
+    # again, behind those who came meanwhile, and what was given back goes to who is next.
+    if not cancelled and not any(each.dead for each in maker.made):
+        numbers = [each.result().number for each in got]
+        assert numbers == sorted(numbers)
     for each in takes:
         if each not in cancelled and not each.cancelled() and each.exception() is not None:
             assert isinstance(each.exception(), StartFailed | InvalidTransition | RuntimeError)
