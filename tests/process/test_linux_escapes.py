@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ import asyncrt
 from asyncrt import _libc
 from tests.helpers import capabilities, sandboxes
 from tests.helpers.containers import destroyed, init_of, rest
-from tests.helpers.sandboxes import EVERYBODY, MAPPED, ROOT, USER, config, spec
+from tests.helpers.sandboxes import EVERYBODY, MAPPED, ROOT, USER, config, mount, spec
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_program("busybox")]
 
@@ -293,6 +296,122 @@ def test_a_proc_that_is_renamed_while_it_is_made_is_masked_all_the_same(
     out = _said(made, who)
     assert out.startswith("0\n")
     assert "Read-only file system" in out
+
+
+def _planted(directory: Path, who: str, link: str) -> str:
+    """An image of that one's own, with a link in it."""
+    image = sandboxes.make_rootfs(str(directory / "image"))
+    os.symlink(link, f"{image}/out")
+    user = capabilities.ordinary_user()
+    assert user is not None
+    uid = {ROOT: 0, MAPPED: 100000, USER: user.uid}[who]
+    for place in (image, f"{image}/etc"):
+        os.chown(place, uid, uid)
+    return image
+
+
+@everybody
+@pytest.mark.parametrize("link", ["/etc", "../../../../../../etc"])
+def test_no_place_in_an_image_leads_out_of_it(open_directory: Path, who: str, link: str) -> None:
+    """CVE-2021-30465, CVE-2026-55686: mounts, devices, working directory, masks, all through a link."""
+    image = _planted(open_directory, who, link)
+    name = f"asyncrt-test-{os.getpid()}"
+    made = _shell(image, "ls /etc; pwd; cat /etc/passwd; true > /etc/passwd", who)
+    made["root"]["readonly"] = False
+    made["process"]["cwd"] = f"/out/{name}-cwd"
+    made["mounts"] += [
+        mount(f"/out/{name}-mount", "tmpfs"),
+        mount(f"/out/{name}-file", "bind", "bind", source="/etc/passwd"),
+    ]
+    if who == ROOT:  # for others it is the host's node of the same name, which isn't there
+        device = {"path": f"/out/{name}-device", "type": "c", "major": 1, "minor": 3}
+        made["linux"]["devices"] = [device]
+    made["linux"]["maskedPaths"] = ["/out/passwd"]
+    made["linux"]["readonlyPaths"] = ["/out"]
+    found = _said(made, who).split()
+    kinds = ["cwd", "file", "mount", *(["device"] if who == ROOT else [])]
+    assert found[: len(kinds)] == sorted(f"{name}-{each}" for each in kinds)
+    assert f"/etc/{name}-cwd" in found
+    assert "root:x:0:0:root:/root:/bin/sh" not in found, "it is masked"
+    assert not [each for each in os.listdir("/etc") if each.startswith(name)]
+    assert Path("/etc/passwd").read_bytes()
+
+
+@everybody
+@pytest.mark.parametrize("change", ["mount", "cwd"])
+def test_no_magic_link_is_followed(open_directory: Path, who: str, change: str) -> None:
+    image = _planted(open_directory, who, "/proc/self/root/etc")
+    name = f"/out/asyncrt-test-{os.getpid()}"
+    made = _shell(image, "true", who)
+    made["root"]["readonly"] = False
+    if change == "cwd":
+        made["process"]["cwd"] = name
+    else:
+        made["mounts"].append(mount(name, "tmpfs"))
+    assert _said(made, who).startswith("container 'box': ")
+    assert not os.path.lexists(f"/etc{name[4:]}")
+
+
+@everybody
+def test_dots_in_a_path_end_at_the_images_root(open_directory: Path, who: str) -> None:
+    image = _planted(open_directory, who, "/etc")
+    name = f"asyncrt-test-{os.getpid()}"
+    made = _shell(image, "ls /; pwd", who)
+    made["root"]["readonly"] = False
+    made["process"]["cwd"] = f"/../../../{name}-cwd"
+    made["mounts"].append(mount(f"/../../../{name}-mount", "tmpfs"))
+    found = _said(made, who).split()
+    assert {f"{name}-cwd", f"{name}-mount", f"/{name}-cwd"} <= {*found}
+    assert not [each for each in os.listdir("/") if each.startswith(name)]
+
+
+@pytest.fixture
+def shared_volume(open_directory: Path) -> Iterator[Path]:
+    """A directory of the host's whose mounts propagate."""
+    path = open_directory / "volume"
+    (path / "inner").mkdir(parents=True)
+    (path / "inner").chmod(0o777)
+    subprocess.run(["mount", "--bind", str(path), str(path)], check=True)
+    try:
+        subprocess.run(["mount", "--make-shared", str(path)], check=True)
+        yield path
+    finally:
+        subprocess.run(["umount", "-R", str(path)], check=True)
+
+
+@everybody
+def test_what_is_mounted_inside_never_shows_on_the_host(
+    rootfs: str, shared_volume: Path, who: str
+) -> None:
+    """By who may mount there; what was bound is a slave, whatever its propagation is made inside."""
+    host = "/proc/self/mountinfo"
+    before = sandboxes.mounts_below(str(shared_volume))
+    with tempfile.TemporaryDirectory(prefix="asyncrt-open-") as directory:
+        os.chmod(directory, 0o777)
+        told, go = f"{directory}/told", f"{directory}/go"
+        os.mkfifo(told)
+        os.mkfifo(go)
+        os.chmod(told, 0o666)
+        os.chmod(go, 0o666)
+        script = (
+            "mount --make-rshared /data; mount -t tmpfs tmpfs /data/inner && "
+            f"grep -c /data/inner {host} > /work/told; read line < /work/go"
+        )
+        made = _shell(rootfs, script, who, *_CAPABILITIES)
+        made["mounts"] += [
+            mount("/data", "bind", "rbind", source=str(shared_volume)),
+            mount("/work", "bind", "rbind", source=directory),
+        ]
+        running = threading.Thread(target=_said, args=(made, who))
+        running.start()
+        try:
+            with open(told, encoding="ascii") as file:
+                assert file.read() == "1\n", "it is mounted there"
+            assert sandboxes.mounts_below(str(shared_volume)) == before
+        finally:
+            with open(go, "w", encoding="ascii") as file:
+                file.write("go\n")
+            running.join()
 
 
 async def test_the_working_directory_is_inside(engine: asyncrt.Engine, rootfs: str) -> None:
