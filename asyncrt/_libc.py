@@ -6,6 +6,7 @@ that runs right after a fork.
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import errno
 import os
@@ -118,8 +119,11 @@ def clone(flags: int, cgroup: int = -1) -> int:
     """fork(2) with clone3(2)'s flags: 0 in the child, its pid in the parent.
 
     `cgroup` is a descriptor for CLONE_INTO_CGROUP. Without CLONE_PARENT the child's end raises
-    SIGCHLD. For a process with one thread only: nothing takes care of the locks of others.
+    SIGCHLD. For a process with one thread only: nothing takes care of the locks of others, so that
+    it is a RuntimeError where Python knows of any.
     """
+    if _thread._count():  # noqa: SLF001 - of those beside the first
+        raise RuntimeError("a process with threads can't be cloned: a lock of theirs may be held")
     words = [0] * _CLONE_ARGS
     words[0] = flags | (_CLONE_INTO_CGROUP if cgroup >= 0 else 0)
     words[4] = 0 if flags & _CLONE_PARENT else _csignal.SIGCHLD

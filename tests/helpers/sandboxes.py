@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from typing import Any
 
 import asyncrt
@@ -168,3 +169,32 @@ def said_to(root: str, made: dict[str, Any], user: User | None = None) -> tuple[
     assert done.returncode == 0, done.stderr.decode()
     code, out, err = json.loads(done.stdout)
     return code, out, err
+
+
+def shell(rootfs: str, script: str, who: str = ROOT, *caps: str) -> dict[str, Any]:
+    """The config of a shell's script, for that one to run, with these capabilities (none: none)."""
+    made = config(rootfs, ["/bin/sh", "-c", script], who=who, user=capabilities.ordinary_user())
+    if caps:
+        sets = ("bounding", "effective", "permitted")
+        made["process"]["capabilities"] = {each: list(caps) for each in sets}
+    return made
+
+
+def ended_by(who: str, made: dict[str, Any]) -> tuple[int, str, str]:
+    """As `said_to`, run by one of EVERYBODY on a root of its own."""
+    user = capabilities.ordinary_user() if who == USER else None
+    if who == USER and not capabilities.has_userns():
+        capabilities.skip_lacking("unprivileged user namespaces")
+    root = tempfile.mkdtemp(prefix="asyncrt-test-")
+    try:
+        if user is not None:
+            os.chown(root, user.uid, user.gid)
+        return said_to(root, made, user)
+    finally:
+        shutil.rmtree(root)
+
+
+def said_by(who: str, made: dict[str, Any]) -> str:
+    """What it writes, the error of one that couldn't be started included."""
+    _, out, err = ended_by(who, made)
+    return out + err

@@ -9,9 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import shutil
 import sys
-import tempfile
 from typing import Any
 
 import pytest
@@ -19,9 +17,9 @@ import pytest
 from asyncrt.oci.default_seccomp import default_seccomp
 from asyncrt.oci.defaults import DEFAULT_CAPABILITIES, MASKED_PATHS, READONLY_PATHS
 from asyncrt.oci.words import CAPABILITIES
-from tests.helpers import capabilities, sandboxes
+from tests.helpers import capabilities
 from tests.helpers.attempts import PROGRAM
-from tests.helpers.sandboxes import EVERYBODY, ROOT, USER, config, mount, python, with_python
+from tests.helpers.sandboxes import EVERYBODY, ROOT, config, ended_by, mount, python, with_python
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_program("busybox")]
 
@@ -86,15 +84,6 @@ _CASES = [
 
 @pytest.mark.parametrize(("who", "how"), _CASES)
 def test_no_way_out_leads_anywhere(python_image: str, who: str, how: str) -> None:
-    user = capabilities.ordinary_user() if who == USER else None
-    if who == USER and not capabilities.has_userns():
-        capabilities.skip_lacking("unprivileged user namespaces")
-    root = tempfile.mkdtemp(prefix="asyncrt-test-")
-    try:
-        if user is not None:
-            os.chown(root, user.uid, user.gid)
-        code, out, err = sandboxes.said_to(root, _made(python_image, who, how), user)
-    finally:
-        shutil.rmtree(root)
+    code, out, err = ended_by(who, _made(python_image, who, how))
     assert (code, err) == (0, "")
     assert out.split() == ["all"]

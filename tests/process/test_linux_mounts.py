@@ -205,7 +205,7 @@ async def test_a_remount_changes_what_is_mounted(engine: asyncrt.Engine, rootfs:
     assert (await said(engine, made)).startswith("ro,relatime,size=32k")
 
 
-async def test_cgroups_are_read_only_and_the_containers_own(
+async def test_hazard_42_cgroups_are_read_only_and_the_containers_own(
     engine: asyncrt.Engine, rootfs: str
 ) -> None:
     """CVE-2022-0492."""
@@ -248,7 +248,7 @@ async def test_dots_in_a_destination_stay_inside(engine: asyncrt.Engine, image: 
 
 
 @pytest.mark.parametrize("name", ["proc", "sys"])
-async def test_a_link_for_proc_or_sys_is_refused(
+async def test_hazard_40_a_link_for_proc_or_sys_is_refused(
     engine: asyncrt.Engine, image: str, name: str
 ) -> None:
     """Masks would be looked for elsewhere (GHSA-g2j6-57v7-gm8c)."""

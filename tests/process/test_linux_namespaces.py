@@ -161,7 +161,9 @@ async def test_a_path_that_is_no_namespace_of_that_kind_is_named(
     assert await engine.list() == []
 
 
-async def test_a_map_that_the_kernel_refuses_is_named(engine: asyncrt.Engine, rootfs: str) -> None:
+async def test_hazard_32_a_map_that_the_kernel_refuses_is_named(
+    engine: asyncrt.Engine, rootfs: str
+) -> None:
     made = config(rootfs, ["/bin/true"], who=MAPPED)
     made["linux"]["gidMappings"] *= 2
     with pytest.raises(asyncrt.StartFailed) as caught:

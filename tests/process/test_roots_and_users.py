@@ -6,14 +6,15 @@ import asyncio
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 import pytest
 import uvloop
 
 import asyncrt
-from asyncrt import Status
+from asyncrt import LOG, PIPE, Status, _paths
 from tests.helpers.capabilities import User
-from tests.helpers.containers import shell, sleeper, started
+from tests.helpers.containers import directory_of, shell, sleeper, started
 from tests.helpers.leaks import LeakCheck
 from tests.helpers.lives import whole_life
 from tests.helpers.processes import Interpreter, run_python
@@ -141,3 +142,46 @@ print("both")
     done = run_python(code, root)
     assert done.stdout == "both\n", done.stderr
     assert names(root) == []
+
+
+async def test_hazard_44_links_planted_in_a_containers_directory_lead_nowhere(
+    engine: asyncrt.Engine, tmp_path: Path
+) -> None:
+    """Nothing beyond them is written, truncated, locked or removed."""
+    victims = tmp_path / "victims"
+    victims.mkdir()
+    (victims / "file").write_text("mine")
+    container = await engine.create("web", spec=shell("read x; echo out"), stdin=PIPE, stdout=LOG)
+    directory = Path(directory_of(container, engine.root))
+    (directory / "planted").symlink_to(victims)
+    for name in (_paths.EXIT, _paths.EXIT_BEING_SAVED, _paths.CRASH):
+        (directory / name).symlink_to(victims / "file")
+    for name in ("lost", "stdout.log.1", "planted"):
+        (directory / "logs" / name).symlink_to(victims / "file")
+    await container.start()
+    assert container.stdin is not None
+    container.stdin.write(b"\n")
+    assert (await container.wait()).exit_code == 0
+    assert [each.text async for each in container.logs(tail=1)] == ["out"]
+    await engine.recover()
+    await container.destroy()
+    assert await engine.list() == []
+    assert os.listdir(victims) == ["file"]
+    assert (victims / "file").read_text() == "mine"
+
+
+async def test_hazard_44_a_containers_directory_that_is_a_link_isnt_emptied(
+    engine: asyncrt.Engine, tmp_path: Path
+) -> None:
+    victims = tmp_path / "victims"
+    victims.mkdir()
+    (victims / "file").write_text("mine")
+    container = await started(engine, "web", sleeper())
+    directory = Path(directory_of(container, engine.root))
+    elsewhere = directory.rename(f"{engine.root}/elsewhere")
+    directory.symlink_to(victims)
+    async with asyncrt.Engine(engine.root) as other:
+        await other.delete("web", force=True)
+    assert await engine.list() == []
+    assert os.listdir(victims) == ["file"]
+    shutil.rmtree(elsewhere)

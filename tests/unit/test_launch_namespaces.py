@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from asyncrt import _libc
 from asyncrt.launch import mounts, namespaces
 from asyncrt.launch.failure import Failure
+from tests.helpers.processes import run_python
 
 if TYPE_CHECKING:
     from asyncrt.launch.plan import IdMaps
@@ -51,13 +51,35 @@ def test_what_such_a_program_says_is_in_the_error(tmp_path: Path) -> None:
     }
 
 
-def test_a_clone_is_a_fork_and_its_failure_an_error() -> None:
+_CLONES = """
+import os, threading
+from asyncrt import _libc
+pid = _libc.clone(0)
+if pid == 0:
+    os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+try:
+    _libc.clone(0x800)  # CLONE_SIGHAND without CLONE_VM
+except OSError as error:
+    print(error.strerror)
+go = threading.Event()
+thread = threading.Thread(target=go.wait)
+thread.start()
+try:
     pid = _libc.clone(0)
     if pid == 0:
-        os._exit(7)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
-    with pytest.raises(OSError, match="Invalid argument"):
-        _libc.clone(0x800)  # CLONE_SIGHAND without CLONE_VM
+        os._exit(0)
+except RuntimeError as error:
+    print(error)
+go.set()
+thread.join()
+"""
+
+
+def test_hazard_33_a_clone_is_a_fork_for_who_has_no_threads_and_its_failure_an_error() -> None:
+    lines = run_python(_CLONES).stdout.splitlines()
+    assert lines[:2] == ["7", "Invalid argument"]
+    assert lines[2].startswith("a process with threads can't be cloned")
 
 
 def test_a_look_up_in_a_root_never_leads_out(tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def test_sizes_are_read_in_units_of_1024(text: int | str, size: int) -> None:
     assert parse_size(text, "at") == size
 
 
-def test_nothing_gains_privileges_and_nothing_is_inheritable() -> None:
+def test_hazard_43_nothing_gains_privileges_and_nothing_is_inheritable() -> None:
     process = made()["process"]
     assert process["noNewPrivileges"] is True
     assert set(process["capabilities"]) == {"bounding", "effective", "permitted"}

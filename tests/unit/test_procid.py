@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from asyncrt import _procid
-from tests.helpers.capabilities import User
+from asyncrt import _libc, _procid
+from tests.helpers.capabilities import User, skip_lacking
 from tests.helpers.processes import Interpreter, wait_gone, wait_until
 
 LEADER_ENDS_ALONE = """
@@ -173,3 +173,19 @@ def test_facts_of_a_process_that_is_gone_are_none() -> None:
     with subprocess.Popen(["true"]) as process:
         pass
     assert _procid.facts(process.pid) is None
+
+
+def test_hazard_35_an_exit_status_is_told_by_pidfd_once_its_parent_has_reaped() -> None:
+    """Not at the exit already (PIDFD_GET_INFO with PIDFD_INFO_EXIT, Linux 6.15)."""
+    child = subprocess.Popen(["/bin/sh", "-c", "exit 7"])
+    pidfd = os.pidfd_open(child.pid)
+    try:
+        select.select([pidfd], [], [])
+        assert _libc.exit_status(pidfd) is None
+        assert child.wait() == 7
+        status = _libc.exit_status(pidfd)
+    finally:
+        os.close(pidfd)
+    if status is None:
+        skip_lacking("Linux 6.15, which tells the exit status by pidfd")
+    assert os.waitstatus_to_exitcode(status) == 7

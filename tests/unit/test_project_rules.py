@@ -160,3 +160,11 @@ def test_a_block_of_the_readme_is_found_by_its_comment_alone() -> None:
 
 def test_ci_is_one_executable_script() -> None:
     assert os.access(_ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_hazard_44_nothing_here_is_to_be_set_user_id() -> None:
+    """Bubblewrap's CVE-2026-41163; ids beyond one's own are mapped by newuidmap(1), which is."""
+    files = [path for path in (_ROOT / "asyncrt").rglob("*") if path.is_file()]
+    assert [path for path in files if path.stat().st_mode & 0o6111] == []
+    scripts = _PROJECT["project"].get("scripts", {})
+    assert set(scripts) == {"asyncrt"}
