@@ -47,6 +47,7 @@ class Settings:
         self.places: dict[str, CgroupPlace] = {}
         self.refused: dict[str, str] = {}
         self._where = where
+        self._why: dict[str, str] = {}  # nothing may be made there, by directory
 
     def use(self, hierarchy: Hierarchy) -> str:
         """Be in that hierarchy too; the directory. Once for all that it limits."""
@@ -63,9 +64,11 @@ class Settings:
     def unusable(self, hierarchy: Hierarchy) -> str:
         """Why nothing can be made in that hierarchy, in words; "" when it can."""
         path = self._where(hierarchy)
-        if may_make(path, hierarchy):
-            return ""
-        return f"this user may not make {path}"
+        why = self._why.get(path)
+        if why is None:
+            why = "" if may_make(path, hierarchy) else f"this user may not make {path}"
+            self._why[path] = why
+        return why
 
     def find(self, at: str, controller: Controller) -> Hierarchy | None:
         """The hierarchy that holds it, from which the container can have it, else it is refused."""
