@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import errno
 import logging
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from asyncrt import _durable, _paths
@@ -17,10 +17,12 @@ from asyncrt.container.takeover import drained
 from asyncrt.container.wait import wait
 from asyncrt.errors import ContainerNotFound, NoOutput, SpecInvalid, StorageFailed
 from asyncrt.ids import ContainerId
+from asyncrt.state import moment_of
 from asyncrt.supervisor.log_files import lost_name, read_options
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+    from datetime import timedelta
 
     from asyncrt.container.context import Context
     from asyncrt.state import Record
@@ -128,15 +130,9 @@ def _check_tail(tail: object) -> None:
         )
 
 
-def _stamp(since: object) -> bytes | None:
-    if since is None:
-        return None
-    moment = datetime.now(UTC) - since if isinstance(since, timedelta) else since
-    if not isinstance(moment, datetime) or moment.tzinfo is None:
-        raise SpecInvalid(
-            json_path="", why=f"since is {since!r}, must be a timedelta or a datetime with a zone"
-        )
-    return moment.astimezone(UTC).strftime(_STAMP).encode()
+def _stamp(since: datetime | timedelta | None) -> bytes | None:
+    moment = moment_of(since, "since")
+    return None if moment is None else moment.astimezone(UTC).strftime(_STAMP).encode()
 
 
 async def _place(readers: Sequence[StreamReader], stamp: bytes | None, tail: int | None) -> int:

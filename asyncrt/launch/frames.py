@@ -115,7 +115,9 @@ def receive(sock: _socket.socket, size: int = 65536) -> tuple[bytes, list[int]]:
     if flags & _CTRUNC:
         for fd in fds:
             os.close(fd)
-        raise BadFrame("more descriptors than fit")
+        raise OSError(
+            errno.EMFILE, os.strerror(errno.EMFILE)
+        )  # there is room for all that can come
     return data, list(fds)
 
 

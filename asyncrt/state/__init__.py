@@ -7,7 +7,7 @@ from asyncrt.state.event import DESTROYED, Event, Told
 from asyncrt.state.event_log import EventLog, Position
 from asyncrt.state.event_mending import Missing, append_missing, missing_events
 from asyncrt.state.exit_record import ExitResult, read_exit
-from asyncrt.state.filter import BROKEN, Filter
+from asyncrt.state.filter import BROKEN, Filter, moment_of
 from asyncrt.state.listing import find, list_ids, list_views, view_now
 from asyncrt.state.members import add_member, read_members, remove_member
 from asyncrt.state.reality import Observed, look, observe, settle
@@ -56,6 +56,7 @@ __all__ = [
     "list_views",
     "look",
     "missing_events",
+    "moment_of",
     "observe",
     "open_root",
     "read_exit",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 BROKEN = "broken"  # what a record that can't be read has instead of a status
 _STATUSES = {*map(str, Status), BROKEN}
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 class _Annotated(msgspec.Struct, gc=False):
@@ -60,7 +61,7 @@ class Filter(msgspec.Struct, frozen=True):
                 )
         if sandbox is not None:
             check_id(sandbox)
-        before = _moment(until)
+        before = moment_of(until, "until")
         if wanted is None and sandbox is None and not annotations and before is None:
             return None
         return cls(wanted, sandbox, tuple((annotations or {}).items()), before)
@@ -94,15 +95,15 @@ class Filter(msgspec.Struct, frozen=True):
         )
 
 
-def _moment(until: datetime | timedelta | None) -> datetime | None:
-    """That time, or so long ago."""
-    given: object = until
-    if isinstance(given, timedelta):
+def moment_of(given: datetime | timedelta | None, name: str) -> datetime | None:
+    """That time, or so long ago, as what an argument of that `name` means. Raises SpecInvalid."""
+    value: object = given
+    if isinstance(value, timedelta):
         try:
-            return datetime.now(UTC) - given
-        except OverflowError:
-            return datetime.min.replace(tzinfo=UTC)  # nothing is that old
-    if given is None or (isinstance(given, datetime) and given.tzinfo is not None):
-        return given
-    why = f"until is {given!r}, must be a timedelta or a datetime with a zone"
+            return datetime.now(UTC) - value
+        except OverflowError:  # before all that there is, or after
+            return _FIRST if value > timedelta(0) else _LAST
+    if value is None or (isinstance(value, datetime) and value.tzinfo is not None):
+        return value
+    why = f"{name} is {value!r}, must be a timedelta or a datetime with a zone"
     raise SpecInvalid(json_path="", why=why)

@@ -23,10 +23,17 @@ class Making:
         # Made only where it is needed.
         self._rootfs = request.getfixturevalue("rootfs") if platform == LINUX else ""
 
-    def config(self, args: list[str], **process: Any) -> dict[str, Any]:
-        """A config.json that runs `args`, with these fields of its process besides."""
+    def config(
+        self, args: list[str], *, pid_namespace: bool = True, **process: Any
+    ) -> dict[str, Any]:
+        """A config.json that runs `args`, with these fields of its process besides.
+
+        The first process of a pid namespace gets no signal that it has no handler for.
+        """
         if self.platform == LINUX:
-            made = sandboxes.config(self._rootfs, args)
+            without = () if pid_namespace else ("pid",)
+            kinds = tuple(each for each in sandboxes.NAMESPACES if each not in without)
+            made = sandboxes.config(self._rootfs, args, namespaces=kinds)
         else:
             env = ["PATH=/usr/bin:/bin"]
             made = {"ociVersion": "1.2.0", "process": {"args": args, "cwd": "/", "env": env}}

@@ -230,7 +230,9 @@ async def test_since_is_a_moment_or_so_long_ago(engine: Engine) -> None:
         found = [int(each.text) for each in await lines(container, since=moment)]
         assert found == list(range(501, 601))
         assert len(await lines(container, since=timedelta(hours=1))) == 600
+        assert len(await lines(container, since=timedelta.max)) == 600  # before there were dates
         assert await lines(container, since=datetime.now(UTC)) == []
+        assert await lines(container, since=timedelta.min) == []
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from asyncrt.container.passing import MOST
 from tests.helpers import sandboxes
 from tests.helpers.containers import destroyed, line, rest, shell, shell_hook, started
 from tests.helpers.platforms import Making, making, on_each
+from tests.helpers.processes import run_python
 from tests.helpers.records import names
 
 __all__ = ["making"]  # a fixture
@@ -259,3 +260,25 @@ async def test_the_hosts_null_device_cannot_be_changed_through_one(
             process = await box.exec(["/bin/sh", "-c", script], stdout=PIPE, pass_fds={3: null})
             assert await rest(process.stdout) == "refused\nused\n"
             process.close()
+
+
+def test_more_than_may_be_open_are_an_error_that_says_so(root: str) -> None:
+    code = """
+import asyncio, errno, resource, sys
+import asyncrt
+
+async def main():
+    async with asyncrt.Engine(sys.argv[1]) as engine:
+        spec = asyncrt.Spec.command(["/bin/true"])
+        try:
+            await engine.create("web", spec=spec, pass_fds=dict.fromkeys(range(3, 70), 0))
+        except asyncrt.StartFailed as error:
+            # Of an ordinary user no more may lie in sockets either (unix(7)).
+            print(error.what, error.errno in {errno.EMFILE, errno.ETOOMANYREFS})
+        print(await engine.list())
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+asyncio.run(main())
+"""
+    done = run_python(code, root)
+    assert (done.stdout, done.stderr) == ("launch True\n[]\n", "")

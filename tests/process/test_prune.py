@@ -40,7 +40,7 @@ async def test_only_what_is_stopped_and_fits_goes(engine: Engine) -> None:
     assert await engine.prune(sandbox="nobody") == {}
     assert await engine.prune(until=timedelta(hours=1)) == {}
     assert await engine.prune(until=datetime(2000, 1, 1, tzinfo=UTC)) == {}
-    assert await engine.prune(until=timedelta(days=999_999_999)) == {}
+    assert await engine.prune(until=timedelta.max) == {}
     assert len(await left(engine)) == 7
     assert await engine.prune(annotations={"team": "green"}, sandbox="other") == {"other": None}
     assert await engine.prune(until=datetime.now(UTC)) == {"blue": None, "green": None}
@@ -56,6 +56,7 @@ async def test_a_list_may_be_of_those_created_before(engine: Engine) -> None:
     await stopped(engine, "second")
     assert [each.id for each in await engine.list(until=between)] == ["first"]
     assert len(await engine.list(until=timedelta(0))) == 2
+    assert len(await engine.list(until=timedelta.min)) == 2
     for bad in (datetime(2000, 1, 1), 5, "1h"):  # noqa: DTZ001 - without a zone on purpose
         with pytest.raises(asyncrt.SpecInvalid, match="until is"):
             await engine.prune(until=bad)  # type: ignore[arg-type]  # wrong on purpose

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import resource
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -115,6 +118,47 @@ def test_unclaimed_descriptors_are_closed_with_the_decoder(
     decoder.close()
     assert os.read(read, 1) == b""
     os.close(read)
+
+
+def test_descriptors_that_no_message_announced_are_refused(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    """Kept until the connection ends, they would be a way to have us run out of them."""
+    read, write = os.pipe()
+    decoder = frames.Decoder()
+    frames.send(pair[0], frames.encode({"n": 1, "fds": 1}), [write, write])
+    os.close(write)
+    decoder.feed(*frames.receive(pair[1]))
+    found = decoder.pop()
+    assert found is not None
+    os.close(*found[1])
+    with pytest.raises(frames.BadFrame):
+        decoder.pop()
+    decoder.close()
+    assert os.read(read, 1) == b""
+    os.close(read)
+
+
+def test_descriptors_that_we_may_not_have_open_are_that_error(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    read, write = os.pipe()
+    frames.send(pair[0], b"x", [write] * 3)
+    os.close(write)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (read + 20, hard))
+    filling: list[int] = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                filling.append(os.dup(read))
+        with pytest.raises(OSError, match="Too many open files") as caught:
+            frames.receive(pair[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for fd in (read, *filling):
+            os.close(fd)
+    assert caught.value.errno == errno.EMFILE
 
 
 def test_an_end_before_a_whole_message_is_an_eof(
