@@ -43,8 +43,7 @@ class Conmon:
         said = await _told([*self._command, *words])
         if json.loads(said or b'{"data": -1}')["data"] <= 0:
             raise RuntimeError(f"conmon couldn't make a container: {said!r}")
-        with open(f"{stem}.conmon", encoding="ascii") as file:
-            kept = Kept(self._runtime, id, os.pidfd_open(int(file.read())))
+        kept = Kept(self._runtime, id, _pid(f"{stem}.conmon"), _pid(f"{stem}.pid"))
         await run_subprocess(self._runtime.command("start", id))
         return kept
 
@@ -52,10 +51,11 @@ class Conmon:
 class Kept:
     """A container with its conmon, which is nobody's child: the pidfd says when it has ended."""
 
-    def __init__(self, runtime: Runtime, id: str, pidfd: int) -> None:
+    def __init__(self, runtime: Runtime, id: str, conmon: int, init: int) -> None:
         self._runtime = runtime
         self._id = id
-        self._pidfd = pidfd
+        self._pidfd = os.pidfd_open(conmon)
+        self.pids = (conmon, init)
 
     async def end(self) -> None:
         """Kill and remove it; its conmon ends by itself then."""
@@ -71,6 +71,11 @@ class Kept:
         finally:
             loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
+
+
+def _pid(path: str) -> int:
+    with open(path, encoding="ascii") as file:
+        return int(file.read())
 
 
 async def _told(command: list[str]) -> bytes:

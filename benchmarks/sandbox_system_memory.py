@@ -1,17 +1,20 @@
 """How much of the machine's memory does a live sandbox take, beside one that runc and conmon keep?
 
-What the kernel says is available (proc(5), MemAvailable) before 300 sleeping sandboxes and with them,
-each with its supervisor, its files, its namespaces and mounts in the kernel, and for asyncrt what its
-engine keeps of it. conmon is what supervises runc's under podman and CRI-O. Other programs that grow or
-end meanwhile are in the figure too: measure on a quiet machine.
+300 sleeping sandboxes: what each of their processes has to itself (private pages of supervisor or conmon,
+of the program, and what the asking process grows by), and by how much the kernel's own memory grows
+meanwhile (proc(5), meminfo: slab, page tables, stacks, per-cpu, and files in memory): namespaces, mounts,
+cgroups, sockets. conmon is what supervises runc's under podman and CRI-O. The kernel counts for the whole
+machine: what others have it do meanwhile is in the figure too.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
+from collections.abc import Iterable
 
-from benchmarks import runtimes
+from benchmarks import processes, runtimes
 from benchmarks.bundles import Bundle
 from benchmarks.conmon import Conmon
 from benchmarks.contenders import WARM, in_turns, live_and_die, scratch_engine, start_one
@@ -19,6 +22,7 @@ from benchmarks.figures import Series
 from benchmarks.question import Answer, Bench, Question, at_most
 
 _ALIVE = 300
+_KERNEL = ("Slab", "PageTables", "KernelStack", "Percpu", "Shmem")
 _LOOK_SECONDS = 0.1
 _STILL_KILOBYTES = 512  # less is no change
 _STILL_LOOKS = 3
@@ -39,14 +43,20 @@ async def measure(bench: Bench) -> Answer:
         async def ours() -> float:
             before = await _settled(looks)
             started = await in_turns([start_one(engine, bundle.spec) for _ in range(alive)])
-            taken = await _settled(looks) - before
+            inits = [(await each.view()).pid for each in started]
+            pids = [*processes.supervisors(engine.root), *(pid for pid in inits if pid)]
+            taken = await _settled(looks) - before + _own(pids)
             await in_turns([each.destroy() for each in started])
             return taken / alive
 
         async def theirs() -> float:
             before = await _settled(looks)
             started = await in_turns([conmon.start() for _ in range(alive)], at_once=4)
-            taken = await _settled(looks) - before
+            taken = (
+                await _settled(looks)
+                - before
+                + _own([pid for each in started for pid in each.pids])
+            )
             await in_turns([each.end() for each in started], at_once=4)
             return taken / alive
 
@@ -58,21 +68,27 @@ async def measure(bench: Bench) -> Answer:
 
 
 async def _settled(looks: int) -> float:
-    """Kilobytes in use, once that stands still: the kernel tidies up behind who has ended."""
+    """Kilobytes of the kernel and of this process, once they stand still.
+
+    The kernel tidies up behind who has ended.
+    """
     seen: list[float] = []
     for _ in range(looks):
-        seen = [*seen[1 - _STILL_LOOKS :], _used()]
+        seen = [*seen[1 - _STILL_LOOKS :], _kernel()]
         if len(seen) == _STILL_LOOKS and max(seen) - min(seen) < _STILL_KILOBYTES:
             break
         await asyncio.sleep(_LOOK_SECONDS)
-    return seen[-1]
+    return seen[-1] + _own([os.getpid()])
 
 
-def _used() -> float:
+def _kernel() -> float:
     with open("/proc/meminfo", encoding="ascii") as file:
         fields = dict(line.split(":", 1) for line in file)
-    total, available = (int(fields[name].split()[0]) for name in ("MemTotal", "MemAvailable"))
-    return float(total - available)
+    return float(sum(int(fields[name].split()[0]) for name in _KERNEL if name in fields))
+
+
+def _own(pids: Iterable[int]) -> float:
+    return sum(map(processes.unique_kilobytes, pids))
 
 
 QUESTION = Question(
