@@ -28,6 +28,8 @@ _COLUMNS = (
     output.Column("COMMAND", flexible=True),
 )
 
+_MOST_NAMED = 10_000  # of pids that fit into one argument (execve(2): 128 KiB)
+
 
 class _PsCommand(p.ProgramCommand):
     """A command that ends in options of ps(1)."""
@@ -98,8 +100,9 @@ def _row(each: ProcessInfo) -> Sequence[str]:
 async def _ps(options: Sequence[str], pids: Sequence[int]) -> str:
     """What ps(1) says with these options. If cancelled, it is killed."""
     # Options that select none would have it tell of this terminal's only; others it shows as well.
-    which = ("-p", ",".join(map(str, pids)))
-    code, out, err = await _run("ps", *options, *which)
+    code, out, err = 1, "", ""
+    if len(pids) <= _MOST_NAMED:
+        code, out, err = await _run("ps", *options, "-p", ",".join(map(str, pids)))
     if code:  # all have ended, or it is one that knows no -p
         code, out, err = await _run("ps", *options)
     if code:

@@ -186,7 +186,8 @@ class Engine(Sandboxes, Many, Telling):
                 supervisor.
             console_socket: A listening UNIX socket that the terminal is sent to instead (OCI).
             pass_fds: Descriptors or open files of ours that it has too, by the number that each has
-                there: {3: listener}. They stay the caller's as well.
+                there: {3: listener}. They stay the caller's as well, who shares their flags and
+                positions with it (O_NONBLOCK, for example).
             supervision: "own": a supervisor records its exit. "caller": nothing of ours stays
                 behind; whoever reaps init knows its exit status, others learn it where the kernel
                 tells (Linux 6.15).

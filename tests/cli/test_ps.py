@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -57,3 +58,17 @@ def test_a_stopped_container_has_no_processes(asyncrt: Asyncrt) -> None:
     for options in ([], ["--", "-ef"]):
         assert "it is stopped" in asyncrt.fails("ps", "web", *options)
     asyncrt("delete", "web")
+
+
+def _our_ps(directory: Path, script: str) -> dict[str, str]:
+    """An environment in which ps is that script."""
+    (directory / "ps").write_text(f"#!/bin/sh\n{script}\n")
+    (directory / "ps").chmod(0o755)
+    return {"PATH": f"{directory}:/usr/bin:/bin"}
+
+
+def test_a_ps_that_knows_no_pids_will_do(web: Asyncrt, tmp_path: Path) -> None:
+    """As busybox's: it shows everything, and what isn't the container's is left out."""
+    script = 'for each; do [ "$each" != -p ] || exit 1; done; PATH=/usr/bin:/bin exec ps "$@"'
+    out = web("ps", "web", "--", "-eo", "pid,args", env=_our_ps(tmp_path, script))
+    assert sorted(each.split()[1] for each in out.splitlines()[1:]) == ["sleep", "sleep"]

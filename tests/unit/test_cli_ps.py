@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 import pytest
 
+from asyncrt.cli import ps
 from asyncrt.cli.errors import CommandFailedError
 from asyncrt.cli.ps import select
+from tests.helpers.containers import SECONDS, Fifo, is_alive
 
 FULL = """\
 UID          PID    PPID  C STIME TTY          TIME CMD
@@ -50,3 +55,18 @@ def test_what_would_move_the_cursor_is_escaped() -> None:
 def test_what_cannot_be_told_apart_is_an_error_that_says_what_to_do(text: str, why: str) -> None:
     with pytest.raises(CommandFailedError, match=why):
         select(text, {1})
+
+
+@pytest.mark.parametrize("ticks", [0, 1, 2, 5, 50])
+async def test_cancelled_it_leaves_no_ps_behind(tmp_path: Path, ticks: int) -> None:
+    with Fifo(tmp_path / "began") as began:
+        script = 'echo $$ >"$0"; exec sleep 1000'
+        running = asyncio.ensure_future(ps._run("/bin/sh", "-c", script, began.path))
+        pid = int(await began.line())
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        running.cancel()
+        async with asyncio.timeout(SECONDS):
+            with pytest.raises(asyncio.CancelledError):
+                await running
+        assert not is_alive(pid)
