@@ -52,11 +52,11 @@ def clone_node(node: int) -> int:
     return tree
 
 
-def guard_null(fds: Iterable[int]) -> None:
+def guard_null(fds: Iterable[int], ready: int = -1) -> None:
     """Have those that are the host's /dev/null open through a mount as `clone_node` makes it.
 
     Root inside could else change the node through its own /proc/self/fd. Who may not mount doesn't
-    own the node either. Raises Failure.
+    own the node either. `ready` is such a mount, -1: there is none yet. Raises Failure.
     """
     guarded = -1
     for fd in fds:
@@ -66,11 +66,12 @@ def guard_null(fds: Iterable[int]) -> None:
         with step("standard streams", _NULL):
             if guarded < 0:
                 try:
-                    tree = _clone_null(fd)
+                    tree = _clone_null(fd) if ready < 0 else ready
                 except PermissionError:
                     return
                 guarded = os.open(f"/proc/self/fd/{tree}", os.O_RDWR | os.O_CLOEXEC)
-                os.close(tree)  # the kernel waits (RCU): once is enough
+                if ready < 0:
+                    os.close(tree)  # the kernel waits (RCU): once is enough
             os.dup2(guarded, fd, inheritable=False)
     if guarded >= 0:
         os.close(guarded)
@@ -83,6 +84,11 @@ def _clone_null(fd: int) -> int:
         if error.errno != errno.EINVAL:
             raise
     # It was opened in another mount namespace, of which nothing can be cloned. Ours is the same.
+    return clone_null()
+
+
+def clone_null() -> int:
+    """As `clone_node`, of the host's /dev/null. Raises OSError, and Failure if it isn't that."""
     own = real_null()
     try:
         return clone_node(own)

@@ -58,12 +58,14 @@ class Parent:
 
     Above one more container of a sandbox it is awake: `alarm` is None and `theirs` -1. `score` is
     what such an init has without an OOM score of its own, and `shared` the sandbox's namespaces.
+    `null` is a mount of /dev/null that sandboxes open theirs through, -1: there is none.
     """
 
     __slots__ = (
         "alarm",
         "exempt",
         "identities",
+        "null",
         "pid",
         "score",
         "shared",
@@ -80,6 +82,7 @@ class Parent:
         alarm: select.epoll | None = None,
         *,
         exempt: bool = True,
+        null: int = -1,
         score: int | None = None,
         shared: Sequence[int] = (),
     ) -> None:
@@ -95,6 +98,7 @@ class Parent:
         self.theirs = theirs
         self.alarm = alarm
         self.exempt = exempt
+        self.null = null
         self.waiting: _socket.socket | None = None
 
 
@@ -107,22 +111,24 @@ def live(
     alarm: select.epoll,
     umask: int,
     exempt: bool,  # noqa: FBT001 - as the fork server passes it down
+    null: int,
 ) -> NoReturn:
     """Wait for a request, be what it asks for, never return.
 
-    `above` is the parent's pid; `watch`, `theirs`, `alarm` and `exempt` as in Parent. `requests` and
-    `taking` are the fork server's: TAKEN in `taking` tells it that a request is taken, its end that
-    the launch is done.
+    `above` is the parent's pid; `watch`, `theirs`, `alarm`, `exempt` and `null` as in Parent.
+    `requests` and `taking` are the fork server's: TAKEN in `taking` tells it that a request is taken,
+    its end that the launch is done.
     """
     code = 127
     peer: _socket.socket | None = None
     try:
         os.setsid()
         process.fresh_signals()
-        process.close_all_but((requests, taking, theirs, watch, alarm.fileno()))
+        process.close_all_but((requests, taking, theirs, watch, alarm.fileno(), null))
         _procid.set_name("asyncrt:spare")
         rehearse()
-        parent = Parent(above, _socket.socket(fileno=watch), theirs, alarm, exempt=exempt)
+        watching = _socket.socket(fileno=watch)
+        parent = Parent(above, watching, theirs, alarm, exempt=exempt, null=null)
         asked = _socket.socket(fileno=requests)
         role, fds = frames.receive(asked, 1)
         asked.close()
@@ -286,8 +292,8 @@ def _prepare(
     if "linux" in plan:
         from asyncrt.launch.inside import Inside  # most often nobody needs it
 
-        inside = Inside(plan, [*streams, *passed], parent.shared)
-        parent.identities["init"], parent.waiting = inside.identity, inside.waiting
+        inside = Inside(plan, [*streams, *passed], parent.shared, parent.null)
+        parent.waiting = inside.waiting
     held = _connect(message, streams, inside)
     given = [dir_fd, peer.fileno()]
     if inside is None:
@@ -341,7 +347,7 @@ def _enter_cgroups(role: bytes, plan: ProcessPlan, parent: Parent) -> _Cgroups:
         if doors.need_a_birth:
             from asyncrt.launch import namespaces  # most often nobody needs it
 
-            parent.identities["init"], parent.waiting = namespaces.go_on(0, None, doors.clone)
+            parent.waiting = namespaces.go_on(0, None, doors.clone)
             os.setsid()  # what leads the session is whom a terminal takes
         else:
             doors.enter()
@@ -359,6 +365,10 @@ def _hand_over(
     inside: Inside | None,
 ) -> None:
     """Give the process above us what it is to have, and have it sleep until it is needed."""
+    if parent.waiting is not None:
+        from asyncrt.launch import namespaces  # it is there already
+
+        parent.identities["init"] = namespaces.identity(parent.waiting)
     handover.send(
         parent.watch,
         role,

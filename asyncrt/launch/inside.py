@@ -30,7 +30,6 @@ from asyncrt.launch.rootfs import Root, Sources
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
     from asyncrt.launch.plan import LinuxPlan, ProcessPlan
 
@@ -41,25 +40,25 @@ _IFF_UP = 0x1
 class Inside:
     """An init in its namespaces: made by its constructor, which only the new process leaves."""
 
-    __slots__ = ("_id_maps", "_plan", "identity", "opened", "proc", "root", "waiting")
+    __slots__ = ("_id_maps", "_plan", "opened", "proc", "root", "waiting")
 
     def __init__(
-        self, plan: ProcessPlan, streams: Sequence[int], shared: Sequence[int] = ()
+        self, plan: ProcessPlan, streams: Sequence[int], shared: Sequence[int], null: int
     ) -> None:
         """Enter, and make everything there up to the root file system. Raises Failure.
 
-        `streams` are to be the process's own, `shared` the namespaces of its sandbox.
+        `streams` are to be the process's own, `shared` the namespaces of its sandbox. `null` as for
+        devices.guard_null.
         """
         linux = plan["linux"]
         self._plan = linux
         self.proc = open_proc(plan)
         process.prepare_outside(plan)
-        devices.guard_null(streams)
+        devices.guard_null(streams, null)
         # Before anything of ours changes: whom /proc shows, and what we may map.
         self._id_maps = {} if linux["root"] is None else idmaps.open_all(linux["root"]["mounts"])
         early = self._early_sources() if linux["open_early"] else None
-        self.identity: dict[str, Any]
-        self.identity, self.waiting = namespaces.enter(linux, _doors(plan).clone, shared)
+        self.waiting = namespaces.enter(linux, _doors(plan).clone, shared)
         os.setsid()
         _libc.set_name(_paths.GATE_COMM)
         sources = early or self._sources()

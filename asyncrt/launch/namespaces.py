@@ -43,12 +43,12 @@ _MAP_OUTPUT = 400  # bytes of what newuidmap says that go into an error
 
 def enter(
     linux: LinuxPlan, clone: Callable[[int], int], shared: Sequence[int] = ()
-) -> tuple[dict[str, Any], _socket.socket]:
+) -> _socket.socket:
     """Go on as a new process in the namespaces of the plan, the parent's child. Raises Failure.
 
-    Returns its identity as the parent sees it, and a socket to close once the parent knows of it:
-    until then the process that called this stays, without any other descriptor. `clone` makes the
-    new one. `shared` are its sandbox's, of which it joins those that the plan says.
+    Returns a socket, which `identity` asks, to be closed once the parent knows of the new process:
+    until then the one that called this stays, without any other descriptor. `clone` makes the new
+    one. `shared` are its sandbox's, of which it joins those that the plan says.
     """
     join(linux["join"], shared)
     flags = linux["new"]
@@ -58,7 +58,7 @@ def enter(
     if offsets is not None:
         # They can be set until the first process is in, and by who owns it (time_namespaces(7)).
         if flags & CLONE_NEWUSER:
-            _, outer = go_on(CLONE_NEWUSER, maps, _libc.clone)
+            outer = go_on(CLONE_NEWUSER, maps, _libc.clone)
             flags &= ~CLONE_NEWUSER
             maps = None
         with step("linux.timeOffsets", "/proc/self/timens_offsets"):
@@ -70,10 +70,10 @@ def enter(
         # moment, and through its /proc/PID/root at the host's files (CVE-2016-9962). A map would
         # have to be written by an ordinary user, who then may not; but nobody is in a new one yet.
         _libc.set_undumpable()
-    identity, ours = go_on(flags & ~CLONE_NEWCGROUP, maps, clone, outer)
+    ours = go_on(flags & ~CLONE_NEWCGROUP, maps, clone, outer)
     if outer is not None:
         outer.close()
-    return identity, ours
+    return ours
 
 
 def go_on(
@@ -81,12 +81,13 @@ def go_on(
     maps: IdMaps | None,
     clone: Callable[[int], int],
     keep: _socket.socket | None = None,
-) -> tuple[dict[str, Any], _socket.socket]:
+) -> _socket.socket:
     """Go on in a new child of our parent, made by `clone`, once its maps are written here.
 
     Returns and raises as `enter`. `keep` stays open here for as long as this process stays.
     """
-    ours, theirs = _socket.socketpair()
+    # Packets: what is said next isn't read with what is said first.
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     try:
         pid = clone(flags | CLONE_PARENT)
     except OSError as error:
@@ -101,23 +102,37 @@ def go_on(
     if "failed" in said:
         failed = said["failed"]
         raise Failure(failed["what"], failed["path"], failed["errno"])
-    return said["made"], theirs
+    return theirs
+
+
+def identity(ours: _socket.socket) -> dict[str, Any]:
+    """The new process's own as its parent sees it; once, of what `go_on` returned there."""
+    said, _ = frames.receive_message(ours)
+    made: dict[str, Any] = said["made"]
+    return made
 
 
 def _stand_by(
     ours: _socket.socket, pid: int, maps: IdMaps | None, keep: _socket.socket | None
 ) -> NoReturn:
-    """Do what is to be done outside, then wait until the child needs us no more."""
+    """Do what is to be done outside, then wait until the child needs us no more.
+
+    The child waits for its maps, and goes on meanwhile with the rest.
+    """
     code = 1
+    kept = [ours.fileno(), -1 if keep is None else keep.fileno()]
     try:
-        # Whoever waits for the child's end must not wait for ours.
-        process.close_all_but([ours.fileno(), -1 if keep is None else keep.fileno()])
-        said: dict[str, object] = {"made": _procid.facts(pid)}
+        if maps is not None and any(maps["programs"]):
+            process.close_all_but(kept)  # as below: they may take their time
+        said: dict[str, object] = {}
         try:
             write_maps(pid, maps)
         except Failure as failure:
             said = {"failed": failure.report()}
         frames.send(ours, frames.encode(said))
+        # Whoever waits for the child's end must not wait for ours.
+        process.close_all_but(kept)
+        frames.send(ours, frames.encode({"made": _procid.facts(pid)}))
         while ours.recv(1):
             pass
         code = 0

@@ -15,7 +15,8 @@ import os
 import select
 
 from asyncrt import _csignal, _procid
-from asyncrt.launch import init, inside, joining
+from asyncrt.launch import devices, init, inside, joining
+from asyncrt.launch.failure import Failure
 from asyncrt.supervisor import keeper
 from asyncrt.supervisor.keeper import spare
 
@@ -45,6 +46,7 @@ def main() -> None:
         os._exit(1)  # whoever asked starts another
     requests = _socket.socket(fileno=3)
     exempt = _is_exempt()
+    null = _guarded_null()
     for _ in range(_REHEARSALS):
         init.rehearse()
         keeper.rehearse()
@@ -56,7 +58,7 @@ def main() -> None:
     wanted = True
     while wanted:
         try:
-            wanted = _keep_a_spare(requests, umask, exempt) or not _hung_up(requests)
+            wanted = _keep_a_spare(requests, umask, exempt, null) or not _hung_up(requests)
         except OSError as error:
             keeper.refuse(requests, error)
 
@@ -88,7 +90,23 @@ def _is_exempt() -> bool:
     return bool(_procid.capabilities() & _EXEMPT)
 
 
-def _keep_a_spare(requests: _socket.socket, umask: int, exempt: bool) -> bool:  # noqa: FBT001 - passed down
+def _guarded_null() -> int:
+    """A mount for sandboxes to open their /dev/null through; -1: we may make none.
+
+    Who closes the last descriptor of one waits for the kernel, and so none of them has to.
+    """
+    try:
+        return devices.clone_null()
+    except (OSError, Failure):
+        return -1
+
+
+def _keep_a_spare(
+    requests: _socket.socket,
+    umask: int,
+    exempt: bool,  # noqa: FBT001 - passed down
+    null: int,
+) -> bool:
     """Fork a spare pair and wait until it has taken a request, or ended without one."""
     fd = requests.fileno()
     taken, taking = os.pipe()
@@ -96,7 +114,7 @@ def _keep_a_spare(requests: _socket.socket, umask: int, exempt: bool) -> bool:  
         try:
             if os.fork() == 0:
                 _reaping[0] = False
-                spare(fd, taking, umask, exempt)
+                spare(fd, taking, umask, exempt, null)
         finally:
             os.close(taking)
         if os.read(taken, 1) != init.TAKEN:

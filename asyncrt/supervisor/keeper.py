@@ -33,7 +33,13 @@ _PIPE = os.O_NONBLOCK | os.O_CLOEXEC
 _CLOSED = EPOLLHUP | EPOLLRDHUP
 
 
-def spare(requests: int, taking: int, umask: int, exempt: bool) -> NoReturn:  # noqa: FBT001 - passed down
+def spare(
+    requests: int,
+    taking: int,
+    umask: int,
+    exempt: bool,  # noqa: FBT001 - passed down
+    null: int,
+) -> NoReturn:
     """Fork an init that waits for a request, keep what it launches, never return.
 
     SIGCHLD must have a handler already, or no wake-up byte is written for it.
@@ -50,10 +56,12 @@ def spare(requests: int, taking: int, umask: int, exempt: bool) -> NoReturn:  # 
             refuse(_socket.socket(fileno=requests), error)
             raise
         if pid == 0:
-            init.live(requests, taking, above, ours, theirs, alarm, umask, exempt)
+            init.live(requests, taking, above, ours, theirs, alarm, umask, exempt, null)
         close(taking)
         close(requests)
         close(theirs)
+        if null >= 0:
+            close(null)
         woken = _sleep(alarm, ours)
         handed = take(watch)
         while handed is None:

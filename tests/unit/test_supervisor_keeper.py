@@ -30,7 +30,7 @@ lives, keeper._lives, init.live = keeper._lives, look, live
 _csignal.signal(_csignal.SIGCHLD, lambda *_: None)
 requests, _ = socket.socketpair()
 _, taking = os.pipe()
-keeper.spare(requests.detach(), taking, 0o22, True)
+keeper.spare(requests.detach(), taking, 0o22, True, -1)
 """
 
 
