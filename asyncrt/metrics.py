@@ -214,7 +214,7 @@ class Collector:
     def collect(self) -> Iterator[Metric]:
         """All metrics as of now. Raises StorageFailed for a root that can't be read."""
         began = time.monotonic()
-        found = _Found()
+        found = _Found(self._root)
         for container_id in self._ids():
             try:
                 record, observed = look(self._root, container_id)
@@ -245,7 +245,8 @@ class Collector:
 class _Found:
     """What is known of the containers that were looked at."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: str) -> None:
+        self._root = root
         self._counts = dict.fromkeys((*(each.value for each in Status), _BROKEN), 0)
         self._seen: list[tuple[Record, Observed]] = []
         self._samples: list[list[tuple[tuple[str, ...], float]]] = [[] for _ in _FIGURES]
@@ -260,7 +261,7 @@ class _Found:
         if observed.status not in _LIVE:
             return
         try:
-            stats = measure(record)
+            stats = measure(record, self._root)
         except (OSError, ValueError, psutil.Error):
             self._unmeasured += 1
             return

@@ -132,10 +132,10 @@ async def test_a_broken_record_and_one_that_cant_be_measured_harm_no_other(
     bad = Path(engine.root, "bad.state")
     bad.write_text("{")
 
-    def measured(record: Record) -> Stats:
+    def measured(record: Record, root: str) -> Stats:
         if record.id == "one":
             raise psutil.NoSuchProcess(1)
-        return measure(record)
+        return measure(record, root)
 
     monkeypatch.setattr(metrics, "measure", measured)
     found = _samples(engine.root)
