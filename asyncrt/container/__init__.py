@@ -14,7 +14,7 @@ from asyncrt.container.log import LOG, Log
 from asyncrt.container.log_reader import LogLine
 from asyncrt.container.passing import PassedFds
 from asyncrt.container.processes import ProcessInfo
-from asyncrt.container.stats import Stats
+from asyncrt.container.stats import Stats, measure
 from asyncrt.container.streams import (
     DEVNULL,
     INHERIT,
@@ -55,5 +55,6 @@ __all__ = [
     "Supervision",
     "TerminalChoice",
     "Watch",
+    "measure",
     "open_streams",
 ]

@@ -28,6 +28,7 @@ COMMANDS = [
     "kill",
     "list",
     "logs",
+    "metrics",
     "pause",
     "prune",
     "ps",
