@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import asyncrt
 from benchmarks.bundles import Bundle
 from benchmarks.contenders import fresh_id, scratch_engine
 from benchmarks.question import Answer, Bench, Question, at_most
 
-_NULL = {"stdout": asyncrt.DEVNULL, "stderr": asyncrt.DEVNULL}
+_NULL: Any = {"stdout": asyncrt.DEVNULL, "stderr": asyncrt.DEVNULL}
 
 
 async def measure(bench: Bench) -> Answer:
