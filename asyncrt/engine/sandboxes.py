@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 from asyncrt.container import DEVNULL, INHERIT, Container
 from asyncrt.engine.making import Place, make
 from asyncrt.engine.many import AT_ONCE, for_all
-from asyncrt.errors import ContainerNotFound, SpecInvalid
+from asyncrt.errors import (
+    ContainerNotFound,
+    InvalidTransition,
+    SandboxUnresponsive,
+    SpecInvalid,
+)
 from asyncrt.state import find, read_members, read_record
 
 if TYPE_CHECKING:
@@ -96,15 +101,23 @@ class Sandbox:
         return [Container.of(context, each) for each in found]
 
     async def destroy(self, *, timeout: float | None = None) -> None:
-        """Destroy the containers beside the root, each under its own lock, then the root. Idempotent.
+        """End all of it, then remove the containers beside the root, each under its own lock, then the root.
 
-        Raises what the first raised that couldn't be destroyed, when all others are; the root stays
+        Idempotent. Raises what the first raised that couldn't be destroyed, when all others are; the root stays
         then. If cancelled, destroying again finishes it.
         """
         try:
             others: list[Which] = [*await self.containers()]
         except ContainerNotFound:
             return
+        try:
+            if others:
+                # At once, and not one after the other: it is the end of the root that ends all.
+                await self.root.kill("KILL", all=True, timeout=timeout)
+        except ContainerNotFound:
+            pass  # somebody else is at it
+        except (InvalidTransition, SandboxUnresponsive):
+            pass  # a creation that was interrupted, or a supervisor that hangs: a destroy ends it
 
         async def destroy(each: Which) -> None:
             if isinstance(each, Container):

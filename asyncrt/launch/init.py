@@ -154,7 +154,8 @@ def live_beside(
 ) -> NoReturn:
     """Be the init of one more container of the sandbox whose supervisor forked us; never return.
 
-    `requests` is the creator's socket, the rest as in Parent.
+    A creator's socket comes over `requests`, whose end is that nobody wants us. The rest is as in
+    Parent.
     """
     code = 127
     peer: _socket.socket | None = None
@@ -163,8 +164,14 @@ def live_beside(
         process.fresh_signals()
         process.close_all_but((requests, watch, *shared))
         _procid.set_name("asyncrt:spare")
-        peer = _socket.socket(fileno=requests)
+        rehearse()
+        asked = _socket.socket(fileno=requests)
         ours = _socket.socket(fileno=watch)
+        role, fds = frames.receive(asked, 1)
+        asked.close()
+        if not role:
+            raise EOFError
+        peer = _socket.socket(fileno=fds[0])
         _launch(SUPERVISED, peer, Parent(above, ours, score=score, shared=shared), umask)
     except (gates.NobodyWants, EOFError, ConnectionError, frames.BadFrame):
         code = 125

@@ -106,8 +106,8 @@ def _what(process: _procid.Stat, below: list[str], above: _procid.Stat | None) -
         # One that is stopped somebody was ending, and was killed before its last step, see `end`.
         return "supervisor" if process.state == "T" else ""
     # A fork server, and what keeps a spare or a hook's runner, have none but such below them.
-    others = [each for each in below if each.startswith(_OURS) and each != _paths.GATE_COMM]
-    return "" if others else "supervisor"
+    others = [each for each in below if not each.startswith(_OURS) or each == _paths.GATE_COMM]
+    return "supervisor" if others else ""
 
 
 def _is_of(pid: int, identity: str) -> bool:

@@ -18,7 +18,7 @@ import _socket
 import os
 
 from asyncrt import _csignal
-from asyncrt.launch import handover, init
+from asyncrt.launch import frames, handover, init
 from asyncrt.supervisor.exits import id_of
 from asyncrt.supervisor.scores import Scores
 from asyncrt.supervisor.workload import FLUSH_SECONDS, Workload
@@ -28,20 +28,24 @@ if TYPE_CHECKING:
     from asyncrt.supervisor.loop import Loop
 
 
+_SPARE_SECONDS = 10.0  # how long one is kept for a next container that may never come
+
+
 class _Birth:
     """An init that was forked for a container and hasn't said yet that it is one."""
 
-    __slots__ = ("pid", "watch")
+    __slots__ = ("pid", "requests", "watch")
 
-    def __init__(self, pid: int, watch: _socket.socket) -> None:
+    def __init__(self, pid: int, watch: _socket.socket, requests: _socket.socket) -> None:
         self.pid = pid  # 0 once it is reaped
         self.watch = watch
+        self.requests = requests  # takes a creator's socket, while it is a spare
 
 
 class Supervisor:
     """One sandbox: its containers, and the children of this process."""
 
-    __slots__ = ("_alone", "_births", "_loop", "_scores", "_subs", "root", "shared")
+    __slots__ = ("_alone", "_births", "_loop", "_scores", "_spare", "_subs", "root", "shared")
 
     def __init__(self, loop: Loop, root: Workload) -> None:
         self.root = root
@@ -49,6 +53,7 @@ class Supervisor:
         self._loop = loop
         self._subs: list[Workload] = []
         self._births: list[_Birth] = []
+        self._spare: _Birth | None = None
         self._scores: Scores | None = None
         self._alone = False  # no child is left; no new one comes once the root's init has ended
         root.sandbox = self
@@ -77,28 +82,57 @@ class Supervisor:
     # --- containers beside the root
 
     def launch(self, peer: int) -> None:
-        """Fork an init for whoever has the other end of that socket. Raises OSError.
+        """Have an init for whoever has the other end of that socket. Raises OSError.
 
         What it is to become, and why it couldn't, it hears and says there, see asyncrt.launch.init.
         """
+        birth, self._spare = self._spare or self._fork(), None
+        self.shared = True
+        self._births.append(birth)
+        self._loop.listen(birth.watch.fileno(), lambda _: self._hear(birth, last=True))
+        try:  # noqa: SIM105 - a context manager costs pages
+            frames.send(birth.requests, init.SUPERVISED, [peer])
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # somebody has killed it, which its creator hears
+        birth.requests.close()
+
+    def _fork(self) -> _Birth:
         opened = self.root.own_namespaces()
-        scores = self._keep_scores()
-        ours, theirs = _socket.socketpair()
-        above = os.getpid()
+        score, above = self._keep_scores().original, os.getpid()
+        pairs = _socket.socketpair(), _socket.socketpair()
+        (watch, theirs), (requests, asked) = pairs
         try:
             pid = os.fork()
             if pid == 0:
                 umask = self.root.umask
-                init.live_beside(peer, above, theirs.fileno(), umask, scores.original, opened)
+                init.live_beside(asked.fileno(), above, theirs.fileno(), umask, score, opened)
         except OSError:
-            ours.close()
+            watch.close()
+            requests.close()
             raise
         finally:
             theirs.close()
-        self.shared = True
-        birth = _Birth(pid, ours)
-        self._births.append(birth)
-        self._loop.listen(ours.fileno(), lambda _: self._hear(birth, last=True))
+            asked.close()
+        return _Birth(pid, watch, requests)
+
+    def acknowledged(self) -> None:
+        """A creation is done: have an init ready for the next, as in a fork server, for a while.
+
+        The fork, and what a fresh child does first, are then done while nobody waits for them.
+        """
+        if not self.shared or self._spare is not None or self.root.status is not None:
+            return
+        try:
+            spare = self._spare = self._fork()
+        except OSError:
+            return
+        self._loop.after(_SPARE_SECONDS, lambda: self._end_spare(spare))
+
+    def _end_spare(self, spare: _Birth | None) -> None:
+        if spare is not None and spare is self._spare:
+            self._spare = None
+            spare.requests.close()
+            spare.watch.close()
 
     def _hear(self, birth: _Birth, *, last: bool = False) -> None:
         """It is an init now, or, if there was something to hear and isn't, none will come of it."""
@@ -128,6 +162,7 @@ class Supervisor:
                 self._subs.remove(each)
 
     def _end_subs(self) -> None:
+        self._end_spare(self._spare)
         for birth in list(self._births):
             self._forget(birth)
             birth.watch.close()  # the init that it has made may live, and ends for want of us
@@ -150,7 +185,7 @@ class Supervisor:
             if pid == 0:
                 break
             self._reaped(pid, status)
-        if root.status is not None and (self._subs or self._births):
+        if root.status is not None and self.shared:
             self._end_subs()
         for each in self._subs:
             each.settle(alone=self._alone)
@@ -175,6 +210,8 @@ class Supervisor:
         for birth in self._births:
             if birth.pid == pid:
                 birth.pid = 0
+        if self._spare is not None and self._spare.pid == pid:
+            self._end_spare(self._spare)
 
     # --- want of memory
 

@@ -159,6 +159,8 @@ class Workload:
         # end just stays open: who rolls back hears of the end of this process by it.
         self._acknowledged = self._creator_listens = True
         self.loop.listen(self._creator, self._creator_says)
+        if self.sandbox is not None:
+            self.sandbox.acknowledged()
 
     def let_init_hear(self) -> None:
         """Wait until init has passed the acknowledgement on; once stopped it can't.

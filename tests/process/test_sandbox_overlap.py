@@ -65,7 +65,13 @@ asyncio.run(main())
 
 def _below(supervisor: int) -> set[int]:
     with open(f"/proc/{supervisor}/task/{supervisor}/children") as found:
-        return {int(each) for each in found.read().split()}
+        below = map(int, found.read().split())
+    return {pid for pid in below if _comm(pid) != "asyncrt:spare"}
+
+
+def _comm(pid: int) -> str:
+    with open(f"/proc/{pid}/comm") as found:
+        return found.read().strip()
 
 
 @pytest.mark.timeout(300)
