@@ -136,27 +136,40 @@ async def said(engine: asyncrt.Engine, made: dict[str, Any], id: str = "box") ->
 _AS_SOMEBODY = """
 import asyncio, json, sys
 import asyncrt
+PIPES = {"stdout": asyncrt.PIPE, "stderr": asyncrt.PIPE}
 async def main():
-    root, config = sys.argv[1], json.loads(sys.argv[2])
+    root, config, by_exec = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3:]
+    args = config["process"]["args"]
+    if by_exec:
+        config["process"]["args"] = ["/bin/sleep", "1000"]
+    spec = asyncrt.Spec.decode(json.dumps(config).encode())
     async with asyncrt.Engine(root) as engine:
-        spec = asyncrt.Spec.decode(json.dumps(config).encode())
         try:
-            done = await engine.run("box", spec=spec, stdout=asyncrt.PIPE, stderr=asyncrt.PIPE)
+            if not by_exec:
+                done = await engine.run("box", spec=spec, **PIPES)
+                said = [done.exit.exit_code, done.stdout.decode(), done.stderr.decode()]
+            else:
+                async with engine.running("box", spec=spec) as container:
+                    process = await container.exec(args, **PIPES)
+                    out, err = await asyncio.gather(process.stdout.read(), process.stderr.read())
+                    said = [(await process.wait()).exit_code, out.decode(), err.decode()]
+                    process.close()
         except asyncrt.StartFailed as error:
-            print(json.dumps([127, "", str(error)]))
-        else:
-            print(json.dumps([done.exit.exit_code, done.stdout.decode(), done.stderr.decode()]))
+            said = [127, "", str(error)]
+    print(json.dumps(said))
 asyncio.run(main())
 """
 
 
-def said_to(root: str, made: dict[str, Any], user: User | None = None) -> tuple[int, str, str]:
+def said_to(
+    root: str, made: dict[str, Any], user: User | None = None, *, by_exec: bool = False
+) -> tuple[int, str, str]:
     """Exit code and output of a sandbox that an interpreter of its own runs, as that user.
 
-    127 and the error for one that couldn't be started.
+    127 and the error for one that couldn't be started. `by_exec`: the process is exec'd into it.
     """
     done = subprocess.run(
-        [sys.executable, "-B", "-c", _AS_SOMEBODY, root, json.dumps(made)],
+        [sys.executable, "-B", "-c", _AS_SOMEBODY, root, json.dumps(made), *(["x"] * by_exec)],
         env={**os.environ, "PYTHONPATH": REPOSITORY},
         capture_output=True,
         cwd="/",
@@ -180,7 +193,7 @@ def shell(rootfs: str, script: str, who: str = ROOT, *caps: str) -> dict[str, An
     return made
 
 
-def ended_by(who: str, made: dict[str, Any]) -> tuple[int, str, str]:
+def ended_by(who: str, made: dict[str, Any], *, by_exec: bool = False) -> tuple[int, str, str]:
     """As `said_to`, run by one of EVERYBODY on a root of its own."""
     user = capabilities.ordinary_user() if who == USER else None
     if who == USER and not capabilities.has_userns():
@@ -189,7 +202,7 @@ def ended_by(who: str, made: dict[str, Any]) -> tuple[int, str, str]:
     try:
         if user is not None:
             os.chown(root, user.uid, user.gid)
-        return said_to(root, made, user)
+        return said_to(root, made, user, by_exec=by_exec)
     finally:
         shutil.rmtree(root)
 

@@ -1,17 +1,18 @@
 """Sandboxes of the linux platform, looked at from inside: by root, root with a map, and a user.
 
-One sandbox each runs a battery of checks; every test asks for one answer of it.
+One sandbox each runs a battery of checks; every test asks for one answer of it. A second one of each
+has it exec'd: what joins has all of it as well (a process that joins by setns has none of itself).
 """
 
 from __future__ import annotations
 
+import errno
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 
 import pytest
 
+from asyncrt.oci.words import CAPABILITIES
 from tests.helpers import capabilities, sandboxes
 from tests.helpers.sandboxes import EVERYBODY, MAPPED, ROOT, USER
 
@@ -53,14 +54,26 @@ _CHECKS = {
     "time": "test $(cut -d. -f1 /proc/uptime) -gt 5000000 && echo shifted",
     "noexec": "cp /bin/busybox /dev/shm/b 2>/dev/null; cp /bin/true /dev/shm/t; /dev/shm/t",
     "cgroup": "cut -d: -f3 /proc/self/cgroup | sort -u",
+    "cgroups": "grep ' /sys/fs/cgroup' /proc/self/mounts | cut -d' ' -f4 | cut -d, -f1 | sort -u",
+    "queue": "touch /dev/mqueue/mine && ls /dev/mqueue",
+    "terminals": "stat -c '%a %F' /dev/pts/ptmx",
+    "capabilities": "grep -E '^Cap(Bnd|Eff|Prm|Inh|Amb)' /proc/self/status | cut -f2",
+    "privileges": "grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status | cut -f2",
+    "filter": "mkdir /tmp/never",
+    "policy": "sed 's/.*) //' /proc/self/stat | cut -d' ' -f17,39",  # nice, policy
+    "priority": "ionice -p $$",
+    "domain": "cat /proc/self/personality",
+    "arguments": 'printf "[%s]" "$0" "$@"',
 }
+_ARGUMENTS = ["", "two words", "*", "ü\n"]
 _OFFSET = 6_000_000
 
 
 class Answers:
     """What the battery said, by check."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, by_exec: bool) -> None:
+        self.by_exec = by_exec
         parts = text.split("== ")[1:]
         self._by_name = {part.split("\n", 1)[0]: part.split("\n", 1)[1] for part in parts}
 
@@ -71,8 +84,12 @@ class Answers:
         return self(check).splitlines()
 
 
-@pytest.fixture(scope="module")
-def ask(rootfs: str) -> Callable[[str], Answers]:
+_NICE = min(os.nice(0) + 2, 19)  # nicer than we are: what needs no privilege
+_GRANTED = ("CAP_CHOWN", "CAP_KILL", "CAP_DAC_OVERRIDE")
+
+
+@pytest.fixture(scope="module", params=["init", "exec"])
+def ask(rootfs: str, request: pytest.FixtureRequest) -> Callable[[str], Answers]:
     """The answers of the battery that one of EVERYBODY ran; each is run once."""
     known: dict[str, Answers] = {}
     script = "".join(f"echo '== {name}'\n({check}) 2>&1\n" for name, check in _CHECKS.items())
@@ -84,7 +101,8 @@ def ask(rootfs: str) -> Callable[[str], Answers]:
                 capabilities.skip_lacking("uid 0, to become another user")
             if who == USER and not capabilities.has_userns():
                 capabilities.skip_lacking("unprivileged user namespaces")
-            made = sandboxes.config(rootfs, ["/bin/sh", "-c", script], who=who, user=user)
+            args = ["/bin/sh", "-c", script, *_ARGUMENTS]
+            made = sandboxes.config(rootfs, args, who=who, user=user)
             process, linux = made["process"], made["linux"]
             made["domainname"] = "example"
             process["env"].append("GREETING=hello world")
@@ -92,19 +110,25 @@ def ask(rootfs: str) -> Callable[[str], Answers]:
             process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 33, "hard": 44}]
             process["oomScoreAdj"] = 300
             linux["sysctl"] = {"net.ipv4.ip_default_ttl": "77"}
+            linux["namespaces"].append({"type": "time"})
+            offset = {"secs": _OFFSET, "nanosecs": 5}
+            linux["timeOffsets"] = {"boottime": offset, "monotonic": offset}
+            sets = ("bounding", "effective", "permitted")
+            process["capabilities"] = {each: list(_GRANTED) for each in sets}
+            process["noNewPrivileges"] = True
+            process["scheduler"] = {"policy": "SCHED_BATCH", "nice": _NICE}
+            process["ioPriority"] = {"class": "IOPRIO_CLASS_BE", "priority": 6}
+            linux["personality"] = {"domain": "LINUX32"}
+            rule = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}
+            rule["errnoRet"] = errno.EXFULL  # which no mkdir has of itself
+            linux["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}
+            made["mounts"].append(sandboxes.mount("/sys/fs/cgroup", "cgroup"))
             if who == MAPPED:
-                linux["namespaces"].append({"type": "time"})
-                linux["timeOffsets"] = {"boottime": {"secs": _OFFSET}}
                 process["user"]["additionalGids"] = [7, 9]
-            root = tempfile.mkdtemp(prefix="asyncrt-test-")
-            try:
-                if who == USER and user is not None:
-                    os.chown(root, user.uid, user.gid)
-                code, out, err = sandboxes.said_to(root, made, user if who == USER else None)
-            finally:
-                shutil.rmtree(root)
+            by_exec = request.param == "exec"
+            code, out, err = sandboxes.ended_by(who, made, by_exec=by_exec)
             assert err == "", err
-            known[who] = Answers(out)
+            known[who] = Answers(out, by_exec=by_exec)
             assert set(known[who]._by_name) == set(_CHECKS), (code, out)
         return known[who]
 
@@ -139,6 +163,16 @@ everybody = pytest.mark.parametrize("who", EVERYBODY)
         ("own executable", "/bin/busybox"),
         ("propagation", "0"),
         ("cgroup", "/"),
+        ("cgroups", "ro"),
+        ("queue", "mine"),
+        ("terminals", "666 character special file"),
+        ("privileges", "1\n2"),
+        ("filter", f"mkdir: can't create directory '/tmp/never': {os.strerror(errno.EXFULL)}"),
+        ("policy", f"{_NICE} 3"),
+        ("priority", "best-effort: prio 6"),
+        ("domain", "00000008"),
+        ("arguments", "[][two words][*][ü\n]"),
+        ("time", "shifted"),
     ],
 )
 def test_it_is_inside_as_asked(
@@ -181,9 +215,9 @@ def test_the_process_is_the_first_of_its_pid_namespace(
     ask: Callable[[str], Answers], who: str
 ) -> None:
     first, count = ask(who).lines("pid")
-    assert first == "1"
-    assert int(count) <= 4, "only its own processes show"
-    assert ask(who)("session") == "1"
+    assert (first == "1") is not ask(who).by_exec
+    assert int(count) <= 5, "only its own processes show"
+    assert ask(who)("session") == first
 
 
 @everybody
@@ -227,6 +261,10 @@ def test_additional_groups_are_those_of_the_config(ask: Callable[[str], Answers]
     assert ask(ROOT).lines("ids")[2] == "0"
 
 
-def test_a_time_namespace_has_its_offset(ask: Callable[[str], Answers]) -> None:
-    assert ask(MAPPED)("time") == "shifted"
-    assert ask(ROOT)("time") == ""
+@everybody
+def test_a_root_inside_has_the_capabilities_of_its_bounding_set(
+    ask: Callable[[str], Answers], who: str
+) -> None:
+    mask = sum(1 << CAPABILITIES[each] for each in _GRANTED)
+    found = [int(each, 16) for each in ask(who).lines("capabilities")]
+    assert found == [0, mask, mask, mask, 0]  # inheritable, permitted, effective, bounding, ambient
