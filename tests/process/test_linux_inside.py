@@ -119,8 +119,8 @@ def ask(rootfs: str, request: pytest.FixtureRequest) -> Callable[[str], Answers]
             process["scheduler"] = {"policy": "SCHED_BATCH", "nice": _NICE}
             process["ioPriority"] = {"class": "IOPRIO_CLASS_BE", "priority": 6}
             linux["personality"] = {"domain": "LINUX32"}
-            rule = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}
-            rule["errnoRet"] = errno.EXFULL  # which no mkdir has of itself
+            refused = ["mkdir", "mkdirat"]  # with an errno that no mkdir has of itself
+            rule = {"names": refused, "action": "SCMP_ACT_ERRNO", "errnoRet": errno.EXFULL}
             linux["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}
             made["mounts"].append(sandboxes.mount("/sys/fs/cgroup", "cgroup"))
             if who == MAPPED:
