@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 import asyncrt
 from asyncrt.launch import inside
 from tests.helpers import capabilities, sandboxes
-from tests.helpers.containers import destroyed
+from tests.helpers.cgroups import limited, unique
+from tests.helpers.containers import destroyed, sleeper, started
 from tests.helpers.processes import run_python
 from tests.helpers.sandboxes import EVERYBODY, MAPPED, ROOT, USER, mount, said_by, shell, spec
 
@@ -241,3 +243,19 @@ def test_hazard_38_what_covers_a_mask_is_checked_to_be_the_null_device() -> None
     """CVE-2025-31133."""
     done = run_python(_OTHER_NULL)
     assert "'what': 'linux.maskedPaths', 'path': '/dev/null'" in done.stdout, done
+
+
+@pytest.mark.needs_cgroups("pids")
+@pytest.mark.parametrize("who", [ROOT, MAPPED])
+async def test_a_cgroup_that_others_are_in_is_no_sandboxs(
+    engine: asyncrt.Engine, rootfs: str, who: str
+) -> None:
+    """They would be limited, paused and killed with it; and stay in it when it is gone."""
+    path = unique()
+    async with destroyed(await started(engine, "others", limited(sleeper(), path))) as others:
+        made = shell(rootfs, "true", who)
+        made["linux"] |= {"cgroupsPath": path, "resources": {"pids": {"limit": 7}}}
+        with pytest.raises(asyncrt.StartFailed) as caught:
+            await engine.create("box", spec=spec(made))
+        assert (caught.value.what, caught.value.errno) == ("linux.cgroupsPath", errno.ENOTEMPTY)
+        assert (await others.view()).status is asyncrt.Status.RUNNING
