@@ -43,6 +43,8 @@ _REST_SECONDS = 0.5  # for what a program that has ended wrote to its terminal l
     multiple=True,
     help="A capability that it has besides, like CAP_NET_ADMIN; may be repeated.",
 )
+@click.option("--apparmor", metavar="PROFILE", help="Its AppArmor profile.")
+@click.option("--process-label", metavar="LABEL", help="Its SELinux label.")
 @click.option("--no-new-privs", is_flag=True, help="What it executes gains no privileges.")
 @click.option(
     "-p",
@@ -71,6 +73,8 @@ def exec_(
     user: str | None,
     additional_gids: Sequence[int],
     cap: Sequence[str],
+    apparmor: str | None,
+    process_label: str | None,
     no_new_privs: bool,
     process: str | None,
     cgroup: str | None,
@@ -96,7 +100,10 @@ def exec_(
             raise click.UsageError(
                 "missing program: write -- CMD [ARGS]... at the end, or give a --process"
             )
-    elif program or env or (cwd, user) != (None, None) or additional_gids or cap or no_new_privs:
+    elif (
+        *(program, env, additional_gids, cap, no_new_privs),
+        *(cwd, user, apparmor, process_label),
+    ) != ((), (), (), (), False, *[None] * 4):
         raise click.UsageError("with --process, its file says the program and all about it")
 
     async def work(engine: Engine, signals: Signals) -> int:
@@ -128,6 +135,8 @@ def exec_(
             additional_gids=additional_gids,
             capabilities=cap,
             no_new_privs=no_new_privs,
+            apparmor_profile=apparmor,
+            selinux_label=process_label,
             cgroup=cgroup,
             stdin=DEVNULL if detach else INHERIT,
             stdout=INHERIT,

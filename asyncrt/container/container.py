@@ -228,6 +228,8 @@ class Container:
         additional_gids: Iterable[int] = (),
         capabilities: Iterable[str] = (),
         no_new_privs: bool = False,
+        apparmor_profile: str | None = None,
+        selinux_label: str | None = None,
         cgroup: str | None = None,
         stdin: StreamTarget = DEVNULL,
         stdout: StreamTarget = INHERIT,
@@ -242,8 +244,9 @@ class Container:
     ) -> Process:
         """Run a program beside init, in its environment and limits; returns once it runs.
 
-        `env`, `additional_gids` and `capabilities` are added to the container's own, `cwd` and `user`
-        replace them; `no_new_privs` has it gain none by what it executes. Instead of `args` and these a
+        `env`, `additional_gids` and `capabilities` are added to the container's own, `cwd`, `user`,
+        `apparmor_profile` and `selinux_label` replace them; `no_new_privs` has it gain none by what it
+        executes. Instead of `args` and these a
         `process` may be given, as OCI's config has one, or the path of a JSON file of it: what it
         leaves out, all but args and terminal, is as the container's. `cgroup` is the path of one below
         the container's, which must be there.
@@ -264,7 +267,8 @@ class Container:
             self.instance,
             Program(
                 *(args, process, env, cwd, user),
-                *(additional_gids, capabilities, no_new_privs, cgroup),
+                *(additional_gids, capabilities, no_new_privs),
+                *(apparmor_profile, selinux_label, cgroup),
             ),
             stdin=stdin,
             stdout=stdout,

@@ -34,6 +34,8 @@ class Program(NamedTuple):
     additional_gids: Iterable[int]
     capabilities: Iterable[str]
     no_new_privs: bool
+    apparmor_profile: str | None
+    selinux_label: str | None
     cgroup: str | None
 
     def check(self) -> None:
@@ -42,7 +44,7 @@ class Program(NamedTuple):
             raise SpecInvalid(json_path="process", why="give either a program's args or a process")
         if self.process is None:
             return
-        for name in ("env", "cwd", "user", "additional_gids", "capabilities", "no_new_privs"):
+        for name in self._fields[2:-1]:
             given = getattr(self, name)
             unset = given is None or given is False or (isinstance(given, Sized) and not given)
             if not unset:
@@ -90,6 +92,8 @@ def _process(base: Process, program: Program, nobody: User | None) -> Process:
         additional_gids=program.additional_gids,
         capabilities=program.capabilities,
         no_new_privs=program.no_new_privs,
+        apparmor_profile=program.apparmor_profile,
+        selinux_label=program.selinux_label,
         nobody=nobody,
     )
 

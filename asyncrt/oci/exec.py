@@ -36,12 +36,14 @@ def derive_exec(
     additional_gids: Iterable[int] = (),
     capabilities: Iterable[str] = (),
     no_new_privs: bool = False,
+    apparmor_profile: str | None = None,
+    selinux_label: str | None = None,
     nobody: User | None = None,
 ) -> Process:
     """`base` (the container's own process) with another program, and no terminal.
 
     `env`, `additional_gids` and `capabilities` are added to the container's; a variable wins over
-    its. `cwd` and `user` replace the container's. `user` is read as by Spec.command, may block as
+    its. The others replace the container's. `user` is read as by Spec.command, may block as
     there, and keeps the umask. `nobody` is whom a process without a user is run as.
 
     Raises SpecInvalid.
@@ -56,6 +58,9 @@ def derive_exec(
     if user is not None:
         umask = base.user.umask if base.user is not None else None
         who = resolve_user(user, umask=umask, json_path="process.user")
+    for name, label in (("apparmorProfile", apparmor_profile), ("selinuxLabel", selinux_label)):
+        if label is not None:
+            made[name] = plain_text(label, f"process.{name}")
     gids = _group_ids(additional_gids)
     if gids:
         who = who or nobody or User(uid=0, gid=0)
@@ -73,6 +78,10 @@ def derive_exec(
         user=new.user,
         capabilities=_with_capabilities(base.capabilities, capabilities, who or nobody),
         no_new_privileges=no_new_privs or base.no_new_privileges,
+        apparmor_profile=base.apparmor_profile
+        if apparmor_profile is None
+        else new.apparmor_profile,
+        selinux_label=base.selinux_label if selinux_label is None else new.selinux_label,
         terminal=None,
         console_size=None,
     )

@@ -140,11 +140,19 @@ def test_a_fault_of_a_process_file_is_told_with_its_place(web: Asyncrt, tmp_path
     assert str(file) in said
     file.write_text('{"cwd": "/", "args": ["true"], "capabilities": {"effective": ["CAP_KILL"]}}')
     assert "process.capabilities" in web.fails("exec", "-p", file, "web")
-    for options in (["--", "true"], ["--user", ""], ["-e", "A=1"], ["-g", "0"], ["--no-new-privs"]):
+    for options in (
+        ["--", "true"],
+        ["--user", ""],
+        ["-e", "A=1"],
+        ["-g", "0"],
+        ["--apparmor", "x"],
+    ):
         assert "its file says" in web.fails("exec", "-p", file, "web", *options, status=2)
 
 
 def test_capabilities_and_a_cgroup_need_a_container_that_has_them(web: Asyncrt) -> None:
+    for label in (["--apparmor", "some"], ["--process-label", "some"]):
+        assert "can't honour: process." in web.fails("exec", "web", *label, "--", "true")
     said = web.fails("exec", "web", "--cap", "CAP_KILL", "--", "true")
     assert "the host platform can't honour: process.capabilities" in said
     assert "unknown capability 'kill'" in web.fails("exec", "web", "-c", "kill", "--", "true")

@@ -12,6 +12,7 @@ import pytest
 
 import asyncrt
 from asyncrt import PIPE, Engine
+from asyncrt.platforms.linux import machine
 from tests.helpers import cgroups, sandboxes
 from tests.helpers.containers import SECONDS, destroyed, record_of, rest, sleeper, started
 from tests.helpers.platforms import LINUX, Making, making, on_each
@@ -21,6 +22,7 @@ __all__ = ["making"]  # a fixture
 STATUS = "grep -E '^(Groups|Cap(Inh|Prm|Eff|Bnd|Amb)|NoNewPrivs):' /proc/self/status"
 KILL, CHOWN, NET_ADMIN = 1 << 5, 1 << 0, 1 << 12
 SH = "/bin/sh"
+_HAS = {"apparmor_profile": machine.has_apparmor, "selinux_label": machine.has_selinux}
 
 
 async def say(container: asyncrt.Container, *args: str, **options: Any) -> str:
@@ -110,6 +112,22 @@ async def test_a_plain_process_can_be_given_no_capabilities(engine: Engine) -> N
         with pytest.raises(asyncrt.SpecUnsupported) as caught:
             await web.exec(["/bin/true"], capabilities=["CAP_CHOWN"])
         assert caught.value.fields == ("process.capabilities",)
+
+
+@on_each
+async def test_labels_are_put_on_or_refused_where_there_are_none(
+    engine: Engine, making: Making
+) -> None:
+    async with destroyed(await started(engine, "web", making.spec(["/bin/sleep", "1000"]))) as web:
+        for name, at in (
+            ("apparmor_profile", "apparmorProfile"),
+            ("selinux_label", "selinuxLabel"),
+        ):
+            if making.platform == LINUX and _HAS[name]():
+                continue
+            with pytest.raises(asyncrt.SpecUnsupported) as caught:
+                await web.exec(["/bin/true"], **{name: "some"})  # type: ignore[arg-type]  # either
+            assert caught.value.fields == (f"process.{at}",)
 
 
 @pytest.mark.needs_root
@@ -212,6 +230,8 @@ async def test_what_cannot_be_honoured_or_is_wrong_is_named_and_nothing_runs(
         {"additional_gids": [0]},
         {"capabilities": ["CAP_KILL"]},
         {"no_new_privs": True},
+        {"apparmor_profile": "unconfined"},
+        {"selinux_label": "label"},
         {"args": ["true"]},
     ],
     ids=str,

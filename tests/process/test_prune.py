@@ -100,3 +100,19 @@ async def test_what_somebody_deletes_meanwhile_is_fine_and_its_successor_safe(
     assert await engine.prune() == {"web": None}
     assert [view.status for view in await engine.list()] == [Status.STOPPED] * anew
     await engine.prune()
+
+
+@pytest.mark.needs_root
+@pytest.mark.needs_cgroups
+async def test_a_sandbox_that_has_ended_goes_with_all_that_was_in_it(engine: Engine) -> None:
+    sandbox = await engine.create_sandbox("pod", spec=sleeper())
+    await sandbox.root.start()
+    beside = [await sandbox.create(name, spec=sleeper()) for name in ("one", "two")]
+    await beside[0].start()
+    assert await engine.prune() == {}
+    await sandbox.root.kill("KILL")
+    for each in (sandbox.root, *beside):
+        await each.wait()
+    assert set(await engine.prune()) == {"pod", "one", "two"}
+    assert set((await engine.prune()).values()) == set()
+    assert names(engine.root) == []

@@ -58,6 +58,31 @@ async def test_ps_of_each_lists_only_its_own_and_an_exec_shows_only_there(pods: 
         at_root.close()
 
 
+async def test_each_has_the_descriptors_that_are_passed_to_it_and_no_other(pods: Pods) -> None:
+    """A supervisor of several launches each with what came for it."""
+    script = (
+        'for i in $(seq 0 300); do [ -e /proc/$$/fd/$i ] && list="$list $i"; done; '
+        'echo "$1" $list >/proc/$$/fd/3; exec sleep 1000'
+    )
+    sandbox = await pods.sandbox()
+    read, write = os.pipe()
+    with open(read, "rb", buffering=0) as said, open(write, "wb", buffering=0) as passed:
+        for name, numbers in (("one", (3, 9)), ("two", (3, 5, 11))):
+            spec = pods.shell(script, name)
+            container = await sandbox.create(
+                name, spec=spec, pass_fds=dict.fromkeys(numbers, passed)
+            )
+            await container.start()
+            expected = f"{name} {' '.join(map(str, (0, 1, 2, *numbers)))}\n"
+            assert said.readline().decode() == expected
+            process = await container.exec(
+                ["/bin/sh", "-c", script, "sh", "exec"], pass_fds={3: passed, 4: passed}
+            )
+            assert said.readline() == b"exec 0 1 2 3 4\n"
+            await process.kill()
+            process.close()
+
+
 async def test_a_signal_to_a_process_of_a_sibling_is_refused(pods: Pods) -> None:
     sandbox = await pods.sandbox()
     one, two = await pods.running(sandbox, "one"), await pods.running(sandbox, "two")

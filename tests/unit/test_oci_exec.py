@@ -115,6 +115,16 @@ def test_no_new_privileges_can_be_asked_for_and_not_be_taken_back() -> None:
     assert derive_exec(BASE, ["ls"]).no_new_privileges
 
 
+def test_labels_replace_the_containers() -> None:
+    found = derive_exec(BASE, ["ls"], apparmor_profile="other")
+    assert (found.apparmor_profile, found.selinux_label) == ("other", "label")
+    found = derive_exec(BASE, ["ls"], selinux_label="")
+    assert (found.apparmor_profile, found.selinux_label) == ("some", "")
+    with pytest.raises(SpecInvalid) as caught:
+        derive_exec(BASE, ["ls"], apparmor_profile="a\0")
+    assert caught.value.json_path == "process.apparmorProfile"
+
+
 def test_what_a_process_object_leaves_out_is_the_containers() -> None:
     found = complete_exec(BASE, process_of(LEAST))
     assert found == msgspec.structs.replace(
