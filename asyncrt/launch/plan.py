@@ -82,6 +82,7 @@ if TYPE_CHECKING:
         data: list[tuple[str, str | None]]  # fsconfig(2): key and value, None for a flag
         idmap: NotRequired[MountIdMap]  # of a bind
         copy_up: NotRequired[bool]  # of a tmpfs: what was there is in it
+        versions: NotRequired[bool]  # of a file system: it counts changes
         label: NotRequired[str]  # of a file system that takes none as an option
 
     class MountIdMap(TypedDict):

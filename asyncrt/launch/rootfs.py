@@ -203,6 +203,8 @@ class Root:
         if attributes != mount["set"]:
             self._late.append((mount, tree))
         mounts.attach(tree, place)
+        if mount.get("versions"):
+            mounts.count_versions(tree, attributes, mount["data"])
         return tree
 
     def _resolve(self, path: str) -> int:

@@ -340,7 +340,8 @@ class Sweep:
 
 def _is_told(name: str, error: str) -> bool:
     """Whether that is what doing it again has to say: some verbs need a supervisor, which was killed."""
-    needs = name.startswith(("exec", "renew", "lease", "attach"))
+    verb = name.removeprefix(f"{boxes.NAME} ").removeprefix("mapped ")
+    needs = verb.startswith(("exec", "renew", "lease", "attach"))
     return needs and error == "SandboxUnresponsive"
 
 

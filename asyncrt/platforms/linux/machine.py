@@ -69,13 +69,18 @@ def _reads(path: str, expected: bytes) -> bool:
 @functools.cache
 def has_seccomp() -> bool:
     """Whether this kernel takes seccomp filters (CONFIG_SECCOMP_FILTER)."""
-    return _try_filter(0) == errno.EFAULT
+    return _try_filter(0) not in _ABSENT
 
 
 @functools.cache
 def has_seccomp_flag(flag: int) -> bool:
     """Whether this kernel knows a flag of SECCOMP_SET_MODE_FILTER."""
-    return _try_filter(flag) == errno.EFAULT
+    return _try_filter(flag) not in _ABSENT
+
+
+# What a call that there is not, or isn't to be had, fails with. Want of memory, say, is no answer, and
+# would be remembered as one: then it counts as there, and the launch tells what fails.
+_ABSENT = {errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.EACCES}
 
 
 def _try_filter(flags: int) -> int:
@@ -93,8 +98,8 @@ def has_seccomp_action(value: int) -> bool:
     action = bytearray(ctypes.c_uint32(value))
     try:
         _libc.syscall(_seccomp_number(), _SECCOMP_GET_ACTION_AVAIL, 0, action)
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno not in {errno.EOPNOTSUPP, *_ABSENT}
     return True
 
 

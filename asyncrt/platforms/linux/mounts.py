@@ -46,6 +46,7 @@ _PROPAGATION = {
 }
 # Of the file system itself; a bind has that of its source.
 _OF_FILE_SYSTEM = frozenset({"sync", "dirsync", "lazytime", "mand", "iversion"})
+_VERSIONS = "iversion"  # which fsconfig(2) doesn't know
 _NOTHING = frozenset({"defaults", "loud", "silent", "async", "nolazytime", "nomand", "noiversion"})
 _ID_MAPS = {"idmap": False, "ridmap": True}  # whether all mounts below have it as well
 _COPY_UP = "tmpcopyup"
@@ -215,6 +216,10 @@ def _take(plan: MountPlan, option: str) -> str | None:
         if plan["kind"] != "new" or plan["type"] != "tmpfs":
             return _NOT_TMPFS
         plan["copy_up"] = True
+    elif option == _VERSIONS:
+        if plan["kind"] != "new":
+            return "is for a file system that is mounted new"
+        plan["versions"] = True
     elif plan["kind"] in {"bind", "cgroup"}:
         return "is of a file system, which is mounted already"
     elif option in _OF_FILE_SYSTEM:
