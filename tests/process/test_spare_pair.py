@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import tempfile
+from pathlib import Path
 
 import psutil
 import pytest
@@ -155,3 +156,27 @@ async def test_who_needs_a_cgroup_of_version_2_is_born_in_it_and_its_spare_is_re
 
 def _children(pid: int) -> list[int]:
     return [each.pid for each in psutil.Process(pid).children()]
+
+
+@pytest.mark.needs_root
+async def test_the_mount_that_sandboxes_open_dev_null_through_stays_with_the_fork_server(
+    engine: Engine,
+) -> None:
+    """Whoever has the last descriptor of it waits for the kernel; none of these has a use for it."""
+    supervisor, spare = await spare_pair(engine)
+    server = engine._context.launcher.server.pid
+    container = await started(engine, "web", sleeper())
+    for pid, many in ((server, 1), (spare, 0), (supervisor, 0)):
+        assert len(_mounts_of_null(pid)) == many
+    await container.destroy()
+
+
+def _mounts_of_null(pid: int) -> list[str]:
+    """Descriptors of /dev/null that nothing can be read or written through (open(2), O_PATH)."""
+    null = os.makedev(1, 3)
+    return [
+        name
+        for name in os.listdir(f"/proc/{pid}/fd")
+        if os.stat(f"/proc/{pid}/fd/{name}").st_rdev == null
+        and int(Path(f"/proc/{pid}/fdinfo/{name}").read_text().split()[3], 8) & os.O_PATH
+    ]
