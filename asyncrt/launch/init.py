@@ -301,6 +301,8 @@ def _prepare(
 
         inside = Inside(plan, [*streams, *passed], parent.shared, parent.null)
         parent.waiting = inside.waiting
+        if inside.gofer is not None:
+            parent.identities["gofer"] = inside.gofer.identity
     held = _connect(message, streams, inside)
     given = [dir_fd, peer.fileno()]
     if inside is None:
@@ -388,6 +390,7 @@ def _hand_over(
         score=message.get("score"),
         cgroups=cgroups.opened,
         namespaces=() if inside is None else inside.opened,
+        gofer=_gofer_of(inside),
     )
     if parent.alarm is not None:
         _set_alarm(parent.alarm, role, message, parent, fds[1], control, held)
@@ -413,6 +416,12 @@ def _set_alarm(
         alarm.register(parent.theirs, select.EPOLLIN)
     elif _must_take(parent, message):
         alarm.register(parent.theirs, select.EPOLLIN | select.EPOLLONESHOT)
+
+
+def _gofer_of(inside: Inside | None) -> tuple[int, int] | None:
+    if inside is None or inside.gofer is None or inside.gofer.identity is None:
+        return None
+    return inside.gofer.identity["pid"], inside.gofer.above.fileno()
 
 
 def _wait_for_hooks(

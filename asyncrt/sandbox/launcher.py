@@ -42,7 +42,7 @@ class Launched(NamedTuple):
     """An init at its gate: the identities of it and its launcher, and the launcher's channel.
 
     `waits`: it isn't there yet, but waits for the hooks of its creation, see `proceed`.
-    `cgroup`: what was made for it and where it is, None without one.
+    `cgroup`: what was made for it and where it is, None without one. `gofer`: who holds its layer.
     """
 
     init: dict[str, Any]
@@ -50,6 +50,7 @@ class Launched(NamedTuple):
     channel: Channel
     waits: bool
     cgroup: CgroupReport | None
+    gofer: dict[str, Any] | None
 
 
 class Launcher:
@@ -89,7 +90,8 @@ class Launcher:
                 raise LaunchFailed(report["failed"])
             who = report["launched"]
             return Launched(
-                who["init"], who["launcher"], channel, "waits" in report, report["cgroup"]
+                *(who["init"], who["launcher"], channel, "waits" in report),
+                *(report["cgroup"], who.get("gofer")),
             )
         except BaseException:
             await finish(self.abandon(channel))
