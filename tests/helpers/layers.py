@@ -18,6 +18,8 @@ from tests.helpers.sandboxes import MAPPED, ROOT, USER, config, make_rootfs
 
 FIRST_MAPPED = 100000  # in the maps of sandboxes.config
 
+MOUNTED = " - overlay overlay "  # a gofer's, in /proc/PID/mountinfo
+
 # Written by nobody but a container: adds, changes, removes, hides, and tells.
 SCRIPT = """
 cd /work

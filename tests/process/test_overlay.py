@@ -35,12 +35,6 @@ def place(open_directory: Path) -> str:
     return str(path)
 
 
-def _mounts() -> set[str]:
-    """Those of the host, but for what comes and goes with other tests."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
-        return {each for each in lines if "overlay" in each or "asyncrt" in each}
-
-
 @pytest.mark.parametrize("kind", ["memory", "disk", "upper"])
 @pytest.mark.parametrize("who", EVERYBODY)
 async def test_what_is_written_is_the_layers_and_the_root_stays_as_it_is(
@@ -52,10 +46,10 @@ async def test_what_is_written_is_the_layers_and_the_root_stays_as_it_is(
     ordinary_user: User,
 ) -> None:
     rootfs = owned_rootfs(str(open_directory / "rootfs"), who, ordinary_user)
-    before, mounted = layers.picture(rootfs), _mounts()
+    before = layers.picture(rootfs)
     running, stopped = await layers.life_of(who, ordinary_user, root, rootfs, kind, place)
     assert layers.picture(rootfs) == before
-    assert _mounts() == mounted
+    assert sandboxes.mounts_below(str(open_directory), root, layers.MOUNTED) == []
     assert os.listdir(place) == (["kept"] if kind == "upper" else [])
     os.chown(root, os.geteuid(), os.getegid())  # of an ordinary user's, for who cleans up
     # Nothing has changed between the two.

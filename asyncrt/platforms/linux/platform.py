@@ -152,6 +152,8 @@ def plan(
     refused |= _refused_overlay(spec, overlay, pivot_root=pivot_root)
     if not pivot_root:
         refused |= _refused_without_pivot(config.process)
+        if overlay is not None:
+            refused["overlay"] = "its gofer needs pivot_root(2)"
     _raise_refused(refused)
     if config.process is None:
         raise SpecInvalid(json_path="process", why="is required and missing", path=spec.path)
