@@ -115,7 +115,7 @@ async def end_processes(held: Change, patience: float | None = None) -> None:
         left = await run_blocking(cgroup.end, record, _KILLED_SECONDS)
         if left:
             raise DestroyFailed(container_id=record.id, left=left)
-    await layer.clear(record)
+    await layer.clear(context, record)
 
 
 async def _end_supervisor(record: Record, seconds: float) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 from typing import TYPE_CHECKING
 
 from asyncrt import _procid
 from asyncrt._threads import run_blocking
+from asyncrt.container import hooks
 from asyncrt.errors import DestroyFailed
 from asyncrt.launch import clearing
+from asyncrt.platforms.linux import namespaces
 from asyncrt.sandbox import wait_gone
 
 if TYPE_CHECKING:
+    from asyncrt.container.context import Context
     from asyncrt.state import Record
 
 
@@ -32,15 +37,32 @@ async def end_gofer(record: Record, seconds: float) -> None:
         raise DestroyFailed(container_id=record.id, left=[f"gofer (pid {gofer.pid})"])
 
 
-async def clear(record: Record) -> None:
+async def clear(context: Context, record: Record) -> None:
     """Remove the directory that was made for its layer. Raises DestroyFailed.
 
     If cancelled, the rest is for the next time.
     """
-    if record.layer is None:
+    path = record.layer
+    if path is None:
         return
     try:
-        await run_blocking(clearing.clear, record.layer)
+        await run_blocking(clearing.clear, path)
     except OSError as error:
-        left = f"{record.layer} ({error.strerror})"
-        raise DestroyFailed(container_id=record.id, left=[left]) from error
+        why = error.strerror
+        if isinstance(error, PermissionError) and os.geteuid():
+            why = await _clear_as_its_root(context, record, path)
+        if why:
+            raise DestroyFailed(container_id=record.id, left=[f"{path} ({why})"]) from error
+
+
+async def _clear_as_its_root(context: Context, record: Record, path: str) -> str:
+    """Remove what belongs to others of its user namespace; "" when it is gone, else why not."""
+    spec = await hooks.read_spec(context, record.id)
+    linux = None if spec is None else spec.config.linux
+    if spec is None or linux is None:
+        return "its config is gone, and with it who its files belong to"
+    found = namespaces.namespaces_of(spec.config)
+    maps, ids = namespaces.id_maps(linux, found, spec.path), namespaces.owner(linux, found)
+    if maps is None or ids is None:
+        return os.strerror(errno.EACCES)
+    return await context.launcher.clear(path, maps, ids)

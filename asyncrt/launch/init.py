@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 SUPERVISED = b"S"
 ONE_SHOT = b"O"
 HOOK = b"H"
+CLEAR = b"C"
 
 # How who ran a hook to its end exits: what that left behind is on its own account.
 HOOK_DONE = 3
@@ -139,6 +140,9 @@ def live(
                 os.close(taking)
                 _run_asked_hook(peer, umask)
                 code = HOOK_DONE
+            elif role == CLEAR:
+                os.close(taking)
+                _clear_asked(peer)
             else:
                 _launch(role, peer, parent, umask)  # closes `taking` with all that isn't needed
     except (gates.NobodyWants, EOFError, ConnectionError, frames.BadFrame):
@@ -203,6 +207,24 @@ def _run_asked_hook(peer: _socket.socket, umask: int) -> None:
     message, _ = frames.receive_message(peer)
     why = hooks.run(message["hook"], message["state"].encode(), abandon=peer.fileno())
     frames.send(peer, frames.encode({"why": why}))
+
+
+def _clear_asked(peer: _socket.socket) -> None:
+    """Take away what a container left on disk, as its root, whose files aren't its maker's."""
+    from asyncrt import _libc
+    from asyncrt.launch import clearing, namespaces
+
+    message, _ = frames.receive_message(peer)
+    # The process that this one leaves behind stays as long as it does, by this socket.
+    _, waiting = namespaces.go_on(namespaces.CLONE_NEWUSER, message["maps"], _libc.clone)
+    namespaces.become_owner(*message["ids"])
+    why = ""
+    try:
+        clearing.clear(message["path"])
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+    frames.send(peer, frames.encode({"why": why}))
+    waiting.close()
 
 
 def _launch(role: bytes, peer: _socket.socket, parent: Parent, umask: int) -> None:

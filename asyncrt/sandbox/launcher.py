@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from asyncrt.launch.failure import FailureReport
-    from asyncrt.launch.plan import CgroupReport, HookPlan
+    from asyncrt.launch.plan import CgroupReport, HookPlan, IdMaps
 
     Hand = Callable[[socket.socket], Awaitable[None]]
 
@@ -186,6 +186,27 @@ class Launcher:
                 await finish(self.abandon(channel))
         if "failed" in report:
             return f"its runner can't be started: {os.strerror(report['failed']['errno'])}"
+        return str(report["why"])
+
+    async def clear(self, path: str, maps: IdMaps, ids: tuple[int, int]) -> str:
+        """Take a directory away as the root of a user namespace; "" when it is gone, else why not.
+
+        If cancelled, it goes on to its end.
+        """
+        try:
+            channel, rest = self._ask(b"C", {"path": path, "maps": maps, "ids": ids}, ())
+        except OSError as error:
+            return f"nobody can be started for it: {error.strerror}"
+        try:
+            await channel.send_rest(rest)
+            report = await channel.greeting()
+        except (ChannelClosed, OSError):
+            return "whoever was to do it was killed"
+        finally:
+            channel.close()
+        if "failed" in report:
+            failed = report["failed"]
+            return f"{failed['what']}: {os.strerror(failed['errno'])}"
         return str(report["why"])
 
     async def close(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _socket
-import contextlib
 import os
 
 from asyncrt import _csignal
@@ -41,8 +40,10 @@ class Gofer:
         frames.send(self._sock, handover.EXPORT, [fd])
 
     def kill(self) -> None:
-        """End it, who is our child and not reaped yet."""
-        with contextlib.suppress(
-            OSError
-        ):  # its user is another one, whom we may signal all the same
+        """End it; whose end of the socket is open is our child and hasn't ended, nor been reaped."""
+        try:
+            self._sock.recv(1)
+        except BlockingIOError:
             os.kill(self.pid, _csignal.SIGKILL)
+        except OSError:
+            pass  # it has ended

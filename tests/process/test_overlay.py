@@ -12,10 +12,11 @@ import pytest
 import asyncrt
 from asyncrt import _paths, _procid
 from tests.helpers import layers, sandboxes
-from tests.helpers.capabilities import User
+from tests.helpers.capabilities import User, skip_lacking
 from tests.helpers.containers import destroyed, init_of, line, record_of, rest
 from tests.helpers.layers import ADDED, REMOVED, exported, members, owned_rootfs
-from tests.helpers.sandboxes import EVERYBODY, MAPPED, ROOT, config, spec
+from tests.helpers.processes import Interpreter
+from tests.helpers.sandboxes import EVERYBODY, MAPPED, ROOT, USER, config, spec
 
 pytestmark = [
     pytest.mark.needs_root,
@@ -253,8 +254,6 @@ async def test_a_file_system_that_cant_hold_an_overlay_is_one_clear_error(
     root: str, rootfs: str, place: str
 ) -> None:
     """The kernel would take it, and show what was removed once its directory is made anew."""
-    from tests.helpers.processes import Interpreter
-
     with Interpreter(_ON_RAMFS, root, rootfs, place) as child:
         said = await child.next_line()
         assert "overlay (its file system has no trusted attributes)" in said
@@ -314,3 +313,57 @@ async def test_init_gets_no_signal_of_its_gofers_and_reports_its_own_end(
         assert (result.signal, result.reason) == (signal.SIGKILL, "signal")
         again = await container.wait()
         assert again == result
+
+
+_WITH_RANGES = """
+import asyncio, os, sys
+import asyncrt
+from asyncrt.launch import mounts, namespaces
+from tests.helpers import layers
+from tests.helpers.containers import rest
+
+root, rootfs, place, uid = *sys.argv[1:4], int(sys.argv[4])
+namespaces.unshare(namespaces.CLONE_NEWNS)
+mounts.change(os.open("/", os.O_PATH), propagation=mounts.MS_PRIVATE, recursive=True)
+for name in ("subuid", "subgid"):
+    ranges = mounts.clone_path(f"{place}/{name}", recursive=False)
+    mounts.attach(ranges, os.open(f"/etc/{name}", os.O_PATH))
+os.setgroups([])
+os.setresgid(uid, uid, uid)
+os.setresuid(uid, uid, uid)
+
+async def main():
+    async with asyncrt.Engine(root) as engine:
+        script = "mkdir -p /work/a/b; chown -R 7:8 /work/a; chmod 700 /work/a; stat -c %u /work/a"
+        spec = asyncrt.Spec.sandbox(["/bin/sh", "-c", script], rootfs=rootfs)
+        overlay = asyncrt.Overlay.disk(f"{place}/layers")
+        box = await engine.create("box", spec=spec, overlay=overlay, stdout=asyncrt.PIPE)
+        try:
+            await box.start()
+            said = await rest(box.stdout)
+            found = layers.members(await layers.exported(box))["work/a/b"]
+        finally:
+            await box.destroy()
+        print(said.strip(), found.uid, found.gid, os.listdir(f"{place}/layers"))
+asyncio.run(main())
+"""
+
+
+@pytest.mark.needs_program("newuidmap", "newgidmap")
+async def test_files_of_ids_that_an_ordinary_user_was_given_are_exported_and_removed(
+    root: str, open_directory: Path, ordinary_user: User
+) -> None:
+    """They belong to none of the host's users, least of all to who has to take them away."""
+    for name in ("subuid", "subgid"):
+        if not os.path.exists(f"/etc/{name}"):
+            skip_lacking(f"/etc/{name}")
+        (open_directory / name).write_text(f"{ordinary_user.name}:200000:65536\n", "ascii")
+    (open_directory / "layers").mkdir()
+    rootfs = owned_rootfs(str(open_directory / "rootfs"), USER, ordinary_user)
+    for each in (root, str(open_directory / "layers")):
+        os.chown(each, ordinary_user.uid, ordinary_user.gid)
+    arguments = (root, rootfs, str(open_directory), ordinary_user.uid)
+    with Interpreter(_WITH_RANGES, *arguments, flags=("-B",)) as child:
+        assert await child.next_line() == "7 7 8 []"
+        assert child.wait() == 0
+    os.chown(root, os.geteuid(), os.getegid())
