@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from asyncrt import _procid
 from asyncrt._threads import run_blocking
 from asyncrt.container import hooks
-from asyncrt.errors import DestroyFailed
+from asyncrt.errors import DestroyFailed, SpecInvalid
 from asyncrt.launch import clearing
 from asyncrt.platforms.linux import namespaces
 from asyncrt.sandbox import wait_gone
@@ -62,7 +62,10 @@ async def _clear_as_its_root(context: Context, record: Record, path: str) -> str
     if spec is None or linux is None:
         return "its config is gone, and with it who its files belong to"
     found = namespaces.namespaces_of(spec.config)
-    maps, ids = namespaces.id_maps(linux, found, spec.path), namespaces.owner(linux, found)
+    try:
+        maps, ids = namespaces.id_maps(linux, found, spec.path), namespaces.owner(linux, found)
+    except SpecInvalid as error:
+        return str(error)
     if maps is None or ids is None:
         return os.strerror(errno.EACCES)
     return await context.launcher.clear(path, maps, ids)

@@ -247,6 +247,67 @@ async def test_gc_leaves_a_living_gofer_alone(
         assert await exported(container)
 
 
+async def _pod(
+    engine: asyncrt.Engine, rootfs: str
+) -> tuple[asyncrt.Sandbox, asyncrt.Container, asyncrt.Container]:
+    """A sandbox with two containers beside its root, all of them with a layer, and running."""
+    made = spec(config(rootfs, ["/bin/sh", "-c", "echo > /work/f; exec sleep 1000"]))
+    pod = await engine.create_sandbox("pod", spec=made, overlay=_MEMORY)
+    one = await pod.create("one", spec=made, overlay=_MEMORY)
+    two = await pod.create("two", spec=made, overlay=_MEMORY)
+    for each in (pod.root, one, two):
+        await each.start()
+    return pod, one, two
+
+
+async def test_a_container_of_several_whose_gofer_dies_stops_and_the_others_go_on(
+    engine: asyncrt.Engine, root: str, rootfs: str
+) -> None:
+    pod, one, two = await _pod(engine, rootfs)
+    try:
+        gofers = {each: _pids(record_of(each, root))[2] for each in (pod.root, one, two)}
+        assert len(set(gofers.values())) == 3
+        shown = {each.pid for each in await two.processes()}
+        assert shown.isdisjoint(gofers.values())
+        os.kill(gofers[one], signal.SIGKILL)
+        assert (await one.wait(SECONDS)).reason == "gofer died"
+        for each in (pod.root, two):
+            assert (await each.view()).status == "running"
+            assert await exported(each)
+        # One that has ended keeps its layer until it is destroyed, beside the others.
+        await two.kill("KILL")
+        assert (await two.wait(SECONDS)).reason == "signal"
+        assert await exported(two)
+        await one.destroy()
+        await two.destroy()
+        await gone(gofers[two])
+        assert (await pod.root.view()).status == "running"
+    finally:
+        await pod.destroy()
+    assert await engine.list() == []
+
+
+async def test_the_roots_gofer_dying_stops_the_whole_sandbox(
+    engine: asyncrt.Engine, root: str, rootfs: str
+) -> None:
+    pod, one, two = await _pod(engine, rootfs)
+    try:
+        _, supervisor, gofer = _pids(record_of(pod.root, root))
+        os.kill(gofer, signal.SIGKILL)
+        assert (await pod.root.wait(SECONDS)).reason == "gofer died"
+        for each in (one, two):
+            assert (await each.wait(SECONDS)).reason == "sandbox ended"
+            assert await exported(each)  # until they are destroyed
+        # With the root's record the rest goes; nobody waits for who would hold it up.
+        await pod.root.destroy(timeout=5)
+        await gone(supervisor)
+    finally:
+        await pod.destroy()
+        for each in (one, two):
+            await each.destroy()
+    assert await engine.list() == []
+
+
 @pytest.mark.parametrize("who", [ROOT])
 async def test_many_lives_leave_no_gofer_mount_or_directory(
     engine: asyncrt.Engine, rootfs: str, open_directory: Path, who: str, full: bool
