@@ -44,6 +44,11 @@ class Gofer:
         """What the process that forks it has to keep open until then."""
         return [self._below.fileno(), self._theirs.fileno()]
 
+    @property
+    def handed(self) -> tuple[int, int] | None:
+        """Its pid and the socket to it, once `tree` has returned."""
+        return None if self.identity is None else (self.identity["pid"], self.above.fileno())
+
     def fork(self, pid: int = 0) -> None:
         """Fork it, a child of our parent. Raises Failure.
 

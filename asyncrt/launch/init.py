@@ -21,6 +21,7 @@ from asyncrt.launch import cgroup, frames, handover, passing, process, sockets
 from asyncrt.launch import gate as gates
 from asyncrt.launch import hook as hooks
 from asyncrt.launch.failure import Failure
+from asyncrt.launch.rehearsal import rehearse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -141,8 +142,10 @@ def live(
                 _run_asked_hook(peer, umask)
                 code = HOOK_DONE
             elif role == CLEAR:
+                from asyncrt.launch import clearing  # seldom asked for
+
                 os.close(taking)
-                _clear_asked(peer)
+                clearing.serve(peer)
             else:
                 _launch(role, peer, parent, umask)  # closes `taking` with all that isn't needed
     except (gates.NobodyWants, EOFError, ConnectionError, frames.BadFrame):
@@ -207,24 +210,6 @@ def _run_asked_hook(peer: _socket.socket, umask: int) -> None:
     message, _ = frames.receive_message(peer)
     why = hooks.run(message["hook"], message["state"].encode(), abandon=peer.fileno())
     frames.send(peer, frames.encode({"why": why}))
-
-
-def _clear_asked(peer: _socket.socket) -> None:
-    """Take away what a container left on disk, as its root, whose files aren't its maker's."""
-    from asyncrt import _libc
-    from asyncrt.launch import clearing, namespaces
-
-    message, _ = frames.receive_message(peer)
-    # The process that this one leaves behind stays as long as it does, by this socket.
-    _, waiting = namespaces.go_on(namespaces.CLONE_NEWUSER, message["maps"], _libc.clone)
-    namespaces.become_owner(*message["ids"])
-    why = ""
-    try:
-        clearing.clear(message["path"])
-    except OSError as error:
-        why = os.strerror(error.errno or 0)
-    frames.send(peer, frames.encode({"why": why}))
-    waiting.close()
 
 
 def _launch(role: bytes, peer: _socket.socket, parent: Parent, umask: int) -> None:
@@ -412,7 +397,7 @@ def _hand_over(
         score=message.get("score"),
         cgroups=cgroups.opened,
         namespaces=() if inside is None else inside.opened,
-        gofer=_gofer_of(inside),
+        gofer=None if inside is None or inside.gofer is None else inside.gofer.handed,
     )
     if parent.alarm is not None:
         _set_alarm(parent.alarm, role, message, parent, fds[1], control, held)
@@ -438,12 +423,6 @@ def _set_alarm(
         alarm.register(parent.theirs, select.EPOLLIN)
     elif _must_take(parent, message):
         alarm.register(parent.theirs, select.EPOLLIN | select.EPOLLONESHOT)
-
-
-def _gofer_of(inside: Inside | None) -> tuple[int, int] | None:
-    if inside is None or inside.gofer is None or inside.gofer.identity is None:
-        return None
-    return inside.gofer.identity["pid"], inside.gofer.above.fileno()
 
 
 def _wait_for_hooks(
@@ -520,39 +499,3 @@ def _must_take(parent: Parent, message: dict[str, Any]) -> bool:
     """
     plan = message["plan"]
     return not parent.exempt or plan["uid"] is not None or parent.waiting is not None
-
-
-def rehearse() -> None:
-    """Run what a launch will run, without effect, so that its pages are touched already.
-
-    What fails here fails in a launch as well, and there somebody hears of it.
-    """
-    try:  # noqa: SIM105 - a context manager costs pages
-        _rehearse()
-    except (OSError, Failure):
-        pass
-
-
-def _rehearse() -> None:
-    ours, theirs = _socket.socketpair()
-    message = {
-        "plan": {"args": ["true"], "env": ["PATH=/bin"], "oom_score_adj": None},
-        "hooks": [],
-        "durable": True,
-        "logs": [],
-    }
-    times = {"deadline": None, "lease": None}
-    ours.send(frames.encode({"op": "launch", "instance": "0" * 32, **times, **message}))
-    frames.receive_message(theirs)
-    fds = [ours.fileno()]
-    handover.send(
-        ours, SUPERVISED, fds, durable=True, deadline=None, lease=None, instance="0" * 32, pid=1
-    )
-    handed = handover.take(theirs)
-    if handed is not None:
-        os.close(handover.unpack(handed)[6][0])
-    frames.encode({"launched": {"init": _procid.facts(os.getpid()), "launcher": None}})
-    clock.stamp()
-    process.rehearse()
-    ours.close()
-    theirs.close()
