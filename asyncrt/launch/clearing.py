@@ -21,7 +21,7 @@ def serve(peer: _socket.socket) -> None:
     """Clear a directory for an engine, as the root of a user namespace, whose files aren't its user's."""
     message, _ = frames.receive_message(peer)
     # The process that this one leaves behind stays as long as it does, by this socket.
-    _, waiting = namespaces.go_on(namespaces.CLONE_NEWUSER, message["maps"], _libc.clone)
+    waiting = namespaces.go_on(namespaces.CLONE_NEWUSER, message["maps"], _libc.clone)
     namespaces.become_owner(*message["ids"])
     why = ""
     try:
