@@ -139,7 +139,7 @@ def live(
             os.write(taking, TAKEN)
             if role == HOOK:
                 os.close(taking)
-                _run_asked_hook(peer, umask)
+                hooks.serve(peer, umask)
                 code = HOOK_DONE
             elif role == CLEAR:
                 from asyncrt.launch import clearing  # seldom asked for
@@ -201,15 +201,6 @@ def _tell(peer: _socket.socket | None, error: Exception) -> None:
         failure = Failure(f"launch ({error!r})", "", errno.EINVAL)
     with contextlib.suppress(OSError):
         frames.send(peer, frames.encode({"failed": failure.report()}))
-
-
-def _run_asked_hook(peer: _socket.socket, umask: int) -> None:
-    """Run one hook for an engine; an end-of-file from it meanwhile kills the hook's group."""
-    _procid.set_name("asyncrt:hook")
-    os.umask(umask)
-    message, _ = frames.receive_message(peer)
-    why = hooks.run(message["hook"], message["state"].encode(), abandon=peer.fileno())
-    frames.send(peer, frames.encode({"why": why}))
 
 
 def _launch(role: bytes, peer: _socket.socket, parent: Parent, umask: int) -> None:
