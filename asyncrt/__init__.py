@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         ContainerNotFound,
         DestroyFailed,
         EventsLost,
+        ExportFailed,
         HookFailed,
         InvalidId,
         InvalidPosition,
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from asyncrt.ids import ContainerId
     from asyncrt.locking import FileLock
     from asyncrt.oci import Hook, Spec
+    from asyncrt.platforms import Overlay
     from asyncrt.state import Event, ExitResult, StateFile, View
     from asyncrt.status import Status
 
@@ -72,13 +74,14 @@ _WHERE = {
     "asyncrt.engine": "Engine Finding Pool RecoveryReport RunResult Sandbox",
     "asyncrt.errors": (
         "AmbiguousId AsyncrtError ContainerBusy ContainerExists ContainerNotFound DestroyFailed "
-        "EventsLost HookFailed InvalidId InvalidPosition InvalidTransition LockTimeout NoOutput "
-        "ProcessNotFound RootUnusable SandboxUnresponsive SchemaTooNew SpecInvalid SpecUnsupported "
-        "StartFailed StateCorrupted StorageFailed UpdateFailed"
+        "EventsLost ExportFailed HookFailed InvalidId InvalidPosition InvalidTransition LockTimeout "
+        "NoOutput ProcessNotFound RootUnusable SandboxUnresponsive SchemaTooNew SpecInvalid "
+        "SpecUnsupported StartFailed StateCorrupted StorageFailed UpdateFailed"
     ),
     "asyncrt.ids": "ContainerId",
     "asyncrt.locking": "FileLock",
     "asyncrt.oci": "Hook Spec",
+    "asyncrt.platforms": "Overlay",
     "asyncrt.state": "Event ExitResult StateFile View",
     "asyncrt.status": "Status",
 }
@@ -106,6 +109,7 @@ __all__ = [
     "Event",
     "EventsLost",
     "ExitResult",
+    "ExportFailed",
     "FileLock",
     "Finding",
     "Hook",
@@ -119,6 +123,7 @@ __all__ = [
     "LogLine",
     "NoOutput",
     "OutOfMemory",
+    "Overlay",
     "Pool",
     "Process",
     "ProcessInfo",

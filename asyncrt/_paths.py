@@ -32,6 +32,8 @@ LOG_OPTIONS = "options.json"  # inside it
 
 # What a process of ours waiting at its gate calls itself; an exec replaces the name (proc(5), comm).
 GATE_COMM = "asyncrt:gate"
+# What a gofer calls itself.
+GOFER_COMM = "asyncrt:gofer"
 
 
 def default_root() -> str:

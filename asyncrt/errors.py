@@ -303,6 +303,17 @@ class NoOutput(AsyncrtError):
         )
 
 
+class ExportFailed(AsyncrtError):
+    """The layer that a container writes to couldn't be exported, or not to its end."""
+
+    def __init__(self, *, container_id: str, why: str) -> None:
+        self.container_id = container_id
+        self.why = why
+        self._set(
+            f"can't export container {container_id!r}: {why}", container_id=container_id, why=why
+        )
+
+
 class StartFailed(AsyncrtError):
     """A program couldn't be started: which step (`what`), on which `path`, with which `errno`."""
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from asyncrt.container import Container, Log, Stream
     from asyncrt.engine import Engine
     from asyncrt.oci import Spec
+    from asyncrt.platforms import Overlay
     from asyncrt.state import ExitResult
 
 T = TypeVar("T")
@@ -50,6 +51,7 @@ class Wanted(NamedTuple):
     console_socket: str | None
     detach_keys: bytes
     pass_fds: dict[int, int] | None = None
+    overlay: Overlay | None = None
     tell_all: bool = False  # signals are passed on to all of its processes
     place: Place = Place()
 
@@ -148,6 +150,7 @@ async def _create(
         terminal=tty.own_size() if wanted.terminal else None,
         console_socket=wanted.console_socket,
         pass_fds=wanted.pass_fds,
+        overlay=wanted.overlay,
     )
 
 

@@ -9,7 +9,7 @@ import click
 
 from asyncrt.cli import complete, output, session
 from asyncrt.cli import parameters as p
-from asyncrt.cli.text import printable
+from asyncrt.cli.text import printable, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -250,12 +250,12 @@ def _stats_cells(stats: Stats, last: Stats | None) -> Sequence[str]:
     memory = stats.cgroup.memory if stats.cgroup is not None else None
     return (
         "" if last is None else _share(last, stats),
-        _bytes(stats.rss_bytes if memory is None else memory.usage_bytes),
-        _bytes(None if memory is None else memory.limit_bytes),
+        size_text(stats.rss_bytes if memory is None else memory.usage_bytes),
+        size_text(None if memory is None else memory.limit_bytes),
         str(stats.pids),
         str(stats.threads),
-        _bytes(stats.read_bytes),
-        _bytes(stats.write_bytes),
+        size_text(stats.read_bytes),
+        size_text(stats.write_bytes),
     )
 
 
@@ -264,14 +264,3 @@ def _share(last: Stats, now: Stats) -> str:
     if seconds <= 0:  # the clock was set back
         return ""
     return f"{max(0.0, now.cpu_seconds - last.cpu_seconds) / seconds:.1%}"
-
-
-def _bytes(count: int | None) -> str:
-    if count is None:
-        return ""
-    if count < 1024:
-        return f"{count}B"
-    amount, units = count / 1024, "KMGT"
-    while amount >= 1024 and len(units) > 1:
-        amount, units = amount / 1024, units[1:]
-    return f"{amount:.1f}{units[0]}"

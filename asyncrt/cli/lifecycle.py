@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from asyncrt.engine import Engine
+    from asyncrt.platforms import Overlay
 
 
 @click.command(
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 @p.CONSOLE_SOCKET
 @p.NO_PIVOT
 @p.PRESERVE_FDS
+@p.OVERLAY
 @p.LOG
 @p.LOG_OPT
 @p.PID_FILE
@@ -55,6 +57,7 @@ def create(
     tty: bool,
     console_socket: str | None,
     preserve_fds: int,
+    overlay: Overlay | None,
     log: bool | None,
     log_opt: Sequence[tuple[str, Any]],
     pid_file: str | None,
@@ -92,6 +95,7 @@ def create(
                 terminal=tty or None,
                 console_socket=console_socket,
                 pass_fds=passed,
+                overlay=overlay,
             )
         if pid_file is not None:
             try:

@@ -15,6 +15,8 @@ from asyncrt.cli import complete, errors, options
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from asyncrt.platforms import Overlay
+
 PROGRAM = "program"
 _BEGAN = "asyncrt.program-began"
 
@@ -263,6 +265,34 @@ class _LogOption(click.ParamType[tuple[str, Any]]):
         return self.fail(f"{rest!r} is no value for {name}", param, ctx)
 
 
+class _Overlay(click.ParamType["Overlay"]):
+    name = "KIND[,size=SIZE]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Overlay:
+        from asyncrt.errors import SpecInvalid
+        from asyncrt.platforms import Overlay
+
+        if isinstance(value, Overlay):
+            return value
+        kind, comma, rest = str(value).partition(",")
+        kind, equals, path = kind.partition("=")
+        name, _, size = rest.partition("=")
+        try:
+            if kind == "memory" and not equals and name in {"", "size"}:
+                return Overlay.memory(size if comma else None)
+            if kind == "disk" and not comma:
+                return Overlay.disk(path if equals else None)
+            if kind == "upper" and path and not comma:
+                return Overlay.upper(path)
+        except SpecInvalid as error:
+            return self.fail(error.why, param, ctx)
+        return self.fail(
+            f"{value!r} is none of memory, memory,size=64M, disk, disk=DIR, upper=DIR", param, ctx
+        )
+
+
 NEW_ID = click.argument("id", metavar="ID")
 ID = click.argument("id", metavar="ID", shell_complete=complete.ids)
 IDS = click.argument("ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete.ids)
@@ -342,6 +372,12 @@ LOG_OPT = click.option(
     type=_LogOption(),
     multiple=True,
     help="max-size=10m, max-file=5 (so many files are kept of each stream) or timestamps=false.",
+)
+OVERLAY = click.option(
+    "--overlay",
+    type=_Overlay(),
+    help="Have it write to a layer over its root, which stays as it is: memory, memory,size=64M, disk "
+    "or disk=DIR (below DIR, gone with it), upper=DIR (kept there). See 'asyncrt export'.",
 )
 TTY = click.option(
     "-t",

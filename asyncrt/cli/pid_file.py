@@ -22,7 +22,7 @@ def check(path: str | None) -> None:
     try:
         if os.path.isdir(path):
             raise IsADirectoryError(errno.EISDIR, "", path)
-        if _in_place(path):
+        if in_place(path):
             return
         directory = os.path.dirname(os.path.abspath(path))
         os.stat(directory)
@@ -41,7 +41,7 @@ async def write(path: str, pid: int | None) -> None:
         raise CommandFailedError(f"can't write the pid file {path}: the process has ended already")
     data = str(pid).encode()
     try:
-        if _in_place(path):
+        if in_place(path):
             await _in_thread(path, data)
         else:
             await _threads.run_blocking(_replace, path, data)
@@ -49,7 +49,7 @@ async def write(path: str, pid: int | None) -> None:
         raise _failed(path, error) from error
 
 
-def _in_place(path: str) -> bool:
+def in_place(path: str) -> bool:
     """Whether renaming another file to `path` would be wrong: a FIFO, a device, a descriptor."""
     if os.path.abspath(path).startswith(_DESCRIPTORS):
         return True
@@ -69,7 +69,7 @@ def _replace(path: str, data: bytes) -> None:
         os.close(dir_fd)
 
 
-def _write_in_place(path: str, data: bytes) -> None:
+def _writein_place(path: str, data: bytes) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY)
     try:
         _durable.write_all(fd, data)
@@ -94,7 +94,7 @@ async def _in_thread(path: str, data: bytes) -> None:
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, error)
 
-    _threads.submit(lambda: _write_in_place(path, data), told)
+    _threads.submit(lambda: _writein_place(path, data), told)
     await written
 
 

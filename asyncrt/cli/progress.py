@@ -25,6 +25,7 @@ class Progress:
         self._what = printable(what)
         self._total = total
         self._done = 0
+        self._amount = ""
         self._timer: asyncio.TimerHandle | None = None
         self._shown: rich_progress.Progress | None = None
 
@@ -51,6 +52,12 @@ class Progress:
         self._done += 1
         if self._shown is not None:
             self._shown.update(self._shown.task_ids[0], completed=self._done)
+
+    def tell(self, amount: str) -> None:
+        """So much is done, of nobody knows how much."""
+        self._amount = f" {amount}"
+        if self._shown is not None:
+            self._shown.update(self._shown.task_ids[0], description=self._what + self._amount)
 
     @contextlib.contextmanager
     def hidden(self) -> Iterator[None]:
@@ -92,5 +99,5 @@ class Progress:
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        self._shown.add_task(self._what, total=self._total, completed=self._done)
+        self._shown.add_task(self._what + self._amount, total=self._total, completed=self._done)
         self._shown.start()

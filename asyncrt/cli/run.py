@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from asyncrt.cli.signals import Signals
     from asyncrt.engine import Engine
+    from asyncrt.platforms import Overlay
 
 
 @click.command(
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     examples=[
         "asyncrt run hello -- echo hello",
         "asyncrt run --detach --bundle ./web web",
+        "asyncrt run --bundle ./web --overlay memory,size=256M web",
         "asyncrt run job --deadline 60 -e LANG=C.UTF-8 --cwd /srv -- ./report --all",
         "asyncrt run --detach --as-sandbox pod -- sleep infinity",
         "asyncrt run --sandbox pod app -- ./app",
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 @p.CONSOLE_SOCKET
 @p.NO_PIVOT
 @p.PRESERVE_FDS
+@p.OVERLAY
 @p.LOG
 @p.LOG_OPT
 @p.PID_FILE
@@ -64,6 +67,7 @@ def run(
     detach_keys: bytes,
     console_socket: str | None,
     preserve_fds: int,
+    overlay: Overlay | None,
     log: bool | None,
     log_opt: Sequence[tuple[str, Any]],
     pid_file: str | None,
@@ -108,6 +112,7 @@ def run(
             detach_keys,
             passed,
             place=place,
+            overlay=overlay,
         )
         if detach:
             return await attached.run_detached(engine, wanted)

@@ -15,3 +15,15 @@ def printable(text: str) -> str:
 
 def _escaped(char: str) -> str:
     return char.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def size_text(count: int | None) -> str:
+    """A number of bytes for people; "" for none."""
+    if count is None:
+        return ""
+    if count < 1024:
+        return f"{count}B"
+    amount, units = count / 1024, "KMGT"
+    while amount >= 1024 and len(units) > 1:
+        amount, units = amount / 1024, units[1:]
+    return f"{amount:.1f}{units[0]}"

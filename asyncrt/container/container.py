@@ -9,6 +9,7 @@ from asyncrt import status as statuses
 from asyncrt._threads import run_blocking
 from asyncrt.container import destroy as destroying
 from asyncrt.container import exec as executing
+from asyncrt.container import export as exporting
 from asyncrt.container import hooks, logs, pause, start
 from asyncrt.container import kill as killing
 from asyncrt.container import lease as leasing
@@ -357,6 +358,25 @@ class Container:
         async with contextlib.aclosing(following) as found:
             async for each in found:
                 yield each
+
+    async def export(self, *, timeout: float | None = None) -> AsyncGenerator[bytes, None]:
+        """What it wrote to its overlay: an uncompressed tar archive, as layers of OCI images are.
+
+        What it removed of its root file system is there as `.wh.NAME`, a directory that hides all
+        of the one below has `.wh..wh..opq` in it. While it runs, each file is as it was when its
+        turn came, so that two files may not fit together; paused or stopped, all is of one moment.
+        Sockets, names that would mean a removal, and paths that nobody could name are left out,
+        which a warning tells. The pieces come as fast as they are taken; any number of exports may
+        go on at a time.
+
+        Raises ExportFailed for a container without an overlay, and when it couldn't come to its end.
+        If cancelled, nothing stays open; who breaks off earlier closes it (`contextlib.aclosing`), or
+        the interpreter does.
+        """
+        pieces = exporting.export(self._context, self.id, self.instance, timeout)
+        async with contextlib.aclosing(pieces):
+            async for data in pieces:
+                yield data
 
     async def delete(self, *, timeout: float | None = None) -> None:
         """Remove it if it is stopped; InvalidTransition otherwise, ContainerNotFound when gone.

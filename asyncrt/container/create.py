@@ -40,7 +40,7 @@ from asyncrt.errors import (
 )
 from asyncrt.launch import frames
 from asyncrt.oci import HOOK_KINDS, hook_plans, membership
-from asyncrt.platforms import choose
+from asyncrt.platforms import choose, plan_overlay
 from asyncrt.sandbox import ChannelClosed, LaunchFailed
 from asyncrt.state import (
     CgroupPlace,
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from asyncrt.ids import ContainerId
     from asyncrt.launch.plan import ProcessPlan
     from asyncrt.oci import Spec
+    from asyncrt.platforms import Overlay
     from asyncrt.sandbox import Channel, Launched
 
 _log = logging.getLogger("asyncrt.container")
@@ -91,6 +92,7 @@ class Creation:
         terminal: TerminalChoice | None = None,
         console_socket: PathLike | None = None,
         pass_fds: PassedFds | None = None,
+        overlay: Overlay | None = None,
         room: bool = False,
         sandbox: Sandbox | None = None,
     ) -> None:
@@ -119,9 +121,14 @@ class Creation:
         self._deadline = deadline_seconds
         self._sandbox = sandbox
         beside = None if sandbox is None else sandbox.beside
-        platform = choose(context.platform, spec, beside)
+        if overlay is not None and supervision == "caller":
+            raise SpecInvalid(
+                json_path="", why='overlay needs supervision="own": nobody else keeps the layer'
+            )
         instance = uuid.uuid4().hex
         name = cgroup.name_of(container_id, instance)
+        self._layer = None if overlay is None else plan_overlay(overlay, name)
+        platform = choose(context.platform, spec, beside, self._layer)
         if beside is not None and beside.cgroups:
             name = container_id
         elif room:
@@ -133,6 +140,7 @@ class Creation:
             pivot_root=context.pivot_root,
             room=room,
             beside=beside,
+            overlay=self._layer,
         )
         if terminal is not None:
             self._plan["terminal"] = planned(terminal, self._plan.get("terminal"))
@@ -248,6 +256,7 @@ class Creation:
         if planned is not None:
             missing = await self._context.run(cgroup.missing, planned)
             self.record.cgroups = (*self._above, *missing)
+        self.record.layer = None if self._layer is None else self._layer["made"] or None
         await self._become_member()
         await self._state.save_locked(self.record)
 
@@ -355,6 +364,8 @@ class Creation:
         record.init = msgspec.convert(launched.init, Identity)
         if record.supervision == "own":
             record.supervisor = msgspec.convert(launched.launcher, Identity)
+        if launched.gofer is not None:
+            record.gofer = msgspec.convert(launched.gofer, Identity)
         if launched.cgroup is not None:
             record.cgroups = (*self._above, *launched.cgroup["made"])
             record.cgroup = tuple(CgroupPlace(*each) for each in launched.cgroup["places"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from asyncrt import _procid
 from asyncrt._threads import run_blocking
-from asyncrt.container import cgroup, hooks
+from asyncrt.container import cgroup, hooks, layer
 from asyncrt.container.beside import tell
 from asyncrt.container.change import Change, change, mark_stopped
 from asyncrt.container.context import refuse_foreign
@@ -82,7 +82,9 @@ async def remove(held: Change, patience: float | None = None) -> None:
 
 
 async def end_processes(held: Change, patience: float | None = None) -> None:
-    """End every process of the container, its supervisor last, and make sure of it; then its cgroups.
+    """End every process of the container, its supervisor last, and make sure of it.
+
+    Then its cgroups go, and what it wrote to a layer.
 
     A supervisor has `patience` seconds, at most the usual time, before it is killed.
 
@@ -99,6 +101,11 @@ async def end_processes(held: Change, patience: float | None = None) -> None:
         observed = await context.run(observe, record, context.root)
         if observed.status is Status.STOPPED:
             mark_stopped(record, observed)
+    if record.sandbox == record.id and record.supervision == "own":
+        # They keep the supervisor, who has to go.
+        for each in await context.run(read_members, context.root, record):
+            await layer.end_gofer(each, _KILLED_SECONDS)
+    await layer.end_gofer(record, _KILLED_SECONDS)
     if record.sandbox == record.id:
         await _end_supervisor(record, seconds)
         await _end_orphans(context, record)
@@ -108,6 +115,7 @@ async def end_processes(held: Change, patience: float | None = None) -> None:
         left = await run_blocking(cgroup.end, record, _KILLED_SECONDS)
         if left:
             raise DestroyFailed(container_id=record.id, left=left)
+    await layer.clear(context, record)
 
 
 async def _end_supervisor(record: Record, seconds: float) -> None:

@@ -6,23 +6,20 @@ executor of daemon threads, so that a disk that hangs keeps no interpreter from 
 
 from __future__ import annotations
 
-import concurrent.futures
 import logging
 import os
 from collections import deque
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import aiofiles
 import msgspec
 
-from asyncrt import _threads
 from asyncrt._threads import finish
+from asyncrt.container import file_threads
 from asyncrt.supervisor.log_files import HEADER_BYTES, STAMP_BYTES, generations, name_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from aiofiles.threadpool.binary import AsyncBufferedReader
 
     from asyncrt.container.context import Context
@@ -54,32 +51,6 @@ class LogLine(msgspec.Struct, frozen=True, gc=False):
         return self.data.decode(errors="replace").removesuffix("\n")
 
 
-class _Executor(concurrent.futures.Executor):
-    """Runs each call in a daemon thread; its users bound how many at once."""
-
-    def submit(
-        self,
-        fn: Callable[..., Any],
-        /,
-        *args: Any,
-        **kwargs: Any,
-    ) -> concurrent.futures.Future[Any]:
-        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
-        future.set_running_or_notify_cancel()
-
-        def done(result: Any, error: BaseException | None) -> None:
-            if error is None:
-                future.set_result(result)
-            else:
-                future.set_exception(error)
-
-        _threads.submit(lambda: fn(*args, **kwargs), done)
-        return future
-
-
-_executor = _Executor()
-
-
 class File:
     """One file of a log, open for reading."""
 
@@ -99,7 +70,9 @@ class File:
 
     async def _open(self) -> None:
         async with self._turns:
-            self._file = await aiofiles.open(self._path, "rb", executor=_executor, opener=_opener)
+            self._file = await aiofiles.open(
+                self._path, "rb", executor=file_threads.executor, opener=_opener
+            )
 
     @property
     def _opened(self) -> AsyncBufferedReader:

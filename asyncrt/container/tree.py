@@ -33,6 +33,12 @@ def top(record: Record) -> tuple[int, bool]:
     return (record.init.pid if record.init is not None else 0), True
 
 
+def spared(record: Record) -> list[int]:
+    """Who is below the supervisor and none of the container's processes: its gofer."""
+    gofer = record.gofer
+    return [gofer.pid] if gofer is not None and _procid.alive(gofer) else []
+
+
 def is_shared(record: Record, root: str) -> bool:
     """Whether there are, or may be, other containers in its sandbox. Blocks for a look."""
     if record.supervision != "own":
@@ -52,9 +58,9 @@ def members(record: Record, root: str) -> list[int]:
         return _members_beside(record, pid)
     inside = cgroup.members(record)
     if record.init is None or not _procid.alive(record.init):
-        below = [] if itself else tree.descendants(pid)
+        below = [] if itself else tree.descendants(pid, spared(record))
     else:
-        below = [record.init.pid, *tree.descendants(pid)]
+        below = [record.init.pid, *tree.descendants(pid, spared(record))]
     return list(dict.fromkeys([*below, *inside]))
 
 
@@ -89,6 +95,8 @@ def belongs(record: Record, pid: int, root: str) -> bool:
     above, itself = top(record)
     if not itself and is_shared(record, root):
         return pid in _members_beside(record, above)
+    if any(pid == each or tree.is_below(pid, each) for each in spared(record)):
+        return False
     if above > 0 and ((itself and pid == above) or tree.is_below(pid, above)):
         return True
     return pid in cgroup.members(record)
@@ -153,7 +161,7 @@ def kill_tree(record: Record, init: Identity, supervisor: Identity | None) -> No
     """
     cgroup.kill(record, _ENDING_SECONDS)
     if record.sandbox == record.id and supervisor is not None and _procid.alive(supervisor):
-        tree.kill(supervisor.pid)
+        tree.kill(supervisor.pid, spared(record))
     if not _procid.alive(init):
         return
     _procid.send(init, signal.SIGSTOP)

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from asyncrt.engine.recovery import RecoveryReport
     from asyncrt.oci import Spec
+    from asyncrt.platforms import Overlay
 
 PathLike = str | os.PathLike[str]
 
@@ -166,6 +167,7 @@ class Engine(Sandboxes, Many, Telling):
         console_socket: PathLike | None = None,
         pass_fds: PassedFds | None = None,
         supervision: Supervision = "own",
+        overlay: Overlay | None = None,
         timeout: float | None = None,
     ) -> Container:
         """A new container whose init waits at its gate, from a spec or a bundle's directory.
@@ -191,6 +193,8 @@ class Engine(Sandboxes, Many, Telling):
             supervision: "own": a supervisor records its exit. "caller": nothing of ours stays
                 behind; whoever reaps init knows its exit status, others learn it where the kernel
                 tells (Linux 6.15).
+            overlay: What it writes goes to a layer over its root file system, which stays as it is
+                (see Overlay, Container.export). On linux only, for supervision "own".
             timeout: Seconds to wait for the id's lock (None: the engine's lock_timeout), and for init to
                 stand at its gate.
 
@@ -211,6 +215,7 @@ class Engine(Sandboxes, Many, Telling):
             terminal=terminal,
             console_socket=console_socket,
             pass_fds=pass_fds,
+            overlay=overlay,
             timeout=timeout,
         )
         return Container.of(context, record, streams)
@@ -267,6 +272,7 @@ class Engine(Sandboxes, Many, Telling):
         lease: Lease | None = None,
         terminal: TerminalChoice | None = None,
         pass_fds: PassedFds | None = None,
+        overlay: Overlay | None = None,
         timeout: float | None = None,
     ) -> RunResult:
         """Create, start, wait, destroy: how it ended and what it wrote to PIPE streams, or a terminal.
@@ -288,6 +294,7 @@ class Engine(Sandboxes, Many, Telling):
                 lease=lease,
                 terminal=terminal,
                 pass_fds=pass_fds,
+                overlay=overlay,
                 timeout=timeout,
             ),
             timeout,
@@ -308,6 +315,7 @@ class Engine(Sandboxes, Many, Telling):
         lease: Lease | None = None,
         terminal: TerminalChoice | None = None,
         pass_fds: PassedFds | None = None,
+        overlay: Overlay | None = None,
         timeout: float | None = None,
     ) -> AsyncIterator[Container]:
         """A container that runs for the time of an `async with` block and is destroyed at its end.
@@ -327,6 +335,7 @@ class Engine(Sandboxes, Many, Telling):
                 lease=lease,
                 terminal=terminal,
                 pass_fds=pass_fds,
+                overlay=overlay,
                 timeout=timeout,
             ),
             timeout,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Supervision,
         TerminalChoice,
     )
+    from asyncrt.platforms import Overlay
     from asyncrt.state import Record
 
 PathLike = str | os.PathLike[str]
@@ -37,6 +38,7 @@ class Options(TypedDict):
     terminal: TerminalChoice | None
     console_socket: PathLike | None
     pass_fds: PassedFds | None
+    overlay: Overlay | None
 
 
 class Place(NamedTuple):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from asyncrt.container import Context, Lease, PassedFds, StreamTarget, TerminalChoice
     from asyncrt.engine.many import Which
     from asyncrt.oci import Spec
+    from asyncrt.platforms import Overlay
 
 PathLike = str | os.PathLike[str]
 
@@ -57,6 +58,7 @@ class Sandbox:
         terminal: TerminalChoice | None = None,
         console_socket: PathLike | None = None,
         pass_fds: PassedFds | None = None,
+        overlay: Overlay | None = None,
         timeout: float | None = None,
     ) -> Container:
         """A new container in this sandbox, whose init waits at its gate.
@@ -86,6 +88,7 @@ class Sandbox:
             terminal=terminal,
             console_socket=console_socket,
             pass_fds=pass_fds,
+            overlay=overlay,
             timeout=timeout,
         )
         return Container.of(context, record, streams)
@@ -152,6 +155,7 @@ class Sandboxes:
         terminal: TerminalChoice | None = None,
         console_socket: PathLike | None = None,
         pass_fds: PassedFds | None = None,
+        overlay: Overlay | None = None,
         timeout: float | None = None,
     ) -> Sandbox:
         """A new sandbox that others can be created in; its root container waits at its gate.
@@ -176,6 +180,7 @@ class Sandboxes:
             terminal=terminal,
             console_socket=console_socket,
             pass_fds=pass_fds,
+            overlay=overlay,
             timeout=timeout,
         )
         return Sandbox(context, Container.of(context, record, streams))

@@ -18,7 +18,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     Handed = tuple[bytes, list[tuple[int, int, bytes]]]
-    Unpacked = tuple[bytes, bool, float, float, bytes, int, list[int], list[int], list[int]]
+    Unpacked = tuple[
+        bytes,
+        bool,
+        float,
+        float,
+        bytes,
+        int,
+        list[int],
+        list[int],
+        list[int],
+        tuple[int, int] | None,
+    ]
 
 # After the handover, one byte each: the creator's record is saved; init goes to execute its program,
 # followed by the time as clock.stamp gives it; it couldn't.
@@ -26,14 +37,17 @@ ACKNOWLEDGED = b"A"
 STARTED = b"G"
 FAILED = b"F"
 
+# Said to a gofer, in one packet with a descriptor: write the layer there.
+EXPORT = b"E"
+
 NO_SCORE = -2000  # none of its own
 
 # Role, durable, deadline and lease in seconds (negative: none), instance, init's pid as the parent
-# sees it, its OOM score as it counts in its sandbox, numbers of cgroups and of namespaces. Descriptors come with it: the container's directory,
+# sees it, its OOM score as it counts in its sandbox, the gofer's pid or 0, numbers of cgroups and of namespaces. Descriptors come with it: the container's directory,
 # the creator's connection and, unless a one-shot's, the control socket; those of the workload's
-# streams that the supervisor is at the other end of; the cgroups that it needs; last the namespaces
-# that an exec is to join.
-_FORMAT = struct.Struct("=c?dd32sihBB")
+# streams that the supervisor is at the other end of; the cgroups that it needs; the namespaces that
+# an exec is to join; last the socket to the gofer.
+_FORMAT = struct.Struct("=c?dd32sihiBB")
 _SIZE = _FORMAT.size
 _ANCILLARY = 128  # bytes: 28 descriptors
 _FLAGS = _socket.MSG_CMSG_CLOEXEC | _socket.MSG_DONTWAIT
@@ -52,13 +66,20 @@ def send(
     score: int | None = None,
     cgroups: Sequence[int] = (),
     namespaces: Sequence[int] = (),
+    gofer: tuple[int, int] | None = None,
 ) -> None:
-    """Init's side: hand over; the descriptors are the parent's as well from here on."""
+    """Init's side: hand over; the descriptors are the parent's as well from here on.
+
+    `gofer` is its pid and the socket to it.
+    """
+    gofer_pid, *sockets = gofer or (0,)
     times = (-1.0 if each is None else each for each in (deadline, lease))
     counts = len(cgroups), len(namespaces)
     counted = NO_SCORE if score is None else score
-    packed = _FORMAT.pack(role, durable, *times, instance.encode(), pid, counted, *counts)
-    frames.send(watch, packed, [*fds, *cgroups, *namespaces])
+    packed = _FORMAT.pack(
+        role, durable, *times, instance.encode(), pid, counted, gofer_pid, *counts
+    )
+    frames.send(watch, packed, [*fds, *cgroups, *namespaces, *sockets])
 
 
 def take(watch: _socket.socket) -> Handed | None:
@@ -76,17 +97,26 @@ def pid_of(handed: Handed) -> int:
     return pid
 
 
+def has_gofer(handed: Handed) -> bool:
+    """Whether somebody holds a layer for it."""
+    return bool(_FORMAT.unpack(handed[0])[7])
+
+
 def unpack(handed: Handed) -> Unpacked:
-    """Role, durable, deadline, lease, instance, score, descriptors, cgroups, namespaces."""
+    """Role, durable, deadline, lease, instance, score, descriptors, cgroups, namespaces, gofer.
+
+    The last is its pid and the socket to it, if there is one.
+    """
     data, ancillary = handed
     fds = array.array("i")
     for _, _, payload in ancillary:
         fds.frombytes(payload)
-    role, durable, deadline, lease, instance, _, score, cgroups, namespaces = _FORMAT.unpack(data)
+    *first, instance, _, score, pid, cgroups, namespaces = _FORMAT.unpack(data)
     found = list(fds)
+    gofer = (pid, found.pop()) if pid else None
     middle = len(found) - cgroups - namespaces
     end = len(found) - namespaces
     return (
-        *(role, durable, deadline, lease, instance, score),
-        *(found[:middle], found[middle:end], found[end:]),
+        *(*first, instance, score),
+        *(found[:middle], found[middle:end], found[end:], gofer),
     )

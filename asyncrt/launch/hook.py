@@ -11,14 +11,26 @@ import os
 import select
 import time
 
-from asyncrt import _csignal
+from asyncrt import _csignal, _procid
+from asyncrt.launch import frames
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import _socket
+
     from asyncrt.launch.plan import HookPlan
 
 _LONGEST_POLL = 2**31 - 1  # milliseconds, an int to poll(2): 24 days
 _TAIL = 400  # bytes of what a failing hook said that go into the error
+
+
+def serve(peer: _socket.socket, umask: int) -> None:
+    """Run one for an engine; an end-of-file from it meanwhile kills the hook's group."""
+    _procid.set_name("asyncrt:hook")
+    os.umask(umask)
+    message, _ = frames.receive_message(peer)
+    why = run(message["hook"], message["state"].encode(), abandon=peer.fileno())
+    frames.send(peer, frames.encode({"why": why}))
 
 
 def run(hook: HookPlan, state: bytes, *, abandon: int = -1) -> str:

@@ -21,6 +21,7 @@ from asyncrt.launch import cgroup, frames, handover, passing, process, sockets
 from asyncrt.launch import gate as gates
 from asyncrt.launch import hook as hooks
 from asyncrt.launch.failure import Failure
+from asyncrt.launch.rehearsal import rehearse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 SUPERVISED = b"S"
 ONE_SHOT = b"O"
 HOOK = b"H"
+CLEAR = b"C"
 
 # How who ran a hook to its end exits: what that left behind is on its own account.
 HOOK_DONE = 3
@@ -137,8 +139,13 @@ def live(
             os.write(taking, TAKEN)
             if role == HOOK:
                 os.close(taking)
-                _run_asked_hook(peer, umask)
+                hooks.serve(peer, umask)
                 code = HOOK_DONE
+            elif role == CLEAR:
+                from asyncrt.launch import clearing  # seldom asked for
+
+                os.close(taking)
+                clearing.serve(peer)
             else:
                 _launch(role, peer, parent, umask)  # closes `taking` with all that isn't needed
     except (gates.NobodyWants, EOFError, ConnectionError, frames.BadFrame):
@@ -194,15 +201,6 @@ def _tell(peer: _socket.socket | None, error: Exception) -> None:
         failure = Failure(f"launch ({error!r})", "", errno.EINVAL)
     with contextlib.suppress(OSError):
         frames.send(peer, frames.encode({"failed": failure.report()}))
-
-
-def _run_asked_hook(peer: _socket.socket, umask: int) -> None:
-    """Run one hook for an engine; an end-of-file from it meanwhile kills the hook's group."""
-    _procid.set_name("asyncrt:hook")
-    os.umask(umask)
-    message, _ = frames.receive_message(peer)
-    why = hooks.run(message["hook"], message["state"].encode(), abandon=peer.fileno())
-    frames.send(peer, frames.encode({"why": why}))
 
 
 def _launch(role: bytes, peer: _socket.socket, parent: Parent, umask: int) -> None:
@@ -301,6 +299,8 @@ def _prepare(
 
         inside = Inside(plan, [*streams, *passed], parent.shared, parent.null)
         parent.waiting = inside.waiting
+        if inside.gofer is not None:
+            parent.identities["gofer"] = inside.gofer.identity
     held = _connect(message, streams, inside)
     given = [dir_fd, peer.fileno()]
     if inside is None:
@@ -388,6 +388,7 @@ def _hand_over(
         score=message.get("score"),
         cgroups=cgroups.opened,
         namespaces=() if inside is None else inside.opened,
+        gofer=None if inside is None or inside.gofer is None else inside.gofer.handed,
     )
     if parent.alarm is not None:
         _set_alarm(parent.alarm, role, message, parent, fds[1], control, held)
@@ -489,39 +490,3 @@ def _must_take(parent: Parent, message: dict[str, Any]) -> bool:
     """
     plan = message["plan"]
     return not parent.exempt or plan["uid"] is not None or parent.waiting is not None
-
-
-def rehearse() -> None:
-    """Run what a launch will run, without effect, so that its pages are touched already.
-
-    What fails here fails in a launch as well, and there somebody hears of it.
-    """
-    try:  # noqa: SIM105 - a context manager costs pages
-        _rehearse()
-    except (OSError, Failure):
-        pass
-
-
-def _rehearse() -> None:
-    ours, theirs = _socket.socketpair()
-    message = {
-        "plan": {"args": ["true"], "env": ["PATH=/bin"], "oom_score_adj": None},
-        "hooks": [],
-        "durable": True,
-        "logs": [],
-    }
-    times = {"deadline": None, "lease": None}
-    ours.send(frames.encode({"op": "launch", "instance": "0" * 32, **times, **message}))
-    frames.receive_message(theirs)
-    fds = [ours.fileno()]
-    handover.send(
-        ours, SUPERVISED, fds, durable=True, deadline=None, lease=None, instance="0" * 32, pid=1
-    )
-    handed = handover.take(theirs)
-    if handed is not None:
-        os.close(handover.unpack(handed)[6][0])
-    frames.encode({"launched": {"init": _procid.facts(os.getpid()), "launcher": None}})
-    clock.stamp()
-    process.rehearse()
-    ours.close()
-    theirs.close()

@@ -31,6 +31,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from asyncrt.launch.gofer import Gofer
     from asyncrt.launch.plan import LinuxPlan, ProcessPlan
 
 _SIOCSIFFLAGS = 0x8914  # netdevice(7)
@@ -40,7 +41,7 @@ _IFF_UP = 0x1
 class Inside:
     """An init in its namespaces: made by its constructor, which only the new process leaves."""
 
-    __slots__ = ("_id_maps", "_plan", "opened", "proc", "root", "waiting")
+    __slots__ = ("_id_maps", "_plan", "gofer", "opened", "proc", "root", "waiting")
 
     def __init__(
         self, plan: ProcessPlan, streams: Sequence[int], shared: Sequence[int], null: int
@@ -55,13 +56,18 @@ class Inside:
         self.proc = open_proc(plan)
         process.prepare_outside(plan)
         devices.guard_null(streams, null)
+        self.gofer = self._gofer()
         # Before anything of ours changes: whom /proc shows, and what we may map.
         self._id_maps = {} if linux["root"] is None else idmaps.open_all(linux["root"]["mounts"])
         early = self._early_sources() if linux["open_early"] else None
-        self.waiting = namespaces.enter(linux, _doors(plan).clone, shared)
+        self.waiting = namespaces.enter(
+            linux, _doors(plan).clone, shared, self.gofer if os.geteuid() else None
+        )
         os.setsid()
         _libc.set_name(_paths.GATE_COMM)
         sources = early or self._sources()
+        if sources is not None and self.gofer is not None:
+            sources.root = self.gofer.tree()
         if linux["ids"] is not None:
             namespaces.become_owner(*linux["ids"])
         _libc.set_undumpable()
@@ -79,10 +85,22 @@ class Inside:
             with step("linux.namespaces", "/proc/self/ns"):
                 self.opened = namespaces.open_all("self")
 
+    def _gofer(self) -> Gofer | None:
+        """The gofer of a plan with an overlay: root's stays where it has the host's files."""
+        if "overlay" not in self._plan:
+            return None
+        from asyncrt.launch.gofer import Gofer  # most need none
+
+        early = os.geteuid() == 0
+        gofer = Gofer(self._plan, outside=early)
+        if early:
+            gofer.fork()
+        return gofer
+
     def _sources(self) -> Sources | None:
         if self._plan["root"] is None:
             return None
-        return Sources(self._plan["root"], self._id_maps)
+        return Sources(self._plan["root"], self._id_maps, with_root=self.gofer is None)
 
     def _early_sources(self) -> Sources | None:
         """With the launcher's privilege, where that is one over what is mounted here.

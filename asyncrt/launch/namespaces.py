@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
 
+    from asyncrt.launch.gofer import Gofer
     from asyncrt.launch.plan import IdMaps, LinuxPlan
 
 CLONE_NEWTIME = 0x80  # linux/sched.h
@@ -42,13 +43,17 @@ _MAP_OUTPUT = 400  # bytes of what newuidmap says that go into an error
 
 
 def enter(
-    linux: LinuxPlan, clone: Callable[[int], int], shared: Sequence[int] = ()
+    linux: LinuxPlan,
+    clone: Callable[[int], int],
+    shared: Sequence[int] = (),
+    gofer: Gofer | None = None,
 ) -> _socket.socket:
     """Go on as a new process in the namespaces of the plan, the parent's child. Raises Failure.
 
     Returns a socket, which `identity` asks, to be closed once the parent knows of the new process:
     until then the one that called this stays, without any other descriptor. `clone` makes the new
-    one. `shared` are its sandbox's, of which it joins those that the plan says.
+    one. `shared` are its sandbox's, of which it joins those that the plan says. `gofer` is one that
+    belongs into the new user namespace, and is to be forked for it.
     """
     join(linux["join"], shared)
     flags = linux["new"]
@@ -70,7 +75,7 @@ def enter(
         # moment, and through its /proc/PID/root at the host's files (CVE-2016-9962). A map would
         # have to be written by an ordinary user, who then may not; but nobody is in a new one yet.
         _libc.set_undumpable()
-    ours = go_on(flags & ~CLONE_NEWCGROUP, maps, clone, outer)
+    ours = go_on(flags & ~CLONE_NEWCGROUP, maps, clone, outer, gofer)
     if outer is not None:
         outer.close()
     return ours
@@ -81,10 +86,12 @@ def go_on(
     maps: IdMaps | None,
     clone: Callable[[int], int],
     keep: _socket.socket | None = None,
+    gofer: Gofer | None = None,
 ) -> _socket.socket:
     """Go on in a new child of our parent, made by `clone`, once its maps are written here.
 
-    Returns and raises as `enter`. `keep` stays open here for as long as this process stays.
+    Returns and raises as `enter`. `keep` stays open here for as long as this process stays, and what
+    a gofer needs.
     """
     # Packets: what is said next isn't read with what is said first.
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
@@ -96,7 +103,7 @@ def go_on(
         raise Failure(_WHAT, where, error.errno or errno.EIO) from error
     if pid:
         theirs.close()
-        _stand_by(ours, pid, maps, keep)
+        _stand_by(ours, pid, maps, keep, gofer)
     ours.close()
     said, _ = frames.receive_message(theirs)
     if "failed" in said:
@@ -113,7 +120,11 @@ def identity(ours: _socket.socket) -> dict[str, Any]:
 
 
 def _stand_by(
-    ours: _socket.socket, pid: int, maps: IdMaps | None, keep: _socket.socket | None
+    ours: _socket.socket,
+    pid: int,
+    maps: IdMaps | None,
+    keep: _socket.socket | None,
+    gofer: Gofer | None,
 ) -> NoReturn:
     """Do what is to be done outside, then wait until the child needs us no more.
 
@@ -123,10 +134,13 @@ def _stand_by(
     kept = [ours.fileno(), -1 if keep is None else keep.fileno()]
     try:
         if maps is not None and any(maps["programs"]):
-            process.close_all_but(kept)  # as below: they may take their time
+            beside = [] if gofer is None else gofer.fds
+            process.close_all_but([*kept, *beside])  # as below: they may take their time
         said: dict[str, object] = {}
         try:
             write_maps(pid, maps)
+            if gofer is not None:
+                gofer.fork(0 if maps is None else pid)
         except Failure as failure:
             said = {"failed": failure.report()}
         frames.send(ours, frames.encode(said))

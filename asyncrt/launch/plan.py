@@ -120,6 +120,15 @@ if TYPE_CHECKING:
         label: NotRequired[str]  # SELinux's, of what is mounted new
         hidden: str  # a directory of the host's that isn't to be seen inside, "" for none
 
+    class OverlayPlan(TypedDict):
+        """A writable layer over a root file system."""
+
+        kind: str  # "memory", "disk" or "kept"
+        size: int | None  # bytes; None: as much as there is
+        upper: str  # of a kept one, the directory
+        made: str  # what is made for it on disk and goes with the container, "" for none
+        fresh: bool  # nothing was written to it before
+
     class LinuxPlan(TypedDict):
         """The namespaces of an init, and what is in them."""
 
@@ -135,6 +144,7 @@ if TYPE_CHECKING:
         loopback: bool
         sysctl: list[tuple[str, str, str]]  # place in the config, path below /proc/sys, value
         root: RootPlan | None
+        overlay: NotRequired[OverlayPlan]  # with a gofer that holds it
         keep_namespaces: bool  # open for the supervisor, who may not open an undumpable process's
 
     class JoinPlan(TypedDict):

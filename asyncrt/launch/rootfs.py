@@ -29,13 +29,17 @@ class Sources:
 
     __slots__ = ("hidden", "root", "trees")
 
-    def __init__(self, plan: RootPlan, id_maps: dict[str, int]) -> None:
-        """Open all; `id_maps` has the user namespaces that mounts take an id map of. Raises Failure.
+    def __init__(self, plan: RootPlan, id_maps: dict[str, int], *, with_root: bool) -> None:
+        """Open all, but for a root that comes from somewhere else. Raises Failure.
+
+        `id_maps` has the user namespaces that mounts take an id map of.
 
         Before the propagation of anything here is changed: what is to be shared stays a peer.
         """
-        with step("root.path", plan["path"]):
-            self.root = mounts.clone_path(plan["path"], recursive=True)
+        self.root = -1
+        if with_root:
+            with step("root.path", plan["path"]):
+                self.root = mounts.clone_path(plan["path"], recursive=True)
         self.trees: dict[str, int] = {}
         for mount in plan["mounts"]:
             if mount["kind"] == "bind":
@@ -44,16 +48,17 @@ class Sources:
                     self.trees[mount["at"]] = tree
                 if mount["at"] in id_maps:
                     idmaps.apply(tree, mount, id_maps[mount["at"]])
-        self.hidden = _Hidden(plan)
+        self.hidden = _Hidden(plan, layered=not with_root)
 
 
 class _Hidden:
     """The engine's root, if it would be seen inside: who gets at its sockets gets at the host."""
 
-    __slots__ = ("identity", "places")
+    __slots__ = ("_layered", "identity", "places")
 
-    def __init__(self, plan: RootPlan) -> None:
+    def __init__(self, plan: RootPlan, *, layered: bool) -> None:
         """Find where. Raises Failure. What is bound of it, or is it, was asked for."""
+        self._layered = layered
         self.places: list[str] = []
         self.identity = (0, 0)
         if not plan["hidden"]:
@@ -76,9 +81,14 @@ class _Hidden:
                 found = os.stat(path)
                 self.identity = (found.st_dev, found.st_ino)
 
-    def is_at(self, place: int) -> bool:
-        """Whether an opened place is it, and not what covers it."""
+    def is_at(self, place: int, root: int) -> bool:
+        """Whether an opened place is it, and not what covers it; `root` is the container's.
+
+        An overlay gives what is below it numbers of its own.
+        """
         found = os.fstat(place)
+        if self._layered and found.st_dev == os.fstat(root).st_dev:
+            return True
         return (found.st_dev, found.st_ino) == self.identity
 
 
@@ -262,7 +272,7 @@ class Root:
             place = mounts.resolve(self.root, path)
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             return  # covered; or below what nobody inside can enter
-        if self._sources.hidden.is_at(place):
+        if self._sources.hidden.is_at(place, self.root):
             self._empty_out(place)
         os.close(place)
 

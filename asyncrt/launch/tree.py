@@ -58,14 +58,18 @@ def _listed_children(pid: int) -> list[int] | None:
     return found
 
 
-def descendants(root: int) -> list[int]:
-    """Pids of all that descends from `root`, parents before children, `root` itself left out."""
+def descendants(root: int, spared: Collection[int] = ()) -> list[int]:
+    """Pids of all that descends from `root`, parents before children, `root` itself left out.
+
+    So are those that are `spared`, and what is below them.
+    """
     found: list[int] = []
     queue = [root]
     while queue:
         below = _listed_children(queue.pop())
         if below is None:
-            return _descendants_by_table(root)
+            return _descendants_by_table(root, spared)
+        below = [each for each in below if each not in spared]
         found.extend(below)
         queue.extend(below)
     return found
@@ -79,10 +83,11 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def _descendants_by_table(root: int) -> list[int]:
+def _descendants_by_table(root: int, spared: Collection[int] = ()) -> list[int]:
     parents: dict[int, list[int]] = {}
     for pid, each in _table().items():
-        parents.setdefault(each.ppid, []).append(pid)
+        if pid not in spared:
+            parents.setdefault(each.ppid, []).append(pid)
     found: list[int] = []
     queue = [root]
     while queue:
@@ -134,18 +139,18 @@ def signal_below(root: int, pids: list[int], number: int) -> None:
             os.close(pidfd)
 
 
-def stop(root: int) -> set[int]:
+def stop(root: int, spared: Collection[int] = ()) -> set[int]:
     """SIGSTOP all below `root` until a look finds nobody new; returns who was there."""
     seen: set[int] = set()
-    while new := [pid for pid in descendants(root) if pid not in seen]:
+    while new := [pid for pid in descendants(root, spared) if pid not in seen]:
         signal_below(root, new, _csignal.SIGSTOP)
         seen.update(new)
     return seen
 
 
-def pause(root: int) -> None:
+def pause(root: int, spared: Collection[int] = ()) -> None:
     """Stop all below `root` and wait until they stand still, as far as that can be waited for."""
-    until_still(stop(root))
+    until_still(stop(root, spared))
 
 
 def until_still(pids: Collection[int]) -> None:
@@ -170,18 +175,18 @@ def _moves(pid: int) -> bool:
     return any(each is not None and each.state in _MOVING for each in found)
 
 
-def resume(root: int) -> None:
+def resume(root: int, spared: Collection[int] = ()) -> None:
     """SIGCONT all below `root`, children first so that no parent sees a stopped child."""
-    signal_below(root, list(reversed(descendants(root))), _csignal.SIGCONT)
+    signal_below(root, list(reversed(descendants(root, spared))), _csignal.SIGCONT)
 
 
-def kill(root: int) -> bool:
+def kill(root: int, spared: Collection[int] = ()) -> bool:
     """One pass of SIGKILL over all below `root`; whether there was anybody.
 
     The tree is stopped first, so that what forks can't outrun the pass.
     """
-    stop(root)
-    found = descendants(root)
+    stop(root, spared)
+    found = descendants(root, spared)
     # Children first: those of a killed parent may go to a sub-reaper that isn't below `root`.
     signal_below(root, list(reversed(found)), _csignal.SIGKILL)
     return bool(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from asyncrt.platforms.choice import PLATFORM_NAMES, choose
+from asyncrt.platforms.overlay import Overlay, plan_overlay
 from asyncrt.platforms.protocol import Beside, Platform
 
-__all__ = ["PLATFORM_NAMES", "Beside", "Platform", "choose"]
+__all__ = ["PLATFORM_NAMES", "Beside", "Overlay", "Platform", "choose", "plan_overlay"]

@@ -7,6 +7,7 @@ from asyncrt.platforms import host, linux
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from asyncrt.launch.plan import OverlayPlan
     from asyncrt.oci import Spec
     from asyncrt.platforms.protocol import Beside, Platform
 
@@ -18,10 +19,13 @@ _PLATFORMS: tuple[Platform, ...] = (host, linux)
 PLATFORM_NAMES: tuple[str, ...] = (AUTO, *(each.name for each in _PLATFORMS))
 
 
-def choose(name: str, spec: Spec, beside: Beside | None = None) -> Platform:
+def choose(
+    name: str, spec: Spec, beside: Beside | None = None, overlay: OverlayPlan | None = None
+) -> Platform:
     """The platform called `name`; for "auto" the least one that honours the whole of `spec`.
 
-    `beside` is the sandbox that it is for, if it isn't for one of its own.
+    `beside` is the sandbox that it is for, if it isn't for one of its own; `overlay` the layer that it
+    is to write to, if it is.
 
     If none does, auto gives the last for a spec that has namespaces, else the first, whose `plan`
     then names what it can't honour.
@@ -29,7 +33,7 @@ def choose(name: str, spec: Spec, beside: Beside | None = None) -> Platform:
     Raises SpecInvalid for a name that doesn't exist.
     """
     if name == AUTO:
-        able = (each for each in _PLATFORMS if not each.unsupported(spec, beside))
+        able = (each for each in _PLATFORMS if not each.unsupported(spec, beside, overlay))
         linux = spec.config.linux
         return next(able, _PLATFORMS[-1 if linux is not None and linux.namespaces else 0])
     for each in _PLATFORMS:

@@ -19,7 +19,7 @@ from asyncrt.platforms.cgroups import Planned, plan_cgroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from asyncrt.launch.plan import ProcessPlan
+    from asyncrt.launch.plan import OverlayPlan, ProcessPlan
     from asyncrt.oci import Config, Process, Spec
     from asyncrt.platforms.protocol import Beside
 
@@ -47,6 +47,7 @@ def plan(
     pivot_root: bool = True,  # noqa: ARG001 - of the protocol; the root stays the host's here
     room: bool = False,
     beside: Beside | None = None,
+    overlay: OverlayPlan | None = None,
 ) -> ProcessPlan:
     """How to make the container's init; `name` is its cgroup's, if it asks for one without a path.
 
@@ -62,9 +63,12 @@ def plan(
         identity = plan_identity(process.user, "process")
         refused = [*_refused_process(process, identity, "process"), *_refused_config(spec.config)]
     planned = _plan_cgroup(spec.config, name, room=room, beside=beside)
-    refused += planned.refused
+    reasons = dict(planned.refused)
+    if overlay is not None:
+        reasons["overlay"] = "it has no root file system of its own"
+    refused += reasons
     if refused:
-        raise SpecUnsupported(platform=_NAME, fields=refused, reasons=planned.refused)
+        raise SpecUnsupported(platform=_NAME, fields=refused, reasons=reasons)
     if process is None:
         raise SpecInvalid(json_path="process", why="is required and missing", path=spec.path)
     made = _make(process, identity, "process", file=spec.path)
@@ -93,7 +97,9 @@ def _plan_cgroup(
     return planned
 
 
-def unsupported(spec: Spec, beside: Beside | None = None) -> list[str]:
+def unsupported(
+    spec: Spec, beside: Beside | None = None, overlay: OverlayPlan | None = None
+) -> list[str]:
     """The JSON path of every field the host can't honour, in the order of the config."""
     process = spec.config.process
     if process is None:
@@ -101,7 +107,8 @@ def unsupported(spec: Spec, beside: Beside | None = None) -> list[str]:
     else:
         identity = plan_identity(process.user, "process")
         found = [*_refused_process(process, identity, "process"), *_refused_config(spec.config)]
-    return [*found, *_plan_cgroup(spec.config, name, beside=beside).refused]
+    found += _plan_cgroup(spec.config, name, beside=beside).refused
+    return found if overlay is None else [*found, "overlay"]
 
 
 def plan_process(process: Process, json_path: str = "process") -> ProcessPlan:

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from asyncrt.launch.plan import ProcessPlan
+    from asyncrt.launch.plan import OverlayPlan, ProcessPlan
     from asyncrt.oci import Config, Process, Spec
 
 
@@ -34,8 +34,13 @@ class Platform(Protocol):
     def name(self) -> str:
         """As the records and `platform=` name it."""
 
-    def unsupported(self, spec: Spec, beside: Beside | None = None) -> list[str]:
-        """The JSON path of every field this platform can't honour, in the order of the config."""
+    def unsupported(
+        self, spec: Spec, beside: Beside | None = None, overlay: OverlayPlan | None = None
+    ) -> list[str]:
+        """The JSON path of every field this platform can't honour, in the order of the config.
+
+        "overlay" is told like one.
+        """
 
     def plan(
         self,
@@ -46,13 +51,14 @@ class Platform(Protocol):
         pivot_root: bool = True,
         room: bool = False,
         beside: Beside | None = None,
+        overlay: OverlayPlan | None = None,
     ) -> ProcessPlan:
         """How to make the container's init; `name` is for what the spec gives none, its cgroup.
 
         `hide` is the engine's root: over its sockets a container could have others do its bidding,
         so it isn't to be seen inside. `pivot_root`: whether a new root may be entered by that call;
         an initramfs refuses it. `room`: others are to come beside it. `beside`: it comes beside
-        others, in that sandbox.
+        others, in that sandbox. `overlay`: what it writes goes to that layer.
 
         Raises SpecUnsupported naming every field that can't be honoured, or SpecInvalid. Blocks
         unless oci.is_known says that no home directory has to be looked up.

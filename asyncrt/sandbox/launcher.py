@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from asyncrt.launch.failure import FailureReport
-    from asyncrt.launch.plan import CgroupReport, HookPlan
+    from asyncrt.launch.plan import CgroupReport, HookPlan, IdMaps
 
     Hand = Callable[[socket.socket], Awaitable[None]]
 
@@ -42,7 +42,7 @@ class Launched(NamedTuple):
     """An init at its gate: the identities of it and its launcher, and the launcher's channel.
 
     `waits`: it isn't there yet, but waits for the hooks of its creation, see `proceed`.
-    `cgroup`: what was made for it and where it is, None without one.
+    `cgroup`: what was made for it and where it is, None without one. `gofer`: who holds its layer.
     """
 
     init: dict[str, Any]
@@ -50,6 +50,7 @@ class Launched(NamedTuple):
     channel: Channel
     waits: bool
     cgroup: CgroupReport | None
+    gofer: dict[str, Any] | None
 
 
 class Launcher:
@@ -89,7 +90,8 @@ class Launcher:
                 raise LaunchFailed(report["failed"])
             who = report["launched"]
             return Launched(
-                who["init"], who["launcher"], channel, "waits" in report, report["cgroup"]
+                *(who["init"], who["launcher"], channel, "waits" in report),
+                *(report["cgroup"], who.get("gofer")),
             )
         except BaseException:
             await finish(self.abandon(channel))
@@ -184,6 +186,27 @@ class Launcher:
                 await finish(self.abandon(channel))
         if "failed" in report:
             return f"its runner can't be started: {os.strerror(report['failed']['errno'])}"
+        return str(report["why"])
+
+    async def clear(self, path: str, maps: IdMaps, ids: tuple[int, int]) -> str:
+        """Take a directory away as the root of a user namespace; "" when it is gone, else why not.
+
+        If cancelled, it goes on to its end.
+        """
+        try:
+            channel, rest = self._ask(b"C", {"path": path, "maps": maps, "ids": ids}, ())
+        except OSError as error:
+            return f"nobody can be started for it: {error.strerror}"
+        try:
+            await channel.send_rest(rest)
+            report = await channel.greeting()
+        except (ChannelClosed, OSError):
+            return "whoever was to do it was killed"
+        finally:
+            channel.close()
+        if "failed" in report:
+            failed = report["failed"]
+            return f"{failed['what']}: {os.strerror(failed['errno'])}"
         return str(report["why"])
 
     async def close(self) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _SUPERVISOR = "asyncrt:super"
 _OURS = "asyncrt:"
+_HELD = (_paths.GATE_COMM, _paths.GOFER_COMM)  # what a supervisor may have below it
 
 _ENDING_MILLISECONDS = 5000
 
@@ -106,7 +107,7 @@ def _what(process: _procid.Stat, below: list[str], above: _procid.Stat | None) -
         # One that is stopped somebody was ending, and was killed before its last step, see `end`.
         return "supervisor" if process.state == "T" else ""
     # A fork server, and what keeps a spare or a hook's runner, have none but such below them.
-    others = [each for each in below if not each.startswith(_OURS) or each == _paths.GATE_COMM]
+    others = [each for each in below if not each.startswith(_OURS) or each in _HELD]
     return "supervisor" if others else ""
 
 

@@ -84,9 +84,11 @@ class Record(msgspec.Struct, kw_only=True, gc=False):
     that the config needn't be read to learn that there are none; `logs` the streams that go to a
     log. `cgroups` are the directories that were made for it, or will be, while it is being created;
     `cgroup` is where its processes are, first the one in which all of it is frozen and killed.
-    `terminal`: its supervisor has one that clients attach to. `unpivoted`: the host's root file system
-    is still there below its own. `lease` says who will see to its removal, where that isn't simply
-    somebody. `oom_score_adj` is what it counts with in its sandbox, if it does. `exit` is set once it is stopped;
+    `gofer` holds what it writes, if that is a layer of its own; `layer` is the directory that was made
+    for that, or will be. `terminal`: its supervisor has one that clients attach to. `unpivoted`: the
+    host's root file system is still there below its own. `lease` says who will see to its removal,
+    where that isn't simply somebody. `oom_score_adj` is what it counts with in its sandbox, if it does.
+    `exit` is set once it is stopped;
     `exit.reason` says why. `protocol` is the one that its supervisor speaks (asyncrt.launch.frames):
     the engine that made it may be older or newer than the one that reads this. Moments are aware and in UTC.
     """
@@ -111,6 +113,7 @@ class Record(msgspec.Struct, kw_only=True, gc=False):
     gofer: Identity | None = None
     cgroups: tuple[str, ...] = ()
     cgroup: tuple[CgroupPlace, ...] = ()
+    layer: str | None = None
     hooks: tuple[str, ...] = ()
     logs: tuple[str, ...] = ()
     terminal: bool = False

@@ -214,6 +214,12 @@ class Clients:
         request = message["req"]
         if operation == "withdraw":
             self._execs.withdraw(client, int(message["exec"]))
+        elif operation == "export":
+            if len(fds) != 1:
+                raise ValueError("an export needs a descriptor to write to")
+            if not self.workload.export(fds[0]):
+                client.send({"re": request, "ended": True})
+                return
         elif self.workload.status is not None:
             client.send({"re": request, "ended": True})
             return

@@ -15,7 +15,7 @@ import os
 import select
 
 from asyncrt import _csignal, _procid
-from asyncrt.launch import devices, init, inside, joining
+from asyncrt.launch import devices, init, inside, joining, rehearsal
 from asyncrt.launch.failure import Failure
 from asyncrt.supervisor import keeper
 from asyncrt.supervisor.keeper import spare
@@ -48,7 +48,7 @@ def main() -> None:
     exempt = _is_exempt()
     null = _guarded_null()
     for _ in range(_REHEARSALS):
-        init.rehearse()
+        rehearsal.rehearse()
         keeper.rehearse()
         _reap(0, None)
     # What is never collected stays shared with every child: a collection writes to each object.

@@ -78,8 +78,8 @@ def spare(
                 # The spare cloned the init of a sandbox, a child of ours too, and ends now.
                 waitpid(pid, 0)
                 _empty(wakeup)
-                if _lives_alone(made):
-                    _sleep(alarm, ours)
+                if _lives_alone(made) and not handover.has_gofer(handed):
+                    _sleep(alarm, ours)  # with a gofer, whose end is to be heard, it is awake
             elif woken == ours:
                 _sleep(alarm, ours)  # it was to take this only, or what follows wakes it at once
             # From here on it is awake, and no page needs to be spared.
@@ -227,9 +227,11 @@ def _rehearse() -> None:
         if _takes_no_file(nowhere):
             loop = Loop(-1)
             fds = [nowhere, creator.fileno(), creator.fileno()]
-            times = (True, -1.0, -1.0)
-            no_score = handover.NO_SCORE
-            handed: handover.Unpacked = (init.SUPERVISED, *times, b"0" * 32, no_score, fds, [], [])
+            score = handover.NO_SCORE
+            handed: handover.Unpacked = (
+                *(init.SUPERVISED, True, -1.0, -1.0, b"0" * 32, score),
+                *(fds, [], [], None),
+            )
             root = Workload(loop, 0, watch, 0o077, handed)
             root.init_ended(0)  # with 0, and reaped already
             Supervisor(loop, root).run()

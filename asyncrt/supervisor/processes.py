@@ -21,15 +21,22 @@ class Processes:
     have left the cgroup, which on the host a privileged one can.
     """
 
-    __slots__ = ("_cgroups", "_tops")
+    __slots__ = ("_cgroups", "_spared", "_tops")
 
-    def __init__(self, cgroups: list[int], tops: Callable[[], list[int] | None]) -> None:
+    def __init__(
+        self,
+        cgroups: list[int],
+        tops: Callable[[], list[int] | None],
+        spared: Callable[[], list[int]] = list,
+    ) -> None:
         """Take over the directories: first where all is frozen and killed, last where OOM is told.
 
-        `tops` says which children of ours are above all of it; None: every one, and whom they leave.
+        `tops` says which children of ours are above all of it; None: every one, and whom they leave,
+        but those that are `spared`.
         """
         self._cgroups = cgroups
         self._tops = tops
+        self._spared = spared
 
     def pause(self) -> None:
         """Have them stand still, as far as that can be waited for."""
@@ -42,7 +49,7 @@ class Processes:
                 pass  # somebody removed it, or took it from us
         tops = self._tops()
         if tops is None:
-            tree.pause(os.getpid())
+            tree.pause(os.getpid(), self._spared())
             return
         seen = set(tops)
         for pid in tops:
@@ -61,7 +68,7 @@ class Processes:
                 pass  # as above
         tops = self._tops()
         if tops is None:
-            tree.resume(os.getpid())
+            tree.resume(os.getpid(), self._spared())
             return
         for pid in tops:
             tree.resume(pid)
@@ -74,7 +81,7 @@ class Processes:
                 return True
         tops = self._tops()
         if tops is None:
-            return tree.kill(os.getpid())
+            return tree.kill(os.getpid(), self._spared())
         for pid in tops:
             _signal(pid, _csignal.SIGSTOP)
             tree.kill(pid)

@@ -158,7 +158,7 @@ class Supervisor:
     def _let_go(self) -> None:
         """Of containers whose end is told to all."""
         for each in list(self._subs):
-            if each.recorded and each.leave():
+            if each.recorded and each.gofer is None and each.leave():
                 self._subs.remove(each)
 
     def _end_subs(self) -> None:

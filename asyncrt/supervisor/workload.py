@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from asyncrt.launch.handover import Unpacked
+    from asyncrt.supervisor.gofer import Gofer
     from asyncrt.supervisor.loop import Loop
     from asyncrt.supervisor.output import Output
     from asyncrt.supervisor.supervisor import Supervisor
@@ -62,6 +63,7 @@ class Workload:
         "_watch",
         "_watch_open",
         "dir_fd",
+        "gofer",
         "goodbye",
         "init",
         "loop",
@@ -78,13 +80,18 @@ class Workload:
         self, loop: Loop, init: int, watch: _socket.socket, umask: int, handed: Unpacked
     ) -> None:
         """Of what init has handed over."""
-        _, durable, deadline, lease, instance, score, fds, cgroups, opened = handed
+        _, durable, deadline, lease, instance, score, fds, cgroups, opened, gofer = handed
         dir_fd, creator, control, *held = fds
         self.loop = loop
         self.sandbox: Supervisor | None = None  # set by it
         self.init = init
         self.namespaces = opened  # init's own, where it may not be asked for them later
-        self.processes = Processes(cgroups, self._tops)
+        self.gofer: Gofer | None = None
+        if gofer is not None:
+            from asyncrt.supervisor.gofer import Gofer  # most have none, and stay smaller
+
+            self.gofer = Gofer(*gofer)
+        self.processes = Processes(cgroups, self._tops, self._spared)
         self.score = score  # for want of memory, as it counts for all of us
         self.umask = umask
         self.status: int | None = None  # of init, once reaped
@@ -123,7 +130,9 @@ class Workload:
             self._output = Output(self.loop, self.dir_fd, self._held)
 
     def listen(self) -> None:
-        """Hear its init and its clients from now on."""
+        """Hear its init, its clients and its gofer from now on."""
+        if self.gofer is not None:
+            self.gofer.listen(self.loop, self._gofer_died)
         if self._watch_open:
             self.loop.listen(self._watch.fileno(), self._heard)
         self.loop.listen(self._control, self._accept)
@@ -191,6 +200,28 @@ class Workload:
         while self._watch_open and poller.poll(0):
             self._heard(0)
 
+    # --- its gofer
+
+    def _spared(self) -> list[int]:
+        """Whom of our children the end of the container isn't for."""
+        return [] if self.gofer is None else [self.gofer.pid]
+
+    def _gofer_died(self) -> None:
+        if self.gofer is not None:
+            self.gofer.let_go(self.loop)
+            self.gofer = None
+            self.expire("gofer died")
+
+    def export(self, fd: int) -> bool:
+        """Have what was written to its layer sent there; False if nobody has that any more.
+
+        Raises OSError.
+        """
+        if self.gofer is None:
+            return False
+        self.gofer.export(fd)
+        return True
+
     # --- its processes
 
     def _tops(self) -> list[int] | None:
@@ -236,6 +267,9 @@ class Workload:
         if pid == self.init and self.status is None:
             self.init_ended(status)
             return True
+        if self.gofer is not None and pid == self.gofer.pid:
+            self._gofer_died()
+            return True
         return self._clients is not None and self._clients.reaped(pid, status)
 
     def init_ended(self, status: int) -> None:
@@ -246,6 +280,8 @@ class Workload:
         code, number, reason = ending(status)
         if not self._is_acknowledged():
             reason = "creation interrupted"
+            if self.gofer is not None:
+                self.gofer.kill()  # nobody will ask for what was never begun
         elif self._failed:
             code, reason = None, "start failed"  # 127 is ours, no program ever had it
         kills = self.processes.oom_kills()

@@ -23,6 +23,7 @@ COMMANDS = [
     "doctor",
     "events",
     "exec",
+    "export",
     "features",
     "gc",
     "kill",

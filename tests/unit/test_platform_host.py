@@ -8,7 +8,7 @@ import pwd
 import resource
 import subprocess
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,6 +18,9 @@ from asyncrt.oci import homes as homes_module
 from asyncrt.platforms import PLATFORM_NAMES, Beside, Platform, _identity, choose, host
 from tests.helpers.capabilities import User as Account
 from tests.helpers.processes import REPOSITORY
+
+if TYPE_CHECKING:
+    from asyncrt.launch.plan import OverlayPlan
 
 TRUE = {"cwd": "/", "args": ["true"], "env": ["HOME=/h"]}
 
@@ -496,7 +499,9 @@ def test_auto_takes_the_first_that_honours_the_whole_spec(monkeypatch: pytest.Mo
         plan = staticmethod(host.plan)
         plan_exec = staticmethod(host.plan_exec)
 
-        def unsupported(self, spec: Spec, beside: Beside | None = None) -> list[str]:
+        def unsupported(
+            self, spec: Spec, beside: Beside | None = None, overlay: OverlayPlan | None = None
+        ) -> list[str]:
             return []
 
     monkeypatch.setattr("asyncrt.platforms.choice._PLATFORMS", (host, Able()))

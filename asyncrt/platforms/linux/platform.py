@@ -22,7 +22,7 @@ from asyncrt.platforms.linux.privileges import plan_privileges
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from asyncrt.launch.plan import LinuxPlan, ProcessPlan, RootPlan
+    from asyncrt.launch.plan import LinuxPlan, OverlayPlan, ProcessPlan, RootPlan
     from asyncrt.oci import Config, Process, Spec
     from asyncrt.oci.config import Linux
     from asyncrt.platforms.linux.namespaces import Namespaces
@@ -38,10 +38,13 @@ _IN_MOUNTS = ("mounts",)
 _IN_MOUNTS_OF_LINUX = ("devices", "rootfs_propagation", "masked_paths", "readonly_paths")
 
 
-def unsupported(spec: Spec, beside: Beside | None = None) -> list[str]:
+def unsupported(
+    spec: Spec, beside: Beside | None = None, overlay: OverlayPlan | None = None
+) -> list[str]:
     """The JSON path of every field that can't be honoured, in the order of the config."""
     cgroup = _plan_cgroup(spec.config, "asyncrt", beside=beside)
-    return list(_refused(spec, beside) | cgroup.refused | _refused_beside(spec, beside, cgroup))
+    refused = _refused(spec, beside) | cgroup.refused | _refused_beside(spec, beside, cgroup)
+    return list(refused | _refused_overlay(spec, overlay))
 
 
 def _plan_cgroup(
@@ -116,6 +119,16 @@ def _refused(spec: Spec, beside: Beside | None) -> dict[str, str]:
     return refused
 
 
+def _refused_overlay(
+    spec: Spec, overlay: OverlayPlan | None, *, pivot_root: bool = True
+) -> dict[str, str]:
+    if overlay is None:
+        return {}
+    if not namespaces.namespaces_of(spec.config).is_new("mount"):
+        return {"overlay": "it needs a mount namespace of the container's own"}
+    return {} if pivot_root else {"overlay": "its gofer needs pivot_root(2)"}
+
+
 def plan(
     spec: Spec,
     *,
@@ -124,6 +137,7 @@ def plan(
     pivot_root: bool = True,
     room: bool = False,
     beside: Beside | None = None,
+    overlay: OverlayPlan | None = None,
 ) -> ProcessPlan:
     """How to make the container's init; `name` is its cgroup's, if it has no path for one.
 
@@ -135,16 +149,28 @@ def plan(
     config = spec.config
     cgroup = _plan_cgroup(config, name, room=room, beside=beside)
     refused = _refused(spec, beside) | cgroup.refused | _refused_beside(spec, beside, cgroup)
+    refused |= _refused_overlay(spec, overlay, pivot_root=pivot_root)
     if not pivot_root:
         refused |= _refused_without_pivot(config.process)
+        if overlay is not None:
+            refused["overlay"] = "its gofer needs pivot_root(2)"
     _raise_refused(refused)
     if config.process is None:
         raise SpecInvalid(json_path="process", why="is required and missing", path=spec.path)
     found = namespaces.namespaces_of(config, beside)
     made = _make(config.process, config, found, joins=False, file=spec.path)
     made["linux"] = _plan_linux(spec, found, hide, pivot_root=pivot_root)
+    if overlay is not None:
+        _lay_over(made["linux"], overlay)
     made["cgroup"] = cgroup.plan
     return made
+
+
+def _lay_over(linux: LinuxPlan, overlay: OverlayPlan) -> None:
+    """Have the container write to the layer: a root that is to be read-only is so below it."""
+    linux["overlay"] = overlay
+    if linux["root"] is not None:
+        linux["root"]["readonly"] = False
 
 
 def plan_exec(spec: Spec, process: Process, *, pivot_root: bool = True) -> ProcessPlan:

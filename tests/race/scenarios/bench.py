@@ -34,7 +34,7 @@ class Bench:
         return asyncrt.Spec.command(args, env=reality.marking(self.mark))
 
     async def created(self, args: list[str] = SLEEP, **options: Any) -> asyncrt.Container:
-        return await self.engine.create("web", spec=self.spec(args), **{**NULL, **options})
+        return await self.engine.create("web", **{"spec": self.spec(args), **NULL, **options})
 
     async def running(self, args: list[str] = SLEEP, **options: Any) -> asyncrt.Container:
         container = await self.created(args, **options)

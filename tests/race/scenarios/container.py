@@ -146,6 +146,27 @@ async def all_or_nothing(bench: Bench, container: asyncrt.Container, outcome: Ou
     }
 
 
+async def layered(bench: Bench) -> asyncrt.Container:
+    """One with a layer, where we may make that: it needs root's view of the host's files."""
+    if not capabilities.is_root():
+        return await bench.created()
+    spec = asyncrt.Spec.sandbox(["/bin/true"], host_root_readonly=True)
+    return await bench.created(spec=spec, overlay=asyncrt.Overlay.memory("1M"))
+
+
+async def take_all(container: asyncrt.Container) -> int:
+    try:
+        return sum([len(each) async for each in container.export()])
+    except asyncrt.ExportFailed:
+        assert not capabilities.is_root()
+        return 0
+
+
+async def take_again(bench: Bench, container: asyncrt.Container, outcome: Outcome) -> None:
+    assert await take_all(container) == outcome.value or outcome.cancelled
+
+
+scenario("Container.export", lambda b, c: take_all(c), prepare=layered, check=take_again)
 scenario("Container.logs", lambda b, c: read_all(c, follow=False), prepare=logged, check=read_again)
 scenario(
     "Container.logs follow", lambda b, c: read_all(c, follow=True), prepare=logged, check=read_again

@@ -1,0 +1,71 @@
+"""The end of a container's written layer: its gofer, and what lies on disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from asyncrt import _procid
+from asyncrt._threads import run_blocking
+from asyncrt.container import hooks
+from asyncrt.errors import DestroyFailed, SpecInvalid
+from asyncrt.launch import clearing
+from asyncrt.platforms.linux import namespaces
+from asyncrt.sandbox import wait_gone
+
+if TYPE_CHECKING:
+    from asyncrt.container.context import Context
+    from asyncrt.state import Record
+
+
+async def end_gofer(record: Record, seconds: float) -> None:
+    """Kill the gofer, once nothing of the container is left, and wait, bounded, for its end.
+
+    Raises DestroyFailed. If cancelled, it may have been killed.
+    """
+    gofer = record.gofer
+    if gofer is None:
+        return
+    try:
+        _procid.send(gofer, signal.SIGKILL)
+        gone = await wait_gone(gofer, seconds)
+    except PermissionError:
+        gone = False
+    if not gone:
+        raise DestroyFailed(container_id=record.id, left=[f"gofer (pid {gofer.pid})"])
+
+
+async def clear(context: Context, record: Record) -> None:
+    """Remove the directory that was made for its layer. Raises DestroyFailed.
+
+    If cancelled, the rest is for the next time.
+    """
+    path = record.layer
+    if path is None:
+        return
+    try:
+        await run_blocking(clearing.clear, path)
+    except OSError as error:
+        why = error.strerror
+        if isinstance(error, PermissionError) and os.geteuid():
+            why = await _clear_as_its_root(context, record, path)
+        if why:
+            raise DestroyFailed(container_id=record.id, left=[f"{path} ({why})"]) from error
+
+
+async def _clear_as_its_root(context: Context, record: Record, path: str) -> str:
+    """Remove what belongs to others of its user namespace; "" when it is gone, else why not."""
+    spec = await hooks.read_spec(context, record.id)
+    linux = None if spec is None else spec.config.linux
+    if spec is None or linux is None:
+        return "its config is gone, and with it who its files belong to"
+    found = namespaces.namespaces_of(spec.config)
+    try:
+        maps, ids = namespaces.id_maps(linux, found, spec.path), namespaces.owner(linux, found)
+    except SpecInvalid as error:
+        return str(error)
+    if maps is None or ids is None:
+        return os.strerror(errno.EACCES)
+    return await context.launcher.clear(path, maps, ids)

@@ -1,0 +1,185 @@
+"""An overlay over a container's root file system, made in a mount namespace of the gofer's own.
+
+The overlay itself leaves it as a detached mount, for the container's init to attach. What the gofer
+keeps is a look at the written layer: read-only, without devices, and nothing else is mounted where
+it lives, not even the host's files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+
+from asyncrt import _libc, _procid
+from asyncrt.launch import mounts, namespaces
+from asyncrt.launch.failure import Failure, step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from asyncrt.launch.plan import IdMaps, OverlayPlan
+
+WHAT = "overlay"
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_OWN = _DIRECTORY | os.O_NOFOLLOW
+_LOOK = (
+    mounts.MOUNT_ATTR_RDONLY
+    | mounts.MOUNT_ATTR_NOSUID
+    | mounts.MOUNT_ATTR_NODEV
+    | mounts.MOUNT_ATTR_NOEXEC
+    | mounts.MOUNT_ATTR_NOSYMFOLLOW
+)
+_LOCK_EX_NB = 2 | 4  # sys/file.h
+# What is renamed or changed is wholly in the upper directory then, which is what is exported.
+_WHOLE = [("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off")]
+_BYTES_PER_FILE = 1024  # of kernel memory that one without content takes, about
+
+
+class Layer:
+    """The directories of a layer: opened by who may, filled by who owns the container."""
+
+    def __init__(self, plan: OverlayPlan, lower: str, maps: IdMaps | None) -> None:
+        """Open what lies on the host, in a mount namespace that is our own from here on.
+
+        `maps` are those of a user namespace that the container is in and we aren't. Raises Failure.
+        """
+        self._plan = plan
+        self._maps = maps
+        self.locked = -1  # held open by the gofer: nobody else writes to a kept layer meanwhile
+        with step(WHAT, "/"):
+            namespaces.unshare(namespaces.CLONE_NEWNS)
+            self._old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            mounts.change(self._old, propagation=mounts.MS_SLAVE, recursive=True)
+        with step("root.path", lower):
+            self._lower = os.open(lower, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        if plan["kind"] == "disk":
+            with step(WHAT, plan["made"]):
+                os.mkdir(plan["made"], 0o700)
+                self._upper_in = self._work_in = os.open(plan["made"], _OWN)
+        elif plan["kind"] == "kept":
+            self._open_kept(plan["upper"], plan["made"])
+
+    def _open_kept(self, upper: str, work: str) -> None:
+        with step(WHAT, upper):
+            self._upper_in = self._work_in = os.open(os.path.dirname(work), _DIRECTORY)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(upper, 0o700)
+                self._plan["fresh"] = True
+            self.locked = os.open(upper, _DIRECTORY)
+            # Not portalocker's: nothing but the standard library runs here, and it is no lock of a
+            # container's. It ends with this process, as the use of the directory does.
+            _libc.call("flock", self.locked, _LOCK_EX_NB)
+        with step(WHAT, work), contextlib.suppress(FileExistsError):
+            os.mkdir(work, 0o700)
+
+    def mount(self) -> tuple[int, int]:
+        """The overlay, detached, and the look at what is written to it. Raises Failure."""
+        plan = self._plan
+        if plan["kind"] == "memory":
+            options: list[tuple[str, str | None]] = [("mode", "0700")]
+            if plan["size"] is not None:
+                options.append(("size", str(plan["size"])))
+                options.append(("nr_inodes", str(max(64, plan["size"] // _BYTES_PER_FILE))))
+            with step(WHAT, "tmpfs"):
+                self._upper_in = self._work_in = mounts.new("tmpfs", options)
+                mounts.attach(self._upper_in, self._old)
+        if plan["kind"] == "kept":
+            upper, work = os.path.basename(plan["upper"]), os.path.basename(plan["made"])
+        else:
+            upper, work = "upper", "work"
+            with step(WHAT, plan["made"]):
+                os.mkdir(upper, 0o700, dir_fd=self._upper_in)
+                os.mkdir(work, 0o700, dir_fd=self._work_in)
+        with step(WHAT, plan["upper"] or "tmpfs"):
+            written = os.open(upper, _OWN, dir_fd=self._upper_in)
+            _try_attribute(written, f"{attribute_prefix()}asyncrt")
+            if plan["fresh"]:
+                self._be_like_lower(written)
+        with step(WHAT, plan["upper"] or "tmpfs"):
+            return self._overlay(upper, work), mounts.clone_tree(written, "", recursive=False)
+
+    def _be_like_lower(self, written: int) -> None:
+        """The upper directory is what the container sees for its root.
+
+        An owner that the container has no id for is nobody there; then it is its own.
+        """
+        found = os.fstat(self._lower)
+        with contextlib.suppress(OSError):  # an id that we have none for
+            if self._maps is None:
+                os.fchown(written, found.st_uid, found.st_gid)
+            else:
+                os.fchown(
+                    written,
+                    _known(found.st_uid, self._maps["uid"]),
+                    _known(found.st_gid, self._maps["gid"]),
+                )
+        os.fchmod(written, stat.S_IMODE(found.st_mode))
+
+    def _overlay(self, upper: str, work: str) -> int:
+        plan = self._plan
+        data: list[tuple[str, str | None]] = [
+            ("source", WHAT),
+            ("lowerdir", f"/proc/self/fd/{self._lower}"),
+            ("upperdir", f"/proc/self/fd/{self._upper_in}/{upper}"),
+            ("workdir", f"/proc/self/fd/{self._work_in}/{work}"),
+            *_WHOLE,
+        ]
+        if attribute_prefix().startswith("user."):
+            data.append(("userxattr", None))
+        if plan["kind"] != "kept":
+            data.append(("volatile", None))  # a sync of what is thrown away is for nothing
+        flags = os.fstatvfs(self._lower).f_flag
+        attributes = 0
+        for flag, attribute in (
+            (os.ST_NOSUID, mounts.MOUNT_ATTR_NOSUID),
+            (os.ST_NODEV, mounts.MOUNT_ATTR_NODEV),
+            (os.ST_NOEXEC, mounts.MOUNT_ATTR_NOEXEC),
+        ):
+            attributes |= attribute if flags & flag else 0
+        return mounts.new("overlay", data, attributes)
+
+    def enter(self, look: int) -> None:
+        """Have nothing but the look at the layer for our root. Raises Failure."""
+        with step(WHAT, "/"):
+            if self._plan["kind"] == "memory":
+                # It was there for the overlay to find its directories, and it would cover the root.
+                os.fchdir(self._upper_in)
+                _libc.call("umount2", b".", mounts.MNT_DETACH)
+            mounts.change(look, add=_LOOK)
+            mounts.attach(look, self._old)
+            os.fchdir(look)
+            _libc.call("pivot_root", b".", b".")
+            os.fchdir(self._old)
+            _libc.call("umount2", b".", mounts.MNT_DETACH)
+            os.chdir("/")
+
+
+def attribute_prefix() -> str:
+    """Of the overlay's own extended attributes: an ordinary user's can't be trusted ones."""
+    return "trusted.overlay." if _procid.in_first_user_namespace() else "user.overlay."
+
+
+def _try_attribute(fd: int, name: str) -> None:
+    """Raise Failure if the file system can't hold an overlay's attributes.
+
+    As a tmpfs can't an ordinary user's, before Linux 6.6. The kernel would mount the overlay all the
+    same, and a directory that is made anew would then show what was in the one that was removed.
+    """
+    try:
+        os.setxattr(fd, name, b"y")
+        os.removexattr(fd, name)
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        what = f"{WHAT} (its file system has no {name.partition('.')[0]} attributes)"
+        raise Failure(what, "", errno.EOPNOTSUPP) from error
+
+
+def _known(id: int, lines: Sequence[Sequence[int]]) -> int:
+    """The id if the container has it, else that of its root, or the first that it has."""
+    if any(outside <= id < outside + size for _, outside, size in lines):
+        return id
+    return next((outside for inside, outside, _ in lines if inside == 0), lines[0][1])
