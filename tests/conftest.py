@@ -211,6 +211,8 @@ def python_image() -> Iterator[str]:
         sandboxes.make_rootfs(path)
         for each in sandboxes.host_programs():
             os.makedirs(f"{path}{each}", exist_ok=True)
+        with open(f"{path}{sandboxes.LIBRARIES}", "wb"):
+            pass
         yield path
     finally:
         shutil.rmtree(path)

@@ -16,6 +16,7 @@ from tests.helpers.capabilities import User
 from tests.helpers.containers import SECONDS
 from tests.helpers.processes import REPOSITORY
 
+LIBRARIES = "/etc/ld.so.cache"  # where they are (ld.so(8))
 MASKED = ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/scsi", "/sys/firmware", "/gone"]
 READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", "/gone"]
 NAMESPACES = ("mount", "uts", "pid", "ipc", "network", "cgroup")
@@ -109,6 +110,8 @@ def host_programs() -> list[str]:
 def with_python(made: dict[str, Any]) -> dict[str, Any]:
     """The same config with the host's programs, read-only, on an image that has places for them."""
     made["mounts"] += [mount(each, "bind", "rbind", "rro", source=each) for each in host_programs()]
+    if os.path.exists(LIBRARIES):
+        made["mounts"].append(mount(LIBRARIES, "bind", "bind", "ro", source=LIBRARIES))
     return made
 
 
