@@ -12,6 +12,8 @@ _MOST = 1 << 20  # bytes: the file is somebody else's
 def home_of(uid: int) -> str:
     """Of the first entry for the uid; "/" without one, as other runtimes have it."""
     try:
+        if not stat.S_ISREG(os.stat(_FILE).st_mode):
+            return "/"  # a device may do something when it is opened
         # Whatever is there, a FIFO nobody writes to or a terminal, isn't waited for or taken.
         fd = os.open(_FILE, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:

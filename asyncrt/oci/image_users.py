@@ -26,8 +26,6 @@ _MOST_GROUPS = 65536  # limits.h, NGROUPS_MAX
 _PASSWD_FIELDS = 7
 _GROUP_FIELDS = 4
 _ROOT_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-# Whatever is there, a FIFO nobody writes to or a terminal, isn't waited for or taken.
-_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 def look_up(rootfs: str, name: str, group: str | None) -> Who:
@@ -129,13 +127,18 @@ def _entries(root: int, path: str, *, missing_is_empty: bool = False) -> Iterato
 
 
 def _read(root: int, path: str) -> bytes:
-    fd = _libc.open_inside(root, path, _FLAGS)
+    place = _libc.open_inside(root, path, os.O_PATH)
     try:
-        found = os.fstat(fd)
+        found = os.fstat(place)
         if not stat.S_ISREG(found.st_mode) or found.st_size > _MOST_BYTES:
             raise UnknownUserError(
                 f"{path} of the root file system is no file of at most {_MOST_BYTES} bytes"
             )
+        # Not sooner: to open a device of the host's, as one may be planted there, can do a lot.
+        fd = os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(place)
+    try:
         data = b""
         while len(data) <= _MOST_BYTES and (part := os.read(fd, _MOST_BYTES + 1)):
             data += part

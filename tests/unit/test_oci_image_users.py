@@ -119,6 +119,14 @@ def test_hazard_38_a_link_in_the_image_stays_in_it(image: Path) -> None:
         assert "/etc/passwd of the root file system" in why("root", image)
 
 
+@pytest.mark.needs_root
+def test_a_device_that_is_planted_is_never_opened(image: Path) -> None:
+    """To open one of the host's can be enough: a watchdog's, a tape's."""
+    (image / "etc/passwd").unlink()
+    os.mknod(image / "etc/passwd", 0o20666, os.makedev(240, 4095))  # nobody's: an open would fail
+    assert "is no file of" in why("app", image)
+
+
 @pytest.mark.parametrize("case", ["fifo", "directory", "huge", "missing", "none", "file"])
 def test_what_is_no_file_of_users_hangs_nobody_and_is_told(image: Path, case: str) -> None:
     path = image / "etc/passwd"
