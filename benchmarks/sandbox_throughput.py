@@ -51,7 +51,7 @@ async def measure(bench: Bench) -> Answer:
 
         found = await bench.interleave(
             {f"{count} at once": ours, f"runc run, {_RUNC_AT_ONCE} at a time": theirs},
-            bench.rounds(quick=2),
+            bench.rounds(quick=1),
         )
     series = (Series(name=name, unit="1/s", values=values) for name, values in found.items())
     return Answer.of_ratio(*series)
