@@ -282,14 +282,16 @@ class _Overlay(click.ParamType["Overlay"]):
         try:
             if kind == "memory" and not equals and name in {"", "size"}:
                 return Overlay.memory(size if comma else None)
-            if kind == "disk" and not comma:
-                return Overlay.disk(path if equals else None)
+            if kind == "disk" and name in {"", "size"}:
+                return Overlay.disk(path if equals else None, size if comma else None)
             if kind == "upper" and path and not comma:
                 return Overlay.upper(path)
         except SpecInvalid as error:
             return self.fail(error.why, param, ctx)
         return self.fail(
-            f"{value!r} is none of memory, memory,size=64M, disk, disk=DIR, upper=DIR", param, ctx
+            f"{value!r} is none of memory, disk, disk=DIR, with or without ,size=64M, and upper=DIR",
+            param,
+            ctx,
         )
 
 
@@ -376,8 +378,9 @@ LOG_OPT = click.option(
 OVERLAY = click.option(
     "--overlay",
     type=_Overlay(),
-    help="Have it write to a layer over its root, which stays as it is: memory, memory,size=64M, disk "
-    "or disk=DIR (below DIR, gone with it), upper=DIR (kept there). See 'asyncrt export'.",
+    help="Have it write to a layer over its root, which stays as it is: memory, disk or disk=DIR (below "
+    "DIR, gone with it), all of them with or without ,size=64M; or upper=DIR (kept there). See "
+    "'asyncrt export'.",
 )
 TTY = click.option(
     "-t",

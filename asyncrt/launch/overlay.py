@@ -48,6 +48,7 @@ class Layer:
         """
         self._plan = plan
         self._maps = maps
+        self._has_own = False
         self.locked = -1  # held open by the gofer: nobody else writes to a kept layer meanwhile
         with step(WHAT, "/"):
             namespaces.unshare(namespaces.CLONE_NEWNS)
@@ -59,8 +60,19 @@ class Layer:
             with step(WHAT, plan["made"]):
                 os.mkdir(plan["made"], 0o700)
                 self._upper_in = self._work_in = os.open(plan["made"], _OWN)
+            if plan["size"] is not None:
+                from asyncrt.launch import image  # most have none
+
+                self._own(image.mount(self._upper_in, plan["size"], plan["mkfs"]))
         elif plan["kind"] == "kept":
             self._open_kept(plan["upper"], plan["made"])
+
+    def _own(self, tree: int) -> None:
+        """Have a file system of the layer's own, here where the overlay finds what is in it."""
+        with step(WHAT, "/"):
+            mounts.attach(tree, self._old)
+        self._upper_in = self._work_in = tree
+        self._has_own = True
 
     def _open_kept(self, upper: str, work: str) -> None:
         with step(WHAT, upper):
@@ -84,8 +96,7 @@ class Layer:
                 options.append(("size", str(plan["size"])))
                 options.append(("nr_inodes", str(max(64, plan["size"] // _BYTES_PER_FILE))))
             with step(WHAT, "tmpfs"):
-                self._upper_in = self._work_in = mounts.new("tmpfs", options)
-                mounts.attach(self._upper_in, self._old)
+                self._own(mounts.new("tmpfs", options))
         if plan["kind"] == "kept":
             upper, work = os.path.basename(plan["upper"]), os.path.basename(plan["made"])
         else:
@@ -144,7 +155,7 @@ class Layer:
     def enter(self, look: int) -> None:
         """Have nothing but the look at the layer for our root. Raises Failure."""
         with step(WHAT, "/"):
-            if self._plan["kind"] == "memory":
+            if self._has_own:
                 # It was there for the overlay to find its directories, and it would cover the root.
                 os.fchdir(self._upper_in)
                 _libc.call("umount2", b".", mounts.MNT_DETACH)

@@ -128,6 +128,7 @@ if TYPE_CHECKING:
         upper: str  # of a kept one, the directory
         made: str  # what is made for it on disk and goes with the container, "" for none
         fresh: bool  # nothing was written to it before
+        mkfs: str  # mkfs.ext4, for one on disk with a size
 
     class LinuxPlan(TypedDict):
         """The namespaces of an init, and what is in them."""

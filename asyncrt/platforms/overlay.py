@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -40,13 +41,15 @@ class Overlay:
         return cls("memory", size=None if size is None else parse_size(size, _AT))
 
     @classmethod
-    def disk(cls, path: PathLike | None = None) -> Overlay:
+    def disk(cls, path: PathLike | None = None, size: int | str | None = None) -> Overlay:
         """A layer in a directory made below `path` (None: /var/tmp), gone with the container.
 
-        It takes as much as there is: no file system bounds a directory for everybody.
+        `size` bounds it, as memory's: bytes, or a text like "1G". It gets a file system of its own
+        then, whose space is taken at once; only root can have that. None: as much as there is.
         Raises SpecInvalid.
         """
-        return cls("disk", path=_absolute(_DISK if path is None else path))
+        bytes = None if size is None else parse_size(size, _AT)
+        return cls("disk", path=_absolute(_DISK if path is None else path), size=bytes)
 
     @classmethod
     def upper(cls, path: PathLike) -> Overlay:
@@ -75,7 +78,22 @@ def plan_overlay(overlay: Overlay, name: str) -> OverlayPlan:
         "upper": upper,
         "made": made,
         "fresh": overlay.kind != "kept",
+        "mkfs": _mkfs() if overlay.kind == "disk" and overlay.size is not None else "",
     }
+
+
+def refused_overlay(plan: OverlayPlan) -> str:
+    """Why this user can't have it on this machine; "" if there is nothing that is known."""
+    if plan["kind"] != "disk" or plan["size"] is None:
+        return ""
+    if os.geteuid() != 0:
+        return "only root can give a layer on disk a size"
+    return "" if plan["mkfs"] else "a layer on disk with a size needs mkfs.ext4 (e2fsprogs)"
+
+
+def _mkfs() -> str:
+    places = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
+    return shutil.which("mkfs.ext4", path=places) or ""
 
 
 def _absolute(path: PathLike) -> str:

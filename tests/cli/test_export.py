@@ -67,7 +67,7 @@ def test_an_overlay_takes_what_is_written_and_export_gives_it(
         "memory=/x",
         "upper",
         "upper=",
-        "disk,size=1M",
+        "disk,size=",
         "disk=/",
     ],
 )

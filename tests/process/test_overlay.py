@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -11,11 +12,12 @@ import pytest
 
 import asyncrt
 from asyncrt import _paths, _procid
+from asyncrt.platforms.overlay import plan_overlay, refused_overlay
 from tests.helpers import layers, sandboxes
 from tests.helpers.capabilities import User, skip_lacking
 from tests.helpers.containers import destroyed, init_of, line, record_of, rest
 from tests.helpers.layers import ADDED, REMOVED, exported, members, owned_rootfs
-from tests.helpers.processes import Interpreter
+from tests.helpers.processes import Interpreter, until
 from tests.helpers.sandboxes import EVERYBODY, MAPPED, ROOT, USER, config, spec
 
 pytestmark = [
@@ -369,3 +371,66 @@ async def test_files_of_ids_that_an_ordinary_user_was_given_are_exported_and_rem
         assert await child.next_line() == "7 7 8 []"
         assert child.wait() == 0
     os.chown(root, os.geteuid(), os.getegid())
+
+
+def _loop_files(directory: Path) -> list[str]:
+    """What of a directory is behind loop devices, by the names that it had."""
+    found = []
+    for each in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):  # it is being let go
+            found.append(each.read_text(encoding="utf-8", errors="surrogateescape"))
+    return [each for each in found if str(directory) in each]
+
+
+@pytest.mark.needs_program("mkfs.ext4")
+async def test_a_layer_on_disk_takes_no_more_than_its_size_and_leaves_no_device(
+    engine: asyncrt.Engine, rootfs: str, open_directory: Path
+) -> None:
+    if not os.path.exists("/dev/loop-control"):
+        skip_lacking("loop devices")
+    script = (
+        "dd if=/dev/zero of=/work/big bs=1M count=20 2>&1 | grep -c 'No space'; rm /work/big; "
+        "echo small > /work/small; rm -r /home; mkdir /home; echo written; exec sleep 1000"
+    )
+    made = spec(config(rootfs, ["/bin/sh", "-c", script]))
+    overlay = asyncrt.Overlay.disk(open_directory, size="8M")
+    container = await engine.create("box", spec=made, overlay=overlay, stdout=asyncrt.PIPE)
+    async with destroyed(container):
+        await container.start()
+        assert await line(container.stdout) == "1"
+        assert await line(container.stdout) == "written"
+        await until(lambda: _loop_files(open_directory) != [], "a device of its own")
+        await container.kill("KILL")
+        await container.wait()
+        found = members(await exported(container))
+        assert {"work/small", "home/.wh..wh..opq"} <= set(found)
+        assert not any("lost+found" in each for each in found)
+    assert os.listdir(open_directory) == []
+    await until(lambda: _loop_files(open_directory) == [], "the device is let go")
+
+
+@pytest.mark.needs_program("mkfs.ext4")
+async def test_a_size_that_no_file_system_has_room_for_is_told_and_leaves_nothing(
+    engine: asyncrt.Engine, rootfs: str, open_directory: Path
+) -> None:
+    for size in ("1k", "900T"):
+        with pytest.raises(asyncrt.StartFailed) as caught:
+            await engine.create(
+                "box",
+                spec=spec(config(rootfs, _SLEEP)),
+                overlay=asyncrt.Overlay.disk(open_directory, size=size),
+            )
+        assert "overlay" in caught.value.what
+        assert "\n" not in str(caught.value)
+    assert os.listdir(open_directory) == []
+    assert _loop_files(open_directory) == []
+
+
+def test_only_root_can_give_a_layer_on_disk_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    sized = plan_overlay(asyncrt.Overlay.disk("/srv", "1G"), "box")
+    assert refused_overlay(sized) == ""
+    assert refused_overlay({**sized, "mkfs": ""}).endswith("needs mkfs.ext4 (e2fsprogs)")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert refused_overlay(sized) == "only root can give a layer on disk a size"
+    for each in (asyncrt.Overlay.disk("/srv"), asyncrt.Overlay.memory("1M")):
+        assert refused_overlay(plan_overlay(each, "box")) == ""

@@ -19,6 +19,7 @@ from asyncrt.platforms._requests import requests
 from asyncrt.platforms.cgroups import Planned, plan_cgroup
 from asyncrt.platforms.linux import namespaces, rootfs
 from asyncrt.platforms.linux.privileges import plan_privileges
+from asyncrt.platforms.overlay import refused_overlay
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,7 +127,9 @@ def _refused_overlay(
         return {}
     if not namespaces.namespaces_of(spec.config).is_new("mount"):
         return {"overlay": "it needs a mount namespace of the container's own"}
-    return {} if pivot_root else {"overlay": "its gofer needs pivot_root(2)"}
+    why = "" if pivot_root else "its gofer needs pivot_root(2)"
+    why = why or refused_overlay(overlay)
+    return {"overlay": why} if why else {}
 
 
 def plan(
