@@ -76,7 +76,7 @@ async def remove(held: Change, patience: float | None = None) -> None:
     await hooks.run_poststop(held, Status.STOPPED)
     await held.state.destroy()
     held.context.watches.drop((record.id, record.instance))
-    if record.sandbox != record.id and record.supervisor is not None:
+    if record.sandbox != record.id and _is_supervised(record):
         await tell(held.context, record, "destroyed")
     _log.info("container %s: %s -> gone", record.id, before)
 
@@ -109,13 +109,17 @@ async def end_processes(held: Change, patience: float | None = None) -> None:
     if record.sandbox == record.id:
         await _end_supervisor(record, seconds)
         await _end_orphans(context, record)
-    elif told:
+    elif told and _is_supervised(record):
         await _until_let_go(context, record, seconds)
     if record.cgroups or record.cgroup:
         left = await run_blocking(cgroup.end, record, _KILLED_SECONDS)
         if left:
             raise DestroyFailed(container_id=record.id, left=left)
     await layer.clear(context, record)
+
+
+def _is_supervised(record: Record) -> bool:
+    return record.supervisor is None or _procid.alive(record.supervisor)
 
 
 async def _end_supervisor(record: Record, seconds: float) -> None:

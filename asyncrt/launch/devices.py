@@ -87,6 +87,17 @@ def _clone_null(fd: int) -> int:
     return clone_null()
 
 
+def guarded_null() -> int:
+    """A mount for sandboxes to open their /dev/null through; -1: we may make none.
+
+    Who closes the last descriptor of one waits for the kernel, and so none of them has to.
+    """
+    try:
+        return clone_null()
+    except (OSError, Failure):
+        return -1
+
+
 def clone_null() -> int:
     """As `clone_node`, of the host's /dev/null. Raises OSError, and Failure if it isn't that."""
     own = real_null()

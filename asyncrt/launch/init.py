@@ -157,7 +157,13 @@ def live(
 
 
 def live_beside(
-    requests: int, above: int, watch: int, umask: int, score: int | None, shared: Sequence[int]
+    requests: int,
+    above: int,
+    watch: int,
+    umask: int,
+    score: int | None,
+    shared: Sequence[int],
+    null: int,
 ) -> NoReturn:
     """Be the init of one more container of the sandbox whose supervisor forked us; never return.
 
@@ -169,17 +175,18 @@ def live_beside(
     try:
         os.setsid()
         process.fresh_signals()
-        process.close_all_but((requests, watch, *shared))
+        process.close_all_but((requests, watch, null, *shared))
         _procid.set_name("asyncrt:spare")
         rehearse()
         asked = _socket.socket(fileno=requests)
         ours = _socket.socket(fileno=watch)
+        parent = Parent(above, ours, null=null, score=score, shared=shared)
         role, fds = frames.receive(asked, 1)
         asked.close()
         if not role:
             raise EOFError
         peer = _socket.socket(fileno=fds[0])
-        _launch(SUPERVISED, peer, Parent(above, ours, score=score, shared=shared), umask)
+        _launch(SUPERVISED, peer, parent, umask)
     except (gates.NobodyWants, EOFError, ConnectionError, frames.BadFrame):
         code = 125
     except Exception as error:  # noqa: BLE001 - see there

@@ -16,7 +16,6 @@ import select
 
 from asyncrt import _csignal, _procid
 from asyncrt.launch import devices, init, inside, joining, rehearsal
-from asyncrt.launch.failure import Failure
 from asyncrt.supervisor import keeper
 from asyncrt.supervisor.keeper import spare
 
@@ -46,7 +45,7 @@ def main() -> None:
         os._exit(1)  # whoever asked starts another
     requests = _socket.socket(fileno=3)
     exempt = _is_exempt()
-    null = _guarded_null()
+    null = devices.guarded_null()
     for _ in range(_REHEARSALS):
         rehearsal.rehearse()
         keeper.rehearse()
@@ -88,17 +87,6 @@ def _hung_up(requests: _socket.socket) -> bool:
 def _is_exempt() -> bool:
     """Whether any number of descriptors may lie in our sockets (unix(7), ETOOMANYREFS)."""
     return bool(_procid.capabilities() & _EXEMPT)
-
-
-def _guarded_null() -> int:
-    """A mount for sandboxes to open their /dev/null through; -1: we may make none.
-
-    Who closes the last descriptor of one waits for the kernel, and so none of them has to.
-    """
-    try:
-        return devices.clone_null()
-    except (OSError, Failure):
-        return -1
 
 
 def _keep_a_spare(

@@ -18,7 +18,7 @@ import _socket
 import os
 
 from asyncrt import _csignal
-from asyncrt.launch import frames, handover, init
+from asyncrt.launch import devices, frames, handover, init
 from asyncrt.supervisor.exits import id_of
 from asyncrt.supervisor.scores import Scores
 from asyncrt.supervisor.workload import FLUSH_SECONDS, Workload
@@ -45,7 +45,17 @@ class _Birth:
 class Supervisor:
     """One sandbox: its containers, and the children of this process."""
 
-    __slots__ = ("_alone", "_births", "_loop", "_scores", "_spare", "_subs", "root", "shared")
+    __slots__ = (
+        "_alone",
+        "_births",
+        "_loop",
+        "_null",
+        "_scores",
+        "_spare",
+        "_subs",
+        "root",
+        "shared",
+    )
 
     def __init__(self, loop: Loop, root: Workload) -> None:
         self.root = root
@@ -54,6 +64,7 @@ class Supervisor:
         self._subs: list[Workload] = []
         self._births: list[_Birth] = []
         self._spare: _Birth | None = None
+        self._null: int | None = None  # a mount that inits open /dev/null through, see devices
         self._scores: Scores | None = None
         self._alone = False  # no child is left; no new one comes once the root's init has ended
         root.sandbox = self
@@ -99,13 +110,17 @@ class Supervisor:
     def _fork(self) -> _Birth:
         opened = self.root.own_namespaces()
         score, above = self._keep_scores().original, os.getpid()
+        if self._null is None:
+            self._null = devices.guarded_null()
         pairs = _socket.socketpair(), _socket.socketpair()
         (watch, theirs), (requests, asked) = pairs
         try:
             pid = os.fork()
             if pid == 0:
                 umask = self.root.umask
-                init.live_beside(asked.fileno(), above, theirs.fileno(), umask, score, opened)
+                init.live_beside(
+                    asked.fileno(), above, theirs.fileno(), umask, score, opened, self._null
+                )
         except OSError:
             watch.close()
             requests.close()

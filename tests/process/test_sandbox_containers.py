@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -10,7 +11,7 @@ import pytest
 
 import asyncrt
 from asyncrt import Engine, InvalidTransition, SpecInvalid, Status, _procid
-from tests.helpers.containers import gone, init_of, is_alive, line, record_of, rest
+from tests.helpers.containers import Fifo, gone, init_of, is_alive, line, record_of, rest
 from tests.helpers.pods import ID, TYPE, Pods, members, pids
 from tests.helpers.processes import until
 
@@ -345,3 +346,63 @@ async def test_a_container_can_be_destroyed_although_its_supervisor_hangs(pods: 
     assert (await sandbox.root.view()).status is Status.RUNNING
     two = await pods.running(sandbox, "two")
     assert (await two.view()).status is Status.RUNNING
+
+
+async def test_events_and_stats_are_of_that_one(pods: Pods) -> None:
+    sandbox = await pods.sandbox()
+    busy = await pods.running(sandbox, "busy", pods.shell("while :; do :; done"))
+    idle = await pods.running(sandbox, "idle")
+    async with pods.engine.watch(after="oldest", ids=["busy"]) as events:
+        seen = []
+        async for each in events:
+            seen.append((each.id, each.sandbox, each.status))
+            if each.status == "running":
+                break
+    assert seen == [("busy", "pod", each) for each in ("creating", "created", "running")]
+
+    async def cpu(container: asyncrt.Container) -> float:
+        return (await container.stats()).cpu_seconds
+
+    used = [0.0, 0.0]
+    while used[0] < 0.2:
+        used = [await cpu(busy), await cpu(idle)]
+    assert used[0] > used[1]
+    assert (await busy.stats()).pids == 1
+    await busy.kill("KILL")
+    await busy.wait()
+    with pytest.raises(InvalidTransition):
+        await busy.stats()
+    async with pods.engine.watch(after="oldest", ids=["busy"], status="stopped") as events:
+        async for each in events:
+            assert (each.id, each.sandbox) == ("busy", "pod")
+            break
+
+
+async def test_a_pool_holds_sandboxes_of_the_platform_too(pods: Pods) -> None:
+    async with pods.engine.pool(spec=pods.sleeper(), size=2) as pool:
+        taken = await pool.take()
+        assert (await taken.view()).platform == pods.platform
+        assert (await taken.view()).status is Status.RUNNING
+        await taken.destroy()
+
+
+async def test_hooks_of_one_run_with_its_state(pods: Pods) -> None:
+    with Fifo(f"{pods.root}/~fifo") as said:
+        sandbox = await pods.sandbox()
+        config = json.loads(pods.sleeper().encoded())
+        script = f'read line; echo "$1 $line" >{said.path}'
+        config["hooks"] = {
+            kind: [{"path": "/bin/sh", "args": ["sh", "-c", script, "sh", kind]}]
+            for kind in ("createRuntime", "createContainer", "poststart", "poststop")
+        }
+        one = await sandbox.create("one", spec=asyncrt.Spec.decode(json.dumps(config).encode()))
+        await one.start()
+        pid = init_of(one, pods.root)
+        await one.destroy()
+        for kind in ("createRuntime", "createContainer", "poststart", "poststop"):
+            heard, _, state = (await said.line()).partition(" ")
+            assert heard == kind
+            assert json.loads(state)["id"] == "one"
+            assert kind == "poststop" or json.loads(state)["pid"] == pid
+    assert (await sandbox.root.view()).status is Status.RUNNING
+    os.unlink(f"{pods.root}/~fifo")
