@@ -141,7 +141,7 @@ import asyncio, json, sys
 import asyncrt
 PIPES = {"stdout": asyncrt.PIPE, "stderr": asyncrt.PIPE}
 async def main():
-    root, config, by_exec = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3:]
+    root, config, by_exec = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
     args = config["process"]["args"]
     if by_exec:
         config["process"]["args"] = ["/bin/sleep", "1000"]
@@ -152,11 +152,16 @@ async def main():
                 done = await engine.run("box", spec=spec, **PIPES)
                 said = [done.exit.exit_code, done.stdout.decode(), done.stderr.decode()]
             else:
-                async with engine.running("box", spec=spec) as container:
+                container = await engine.create("box", spec=spec)
+                try:
+                    if by_exec == "started":
+                        await container.start()
                     process = await container.exec(args, **PIPES)
                     out, err = await asyncio.gather(process.stdout.read(), process.stderr.read())
                     said = [(await process.wait()).exit_code, out.decode(), err.decode()]
                     process.close()
+                finally:
+                    await container.destroy()
         except asyncrt.StartFailed as error:
             said = [127, "", str(error)]
     print(json.dumps(said))
@@ -165,14 +170,15 @@ asyncio.run(main())
 
 
 def said_to(
-    root: str, made: dict[str, Any], user: User | None = None, *, by_exec: bool = False
+    root: str, made: dict[str, Any], user: User | None = None, *, by_exec: str = ""
 ) -> tuple[int, str, str]:
     """Exit code and output of a sandbox that an interpreter of its own runs, as that user.
 
-    127 and the error for one that couldn't be started. `by_exec`: the process is exec'd into it.
+    127 and the error for one that couldn't be started. `by_exec`: the process is exec'd into one that
+    is "created" or "started".
     """
     done = subprocess.run(
-        [sys.executable, "-B", "-c", _AS_SOMEBODY, root, json.dumps(made), *(["x"] * by_exec)],
+        [sys.executable, "-B", "-c", _AS_SOMEBODY, root, json.dumps(made), by_exec],
         env={**os.environ, "PYTHONPATH": REPOSITORY},
         capture_output=True,
         cwd="/",
@@ -196,7 +202,7 @@ def shell(rootfs: str, script: str, who: str = ROOT, *caps: str) -> dict[str, An
     return made
 
 
-def ended_by(who: str, made: dict[str, Any], *, by_exec: bool = False) -> tuple[int, str, str]:
+def ended_by(who: str, made: dict[str, Any], *, by_exec: str = "") -> tuple[int, str, str]:
     """As `said_to`, run by one of EVERYBODY on a root of its own."""
     user = capabilities.ordinary_user() if who == USER else None
     if who == USER and not capabilities.has_userns():

@@ -126,7 +126,8 @@ def ask(rootfs: str, request: pytest.FixtureRequest) -> Callable[[str], Answers]
             if who == MAPPED:
                 process["user"]["additionalGids"] = [7, 9]
             by_exec = request.param == "exec"
-            code, out, err = sandboxes.ended_by(who, made, by_exec=by_exec)
+            how = "started" if by_exec else ""
+            code, out, err = sandboxes.ended_by(who, made, by_exec=how)
             assert err == "", err
             known[who] = Answers(out, by_exec=by_exec)
             assert set(known[who]._by_name) == set(_CHECKS), (code, out)
