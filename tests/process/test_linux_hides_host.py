@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,7 @@ for path in sys.argv[1:]:
             print("names", *os.listdir(path))
             continue
         with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(20)
             client.connect(path.replace("@", "\\0"))
             try:
                 client.sendall(b"\\0\\0\\0\\x02{}")
@@ -98,7 +100,7 @@ async def main(root):
         async with engine.running("svc", spec=asyncrt.Spec.command(["sleep", "1000"])):
             control = f"{root}/svc.d/control.sock"
             assert os.path.exists(control)
-            spec = _look(control, root)
+            spec = _look(control, root, sys.argv[2])
             done = await engine.run("box", spec=spec, stdout=asyncrt.PIPE)
             print(done.stdout.decode(), end="")
 asyncio.run(main(sys.argv[1]))
@@ -106,23 +108,36 @@ asyncio.run(main(sys.argv[1]))
 
 
 @pytest.mark.needs_userns
-def test_an_ordinary_users_root_is_empty_inside_its_sandbox(
+def test_an_ordinary_users_root_and_the_hosts_sockets_are_nothing_to_its_sandbox(
     ordinary_user: User, visible_root: str
 ) -> None:
     os.chown(visible_root, ordinary_user.uid, ordinary_user.gid)
-    done = subprocess.run(
-        [sys.executable, "-B", "-c", _AS_USER, visible_root],
-        env={**os.environ, "PYTHONPATH": REPOSITORY},
-        cwd="/",
-        user=ordinary_user.uid,
-        group=ordinary_user.gid,
-        extra_groups=[],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        timeout=3 * SECONDS,
-    )
-    assert done.stdout.splitlines() == ["no FileNotFoundError", "names", "looked"]
+    with (
+        tempfile.TemporaryDirectory(prefix="asyncrt-test-", dir="/var/lib") as directory,
+        socket.socket(socket.AF_UNIX) as service,
+    ):
+        os.chmod(directory, 0o755)
+        service.bind(f"{directory}/socket")
+        os.chmod(f"{directory}/socket", 0o666)
+        service.listen()
+        done = subprocess.run(
+            [sys.executable, "-B", "-c", _AS_USER, visible_root, f"{directory}/socket"],
+            env={**os.environ, "PYTHONPATH": REPOSITORY},
+            cwd="/",
+            user=ordinary_user.uid,
+            group=ordinary_user.gid,
+            extra_groups=[],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            timeout=3 * SECONDS,
+        )
+    assert done.stdout.splitlines() == [
+        "no FileNotFoundError",
+        "names",
+        "no ConnectionRefusedError",
+        "looked",
+    ]
 
 
 async def test_the_engines_root_is_empty_below_what_is_bound_too(
