@@ -106,7 +106,7 @@ async def test_a_bind_may_be_said_by_its_type_alone(
     assert (await said(engine, made)).split() == ["passwd"]
 
 
-@pytest.mark.needs_cgroups()
+@pytest.mark.needs_cgroups
 @pytest.mark.parametrize("type", ["cgroup", "cgroup2"])
 async def test_cgroups_are_there_whichever_version_is_named(
     engine: asyncrt.Engine, rootfs: str, type: str
