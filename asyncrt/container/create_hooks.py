@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,11 @@ class CreateHooks:
             if not running.cancelled():
                 running.result()
         if channel.closed:
+            # What failed there while it waited was told before.
+            with contextlib.suppress(ChannelClosed):
+                said = await channel.greeting()
+                if "failed" in said:
+                    raise start_failed(record.id, said["failed"])
             raise SandboxUnresponsive(
                 container_id=record.id,
                 operation="create",

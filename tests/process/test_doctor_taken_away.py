@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests.helpers import capabilities
 from tests.helpers.capabilities import User
 from tests.helpers.processes import REPOSITORY
 
@@ -144,6 +145,10 @@ def test_what_was_taken_away_is_named_and_its_mend_mends_it(
     open_directory: Path, name: str
 ) -> None:
     case = CASES[name]
+    if "cgroup" in case.check and not capabilities.has_cgroups():
+        capabilities.skip_lacking("cgroups to make")
+    if "-U" in f"{case.become}{case.take}" and not capabilities.has_userns():
+        capabilities.skip_lacking("user namespaces")
     before, after = _look(open_directory, case.take, case.check, *case.become, mend=case.runs)
     assert before["state"] == case.state
     assert case.found in before["found"]

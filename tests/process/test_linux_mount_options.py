@@ -95,3 +95,23 @@ async def test_of_two_that_say_the_opposite_the_last_one_counts(
         made["mounts"].append(mount("/data", "bind", *options, source="/etc"))
         shown = (await said(engine, made)).strip().split(",")
         assert (set in shown) is (last == set)
+
+
+@pytest.mark.parametrize("type", ["bind", "rbind"])
+async def test_a_bind_may_be_said_by_its_type_alone(
+    engine: asyncrt.Engine, rootfs: str, type: str
+) -> None:
+    made = config(rootfs, ["/bin/ls", "/data"])
+    made["mounts"].append(mount("/data", type, source=f"{rootfs}/etc"))
+    assert (await said(engine, made)).split() == ["passwd"]
+
+
+@pytest.mark.needs_cgroups
+@pytest.mark.parametrize("type", ["cgroup", "cgroup2"])
+async def test_cgroups_are_there_whichever_version_is_named(
+    engine: asyncrt.Engine, rootfs: str, type: str
+) -> None:
+    """A config says the one, a machine has the other, or both."""
+    made = config(rootfs, ["/bin/sh", "-c", "find /sys/fs/cgroup -name cgroup.procs | head -1"])
+    made["mounts"].append(mount("/sys/fs/cgroup", type, "nosuid"))
+    assert (await said(engine, made)).startswith("/sys/fs/cgroup/")

@@ -223,3 +223,16 @@ def test_limits_that_are_delegated_hold_a_users_sandbox(
         code, _, err = _run(theirs, ordinary_user, made)
     assert code == 2
     assert "can't fork: Resource temporarily unavailable" in err
+
+
+@pytest.mark.needs_program("setpriv")
+def test_an_id_map_of_a_mount_is_refused_by_path(
+    theirs: str, rootfs: str, ordinary_user: User
+) -> None:
+    made = _shell(rootfs, "true", USER, ordinary_user)
+    made["mounts"].append(
+        {"destination": "/data", "source": f"{rootfs}/etc", "options": ["bind", "idmap"]}
+    )
+    how, fields, reasons = _run(theirs, ordinary_user, made)
+    assert (how, fields) == ("refused", ["mounts[7].options[1]"])
+    assert "only root" in reasons["mounts[7].options[1]"]
