@@ -18,7 +18,7 @@ from tests.helpers.processes import until
 
 pytestmark = [
     pytest.mark.needs_root,
-    pytest.mark.needs_cgroups("memory", "pids"),
+    pytest.mark.needs_cgroups("memory", "pids", "cpu"),
     pytest.mark.needs_program("busybox"),
 ]
 

@@ -33,7 +33,7 @@ from tests.helpers.containers import (
 )
 from tests.helpers.processes import Interpreter, until
 
-pytestmark = [pytest.mark.needs_root, pytest.mark.needs_cgroups("memory", "pids")]
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_cgroups("memory", "pids", "cpu")]
 
 MIB = 1 << 20
 

@@ -19,8 +19,9 @@ from asyncrt import _cgroups
 from asyncrt.container.limits import Changed, NotChanged
 from asyncrt.errors import SpecInvalid
 from asyncrt.oci import Spec
-from asyncrt.oci.update import lay_over, parse_change
-from asyncrt.platforms.cgroups.update import PlannedUpdate
+from asyncrt.oci.update import Change, lay_over, parse_change
+from asyncrt.platforms.cgroups.machine import Machine
+from asyncrt.platforms.cgroups.update import PlannedUpdate, plan_update
 
 MIB = 1 << 20
 
@@ -137,6 +138,58 @@ def test_a_change_leaves_the_rest_of_the_config_as_it_was(
         before["linux"].pop("resources")
         after["linux"].pop("resources")
         assert before == after
+
+
+NAMES = (
+    *(
+        "memory",
+        "cpu",
+        "pids",
+        "blockIO",
+        "hugepageLimits",
+        "network",
+        "rdma",
+        "unified",
+        "devices",
+    ),
+    *("limit", "swap", "quota", "period", "cpus", "weight", "weightDevice", "major", "minor"),
+    *("throttleReadBpsDevice", "rate", "pageSize", "priorities", "name", "priority", "classID"),
+)
+anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from((-1, 0, 1, 5000, 2**63, 2**64, "0-1", "", "2MB", "eth0", "\0"))
+    | st.floats()
+    | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=3), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+limits_of_anything = st.dictionaries(st.sampled_from(NAMES), anything, max_size=3)
+
+
+@given(base=resources.filter(_is_taken), change=limits_of_anything | anything)
+def test_whatever_is_asked_for_is_a_change_or_one_line(base: dict[str, Any], change: Any) -> None:
+    """A limit that is taken is one that comes back out of the config."""
+    found: Change | None = None
+    why = ""
+    try:
+        found = lay_over(_spec(base), parse_change(change))
+    except SpecInvalid as error:
+        why = str(error)
+    assert "\n" not in why
+    assert bool(why) == (found is None)
+    if found is not None:
+        assert Spec.decode(found.config).config.linux is not None
+        planned = plan_update(
+            found, None, kept=(), made=(), init=0, name="web", machine=Machine({}, None)
+        )
+        assert planned.writes == []  # there is nowhere to
 
 
 class Kernel:

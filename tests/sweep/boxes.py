@@ -112,6 +112,7 @@ class _Kind:
             "exec": Verb(self.running, lambda e, c: _execute(c)),
             "pause": Verb(self.running, lambda e, c: c.pause()),
             "resume": Verb(self.paused, lambda e, c: c.resume()),
+            "update": Verb(self.running, lambda e, c: c.update(_change())),
             "kill all": Verb(self.running, lambda e, c: c.kill("KILL", all=True)),
             "destroy": Verb(self.running, lambda e, c: c.destroy(), stops=True),
             "destroy created": Verb(self.created, lambda e, c: c.destroy(), stops=True),
@@ -120,6 +121,12 @@ class _Kind:
             "delete force": Verb(self.running, lambda e, _: e.delete(ID, force=True), stops=True),
             "run": Verb(warm, self.run, creates=True, in_steps=True),
         }
+
+
+def _change() -> dict[str, Any]:
+    """Other limits, one of them in a hierarchy where the sandbox had no cgroup, if there is one."""
+    cpu = {"cpu": {"shares": 512}} if capabilities.has_cgroups("cpu") else {}
+    return {"memory": {"limit": 1 << 27}, "pids": {"limit": 32}, **cpu}
 
 
 async def _execute(container: Container) -> None:

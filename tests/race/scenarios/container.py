@@ -120,7 +120,7 @@ async def read_again(bench: Bench, container: asyncrt.Container, outcome: Outcom
     assert sorted(await read_all(container, follow=False)) == [b"end", b"one\n", b"two\n"]
 
 
-HAS_CGROUPS = capabilities.has_cgroups("memory", "pids")
+HAS_CGROUPS = capabilities.has_cgroups("memory", "pids", "cpu")
 LIMITS: dict[str, Any] = {"memory": {"limit": 64 << 20}, "pids": {"limit": 9}}
 CHANGE = {"memory": {"limit": 96 << 20}, "pids": {"limit": 7}, "cpu": {"shares": 512}}
 
