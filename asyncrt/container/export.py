@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from asyncrt.container.change import hung_up, unresponsive
+from asyncrt.container.change import unresponsive
 from asyncrt.container.context import patience
-from asyncrt.errors import ExportFailed
+from asyncrt.errors import ExportFailed, SandboxUnresponsive
 from asyncrt.sandbox import ChannelClosed
 
 if TYPE_CHECKING:
@@ -74,7 +74,9 @@ async def _ask(context: Context, record: Record, theirs: socket.socket, seconds:
     except TimeoutError:
         raise unresponsive(record.id, "export", seconds) from None
     except ChannelClosed:
-        raise await hung_up(context, record, "export") from None
+        await context.look(record.id, record.instance)  # it may have been destroyed meanwhile
+        why = "its supervisor hung up without an answer"
+        raise SandboxUnresponsive(container_id=record.id, operation="export", why=why) from None
     except OSError as error:
         raise ExportFailed(container_id=record.id, why=os.strerror(error.errno or 0)) from error
     if "ok" not in answer:
