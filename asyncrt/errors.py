@@ -304,13 +304,21 @@ class NoOutput(AsyncrtError):
 
 
 class ExportFailed(AsyncrtError):
-    """The layer that a container writes to couldn't be exported, or not to its end."""
+    """The layer that a container writes to couldn't be exported, or not to its end.
 
-    def __init__(self, *, container_id: str, why: str) -> None:
+    `errno` is the system's reason, 0 where it is none of its; `why` says what it is about then.
+    """
+
+    def __init__(self, *, container_id: str, why: str, errno: int = 0) -> None:
         self.container_id = container_id
         self.why = why
+        self.errno = errno
+        reason = f"{why}: {_words(errno)}" if errno else why
         self._set(
-            f"can't export container {container_id!r}: {why}", container_id=container_id, why=why
+            f"can't export container {container_id!r}: {reason}",
+            container_id=container_id,
+            why=why,
+            errno=errno,
         )
 
 

@@ -6,15 +6,14 @@ import asyncio
 import contextlib
 import errno
 import logging
-import os
 import socket
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from asyncrt.container.change import hung_up, unresponsive
+from asyncrt.container.change import unresponsive
 from asyncrt.container.context import patience
-from asyncrt.errors import ExportFailed
+from asyncrt.errors import ExportFailed, SandboxUnresponsive
 from asyncrt.sandbox import ChannelClosed
 
 if TYPE_CHECKING:
@@ -51,7 +50,10 @@ async def export(
     if record.gofer is None:
         why = "it has no layer of its own; make it with overlay=, '--overlay'"
         raise ExportFailed(container_id=container_id, why=why)
-    ours, theirs = socket.socketpair()
+    try:
+        ours, theirs = socket.socketpair()
+    except OSError as error:
+        raise _failed(container_id, "its stream", error.errno) from error
     try:
         ours.setblocking(False)
         try:
@@ -74,14 +76,20 @@ async def _ask(context: Context, record: Record, theirs: socket.socket, seconds:
     except TimeoutError:
         raise unresponsive(record.id, "export", seconds) from None
     except ChannelClosed:
-        raise await hung_up(context, record, "export") from None
+        await context.look(record.id, record.instance)  # it may have been destroyed meanwhile
+        why = "its supervisor hung up without an answer"
+        raise SandboxUnresponsive(container_id=record.id, operation="export", why=why) from None
     except OSError as error:
-        raise ExportFailed(container_id=record.id, why=os.strerror(error.errno or 0)) from error
+        raise _failed(record.id, "asking for it", error.errno) from error
+    if "failed" in answer:
+        raise _failed(record.id, "its gofer can't be asked", answer["failed"]["errno"])
     if "ok" not in answer:
         why = "nobody has its layer any more: its gofer was killed"
-        if "failed" in answer:
-            why = os.strerror(answer["failed"]["errno"])
         raise ExportFailed(container_id=record.id, why=why)
+
+
+def _failed(container_id: str, why: str, number: int | None) -> ExportFailed:
+    return ExportFailed(container_id=container_id, why=why, errno=number or errno.EIO)
 
 
 async def _pieces(container_id: str, sock: socket.socket) -> AsyncGenerator[bytes, None]:
@@ -116,8 +124,7 @@ async def _read_report(container_id: str, sock: socket.socket, said: bytes) -> N
         why = "its gofer was killed at the end of it"
         raise ExportFailed(container_id=container_id, why=why) from None
     if report.failed is not None:
-        why = f"{report.path}: {os.strerror(report.failed or errno.EIO)}"
-        raise ExportFailed(container_id=container_id, why=why)
+        raise _failed(container_id, report.path, report.failed)
     if report.count:
         named = ", ".join(f"{path!r} ({why})" for path, why in report.left_out)
         more = ", …" if report.count > len(report.left_out) else ""

@@ -9,6 +9,7 @@ the user namespace, so that the layer is the container's, but in no other that i
 from __future__ import annotations
 
 import _socket
+import contextlib
 import os
 
 from asyncrt import _csignal, _libc, _paths, _procid
@@ -90,6 +91,7 @@ class Gofer:
                 namespaces.setns(user, namespaces.CLONE_NEWUSER)
             prefix = self._make({"gofer": who, "fds": 1})
             _csignal.signal(_csignal.SIGCHLD, _csignal.SIG_IGN)  # nobody waits for an export
+            _csignal.signal(_csignal.SIGPIPE, _csignal.SIG_IGN)  # nor dies of a reader that went
             self._serve(prefix)
             code = 0
         except Failure as failure:
@@ -138,8 +140,10 @@ class Gofer:
         try:
             if os.fork():
                 return
-        except OSError:
-            return  # the reader hears it: there is no end to the stream
+        except OSError as error:
+            with contextlib.suppress(OSError):  # nobody reads it any more
+                layer.refuse(out, error.errno or 0)
+            return
         code = 1
         try:
             _libc.die_with_parent(above)

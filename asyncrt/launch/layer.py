@@ -95,6 +95,11 @@ def export(out: int, root: int, overlay: str, maps: Sequence[Sequence[Sequence[i
         pieces.end({"left_out": walk.left_out, "count": walk.left_out_count})
 
 
+def refuse(out: int, number: int) -> None:
+    """Say there that nothing comes, and why: the errno of a fork, say."""
+    Pieces(out).end({"failed": number, "path": "its gofer can't fork"})
+
+
 class _Walk:
     """One pass through the layer, each directory before what is in it."""
 

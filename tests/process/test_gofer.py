@@ -326,3 +326,19 @@ async def test_many_lives_leave_no_gofer_mount_or_directory(
 
     await until(none_left, "no gofer is left")
     assert sandboxes.mounts_below(str(open_directory), layers.MOUNTED) == []
+
+
+async def test_an_export_whose_supervisor_is_killed_before_it_answers_says_so(
+    engine: asyncrt.Engine, root: str, rootfs: str
+) -> None:
+    container = await engine.create("box", spec=spec(config(rootfs, _SLEEP)), overlay=_MEMORY)
+    async with destroyed(container):
+        await container.start()
+        _, supervisor, _ = _pids(record_of(container, root))
+        os.kill(supervisor, signal.SIGSTOP)
+        exporting = asyncio.create_task(exported(container))
+        await asyncio.sleep(0.05)  # it is asked by then, or not: either way it hears of the end
+        os.kill(supervisor, signal.SIGKILL)
+        with pytest.raises(asyncrt.SandboxUnresponsive):
+            await exporting
+        assert (await container.view()).status == "running"

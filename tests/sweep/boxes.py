@@ -6,12 +6,16 @@ processes and files is looked for here: mounts, and cgroups, which are known by 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 import asyncrt
+from asyncrt import _paths
 from asyncrt.oci.default_seccomp import default_seccomp
 from tests.helpers import capabilities, reality, sandboxes
 from tests.helpers.containers import shell_hook
@@ -46,9 +50,15 @@ def rootfs_beside(root: str) -> str:
     return os.path.join(os.path.dirname(root), "rootfs")
 
 
+def layers_beside(root: str) -> str:
+    """Where the layers of an engine's sandboxes are."""
+    return os.path.join(os.path.dirname(root), "layers")
+
+
 def make_rootfs(root: str) -> None:
-    """Make it, once."""
+    """Make it, once, and a place for layers."""
     path = sandboxes.make_rootfs(rootfs_beside(root))
+    os.mkdir(layers_beside(root))
     os.chmod(os.path.dirname(path), 0o711)  # root inside a user namespace has to come by
     with open(f"{path}/data/file", "w") as file:
         file.write("copied up")
@@ -101,6 +111,18 @@ class _Kind:
         await container.pause()
         return container
 
+    async def layered(self, engine: Engine) -> Container:
+        """With a layer on disk, and a gofer that holds it."""
+        overlay = asyncrt.Overlay.disk(layers_beside(engine.root))
+        return await engine.create(ID, spec=self._spec(engine), overlay=overlay, **null())
+
+    async def layered_stopped(self, engine: Engine) -> Container:
+        container = await self.layered(engine)
+        await container.start()
+        await container.kill("KILL")
+        await container.wait()
+        return container
+
     async def run(self, engine: Engine, _: None) -> None:
         await engine.run(ID, spec=self._spec(engine, "/bin/true"), **null())
 
@@ -120,6 +142,11 @@ class _Kind:
             "destroy hooks": Verb(self.hooked, lambda e, c: c.destroy(), stops=True),
             "delete force": Verb(self.running, lambda e, _: e.delete(ID, force=True), stops=True),
             "run": Verb(warm, self.run, creates=True, in_steps=True),
+            "create layered": Verb(warm, lambda e, _: self.layered(e), creates=True),
+            "export": Verb(self.layered, lambda e, c: _export(c)),
+            "kill layered": Verb(self.layered, lambda e, c: c.kill("KILL", all=True)),
+            "destroy layered": Verb(self.layered, lambda e, c: c.destroy(), stops=True),
+            "delete layered": Verb(self.layered_stopped, lambda e, c: c.delete()),
         }
 
 
@@ -127,6 +154,12 @@ def _change() -> dict[str, Any]:
     """Other limits, one of them in a hierarchy where the sandbox had no cgroup, if there is one."""
     cpu = {"cpu": {"shares": 512}} if capabilities.has_cgroups("cpu") else {}
     return {"memory": {"limit": 1 << 27}, "pids": {"limit": 32}, **cpu}
+
+
+async def _export(container: Container) -> None:
+    """All of what it wrote."""
+    async for _ in container.export():
+        pass
 
 
 async def _execute(container: Container) -> None:
@@ -139,7 +172,7 @@ def verbs() -> dict[str, Verb]:
     """By name; the word sandbox or mapped sandbox comes first."""
     found = {f"{NAME} {name}": verb for name, verb in _Kind(sandboxes.ROOT).verbs().items()}
     mapped = _Kind(sandboxes.MAPPED).verbs()
-    for name in ("create", "exec", "run"):
+    for name in ("create", "exec", "run", "create layered"):
         found[f"{NAME} mapped {name}"] = mapped[name]
     return found
 
@@ -152,9 +185,11 @@ class Left:
         self._instances: set[str] = set()
 
     def __call__(self) -> list[str]:
-        """Mounts and cgroups of any that there ever was."""
+        """Mounts, cgroups, layers and gofers of any that there ever was."""
         self._instances |= _instances(self._root)
-        found = sandboxes.mounts_below(rootfs_beside(self._root))
+        found = sandboxes.mounts_below(rootfs_beside(self._root), layers_beside(self._root))
+        found += os.listdir(layers_beside(self._root))
+        found += [f"gofer {each.pid}" for each in psutil.process_iter() if _is_gofer(each)]
         for path, directories, _ in os.walk(_CGROUPS):
             found += [
                 f"{path}/{name}"
@@ -162,6 +197,15 @@ class Left:
                 if name.startswith(f"asyncrt-{ID}.") and name.rpartition(".")[2] in self._instances
             ]
         return found
+
+
+def _is_gofer(process: psutil.Process) -> bool:
+    """Whether it is one of this sweep's."""
+    with contextlib.suppress(psutil.Error):
+        return process.name() == _paths.GOFER_COMM and any(
+            each.pid == os.getpid() for each in process.parents()
+        )
+    return False
 
 
 def _instances(root: str) -> set[str]:

@@ -90,6 +90,7 @@ _NAMES = {
     "asyncrt:hook": "hook runner",
     "asyncrt:spare": "init",
     "asyncrt:gate": "init",
+    "asyncrt:gofer": "gofer",
 }
 
 
