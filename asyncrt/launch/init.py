@@ -17,10 +17,11 @@ import select
 import time
 
 from asyncrt import _cjson, _paths, _procid, clock
-from asyncrt.launch import cgroup, frames, handover, passing, process, sockets
+from asyncrt.launch import frames, handover, passing, process, sockets
 from asyncrt.launch import gate as gates
 from asyncrt.launch import hook as hooks
 from asyncrt.launch.failure import Failure
+from asyncrt.launch.own_cgroups import Cgroups
 from asyncrt.launch.rehearsal import rehearse
 
 TYPE_CHECKING = False
@@ -290,7 +291,7 @@ def _prepare(
     """Become what the plan says, hand over, report; returns the gate. Raises Failure."""
     dir_fd, *streams = fds
     plan: ProcessPlan = message["plan"]
-    cgroups = _enter_cgroups(role, plan, parent)
+    cgroups = Cgroups(plan, peer, parent, opened=role == SUPERVISED)
     control: _socket.socket | None = None
     name = _paths.GATE
     try:
@@ -334,40 +335,6 @@ def _prepare(
     return gate
 
 
-class _Cgroups:
-    """What was made of the plan's cgroups, and those of them that the supervisor needs, opened."""
-
-    __slots__ = ("opened", "report")
-
-    def __init__(self, report: CgroupReport | None, opened: list[int]) -> None:
-        self.report = report
-        self.opened = opened
-
-
-def _enter_cgroups(role: bytes, plan: ProcessPlan, parent: Parent) -> _Cgroups:
-    """Make the cgroups, before anything else, and be in them. Raises Failure.
-
-    What it may use, and in which cgroups it counts, holds from here on; an init of namespaces goes
-    in when it is cloned.
-    """
-    wanted = plan.get("cgroup")
-    if wanted is None:
-        return _Cgroups(None, [])
-    report = cgroup.make(wanted)
-    cgroup.put(wanted.get("supervisor") or (), parent.pid)
-    opened = cgroup.open_all(cgroup.watched(report)) if role == SUPERVISED else []
-    if "linux" not in plan:
-        doors = cgroup.Doors(each["path"] for each in wanted["places"])
-        if doors.need_a_birth:
-            from asyncrt.launch import namespaces  # most often nobody needs it
-
-            parent.waiting = namespaces.go_on(0, None, doors.clone)
-            os.setsid()  # what leads the session is whom a terminal takes
-        else:
-            doors.enter()
-    return _Cgroups(report, opened)
-
-
 def _hand_over(
     role: bytes,
     message: dict[str, Any],
@@ -375,7 +342,7 @@ def _hand_over(
     fds: list[int],
     control: _socket.socket | None,
     held: list[int],
-    cgroups: _Cgroups,
+    cgroups: Cgroups,
     inside: Inside | None,
 ) -> None:
     """Give the process above us what it is to have, and have it sleep until it is needed."""

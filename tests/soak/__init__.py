@@ -1,0 +1,1 @@
+"""The soak: random operations by several processes on shared sandboxes, with kills; a command."""
