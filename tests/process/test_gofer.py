@@ -151,6 +151,8 @@ async def test_whoever_is_killed_no_mount_stays_and_gc_and_delete_remove_the_res
         assert await maker.next_line() == "started"
         record = read_record(root, "box")
         assert os.listdir(place) == [os.path.basename(record.layer or "")]
+        # Nobody may look into it, least of all root of its user namespace: not even its user owns it.
+        assert os.stat(f"/proc/{_pids(record)[2]}/maps").st_uid == 0
         for pid in (maker.pid, *reversed(_pids(record))):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
