@@ -17,7 +17,7 @@ import msgspec
 
 from asyncrt import _durable, _paths
 from asyncrt._threads import finish, run_blocking
-from asyncrt.container import cgroup, hooks
+from asyncrt.container import cgroup, hooks, layer
 from asyncrt.container.beside import hand
 from asyncrt.container.change import Change, busy, check_timeout, unresponsive
 from asyncrt.container.context import own_identity, patience
@@ -144,6 +144,7 @@ class Creation:
         )
         if terminal is not None:
             self._plan["terminal"] = planned(terminal, self._plan.get("terminal"))
+        self._held: list[int] = []  # the directory of a kept layer
         self._passed = Passed(pass_fds)
         if self._passed.numbers:
             self._plan["passed"] = self._passed.numbers
@@ -323,6 +324,8 @@ class Creation:
         except OSError as error:
             raise StorageFailed(path=directory, errno=error.errno or 0) from error
         try:
+            if self._layer is not None:
+                self._held = layer.hold(record.id, self._layer)
             async with asyncio.timeout(seconds):
                 try:
                     launched = await self._ask(dir_fd)
@@ -357,7 +360,8 @@ class Creation:
         finally:
             os.close(dir_fd)
             close_all(self._fifos)
-            self._fifos = []
+            close_all(self._held)
+            self._fifos, self._held = [], []
             if self._console is not None:
                 self._console.close()
         self._channel = launched.channel
@@ -395,7 +399,7 @@ class Creation:
     async def _ask(self, dir_fd: int) -> Launched:
         context, sandbox = self._context, self._sandbox
         given = None if sandbox is None else partial(hand, context, sandbox)
-        fds = (dir_fd, *self._fds(), *self._passed.fds)
+        fds = (dir_fd, *self._fds(), *self._passed.fds, *self._held)
         return await context.launcher.launch(self.record.supervision, self._message(), fds, given)
 
     def _message(self) -> dict[str, object]:

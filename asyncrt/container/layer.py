@@ -1,23 +1,54 @@
-"""The end of a container's written layer: its gofer, and what lies on disk."""
+"""A container's written layer: whose a kept one is, the end of its gofer, and what lies on disk."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
 from typing import TYPE_CHECKING
 
+from portalocker import LockFlags
+from portalocker.portalocker import FlockLocker
+
 from asyncrt import _procid
 from asyncrt._threads import run_blocking
 from asyncrt.container import hooks
-from asyncrt.errors import DestroyFailed, SpecInvalid
-from asyncrt.launch import clearing
+from asyncrt.errors import DestroyFailed, SpecInvalid, StartFailed
+from asyncrt.launch import clearing, overlay
 from asyncrt.platforms.linux import namespaces
 from asyncrt.sandbox import wait_gone
 
 if TYPE_CHECKING:
     from asyncrt.container.context import Context
+    from asyncrt.launch.plan import OverlayPlan
     from asyncrt.state import Record
+
+_flock = FlockLocker().locker
+
+
+def hold(container_id: str, plan: OverlayPlan) -> list[int]:
+    """The directory of a layer that is kept, made if it isn't there, with its lock; else nothing.
+
+    The descriptor is for its gofer, and the lock is there for as long as one of the two is open: it is
+    one container's at a time. Raises StartFailed. Blocks for a moment only.
+    """
+    if plan["kind"] != "kept":
+        return []
+    path, fd = plan["upper"], -1
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+            plan["fresh"] = True
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        _flock(fd, LockFlags.EXCLUSIVE.value | LockFlags.NON_BLOCKING.value)
+    except OSError as error:
+        if fd >= 0:
+            os.close(fd)
+        raise StartFailed(
+            container_id=container_id, what=overlay.WHAT, path=path, errno=error.errno or 0
+        ) from error
+    return [fd]
 
 
 async def end_gofer(record: Record, seconds: float) -> None:

@@ -30,12 +30,14 @@ class Gofer:
     it closes the gofer ends.
     """
 
-    __slots__ = ("_below", "_ours", "_outside", "_plan", "_theirs", "above", "identity")
+    __slots__ = ("_below", "_locked", "_ours", "_outside", "_plan", "_theirs", "above", "identity")
 
     def __init__(self, plan: LinuxPlan, *, outside: bool) -> None:
         """`outside`: it stays out of the container's user namespace, with the launcher's privilege."""
         self._plan = plan
         self._outside = outside
+        # With the lock of a kept layer, which ends with us as the use of the directory does; or -1.
+        self._locked = plan["overlay"]["locked"]
         self.above, self._below = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         self._ours, self._theirs = _socket.socketpair()
         self.identity: dict[str, Any] | None = None  # once `tree` has returned
@@ -43,7 +45,7 @@ class Gofer:
     @property
     def fds(self) -> list[int]:
         """What the process that forks it has to keep open until then."""
-        return [self._below.fileno(), self._theirs.fileno()]
+        return [self._below.fileno(), self._theirs.fileno(), self._locked]
 
     @property
     def handed(self) -> tuple[int, int] | None:
@@ -67,6 +69,8 @@ class Gofer:
         """The overlay as a detached mount, in init. Raises Failure."""
         self._below.close()
         self._theirs.close()
+        if self._locked >= 0:
+            os.close(self._locked)
         try:
             said, fds = frames.receive_message(self._ours)
         except EOFError:
@@ -120,7 +124,7 @@ class Gofer:
         found.enter(look)
         os.umask(0)
         frames.send(self._theirs, frames.encode(said), [tree])
-        process.close_all_but((self._below.fileno(), found.locked))
+        process.close_all_but((self._below.fileno(), self._locked))
         return prefix
 
     def _serve(self, prefix: str) -> None:

@@ -213,6 +213,9 @@ def _tell(peer: _socket.socket | None, error: Exception) -> None:
 
 def _launch(role: bytes, peer: _socket.socket, parent: Parent, umask: int) -> None:
     message, fds = frames.receive_message(peer)
+    overlay = message["plan"].get("linux", {}).get("overlay")
+    if overlay is not None and overlay["kind"] == "kept":
+        overlay["locked"] = fds.pop()
     numbers = message["plan"].get("passed", ())
     passed = [fds.pop() for _ in numbers][::-1]
     if message["plan"]["oom_score_adj"] is None:

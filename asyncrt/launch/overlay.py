@@ -32,7 +32,6 @@ _LOOK = (
     | mounts.MOUNT_ATTR_NOEXEC
     | mounts.MOUNT_ATTR_NOSYMFOLLOW
 )
-_LOCK_EX_NB = 2 | 4  # sys/file.h
 # What is renamed or changed is wholly in the upper directory then, which is what is exported.
 _WHOLE = [("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off")]
 _BYTES_PER_FILE = 1024  # of kernel memory that one without content takes, about
@@ -49,7 +48,6 @@ class Layer:
         self._plan = plan
         self._maps = maps
         self._has_own = False
-        self.locked = -1  # held open by the gofer: nobody else writes to a kept layer meanwhile
         with step(WHAT, "/"):
             namespaces.unshare(namespaces.CLONE_NEWNS)
             self._old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -77,13 +75,6 @@ class Layer:
     def _open_kept(self, upper: str, work: str) -> None:
         with step(WHAT, upper):
             self._upper_in = self._work_in = os.open(os.path.dirname(work), _DIRECTORY)
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(upper, 0o700)
-                self._plan["fresh"] = True
-            self.locked = os.open(upper, _DIRECTORY)
-            # Not portalocker's: nothing but the standard library runs here, and it is no lock of a
-            # container's. It ends with this process, as the use of the directory does.
-            _libc.call("flock", self.locked, _LOCK_EX_NB)
         with step(WHAT, work), contextlib.suppress(FileExistsError):
             os.mkdir(work, 0o700)
 

@@ -129,6 +129,7 @@ if TYPE_CHECKING:
         made: str  # what is made for it on disk and goes with the container, "" for none
         fresh: bool  # nothing was written to it before
         mkfs: str  # mkfs.ext4, for one on disk with a size
+        locked: int  # the upper directory's descriptor with its lock, for a kept one; init's, or -1
 
     class LinuxPlan(TypedDict):
         """The namespaces of an init, and what is in them."""

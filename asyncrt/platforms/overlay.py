@@ -78,6 +78,7 @@ def plan_overlay(overlay: Overlay, name: str) -> OverlayPlan:
         "upper": upper,
         "made": made,
         "fresh": overlay.kind != "kept",
+        "locked": -1,
         "mkfs": _mkfs() if overlay.kind == "disk" and overlay.size is not None else "",
     }
 
