@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from asyncrt.container.context import Context
     from asyncrt.state import Observed, Record
 
-_TOLD_SECONDS = 2.0
+_TOLD_SECONDS = 10.0
 _HOSTS = (Status.CREATED, Status.RUNNING)  # a root container beside which others may be created
 
 
@@ -147,13 +147,15 @@ async def hand(context: Context, sandbox: Sandbox, theirs: socket.socket) -> Non
     raise SandboxUnresponsive(container_id=record.id, operation="create", why=why)
 
 
-async def tell(context: Context, record: Record, what: str) -> None:
+async def tell(context: Context, record: Record, what: str, patience: float | None = None) -> None:
     """Let the supervisor of that container's sandbox know that it has "started" or is "destroyed".
 
-    Returns when it has drawn its conclusions, if it can be reached. If cancelled, it may have been
+    Returns when it has drawn its conclusions, if it can be reached; after `patience` seconds, at most
+    the usual time, in any case. If cancelled, it may have been
     told.
     """
     told = record
+    seconds = _TOLD_SECONDS if patience is None else min(patience, _TOLD_SECONDS)
     with contextlib.suppress(AsyncrtError, ChannelClosed, OSError):  # a TimeoutError is one
         if what == "destroyed":
             told = await context.run(read_record, context.root, record.sandbox)
@@ -161,5 +163,5 @@ async def tell(context: Context, record: Record, what: str) -> None:
             return
         with context.watching(told) as watch:
             if isinstance(watch, Channel):
-                async with asyncio.timeout(_TOLD_SECONDS):
+                async with asyncio.timeout(seconds):
                     await watch.request(what)

@@ -77,7 +77,7 @@ async def remove(held: Change, patience: float | None = None) -> None:
     await held.state.destroy()
     held.context.watches.drop((record.id, record.instance))
     if record.sandbox != record.id and _is_supervised(record):
-        await tell(held.context, record, "destroyed")
+        await tell(held.context, record, "destroyed", patience)
     _log.info("container %s: %s -> gone", record.id, before)
 
 
