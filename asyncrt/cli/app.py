@@ -108,8 +108,9 @@ def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> N
     type=click.Choice(["auto", "host", "linux"]),
     default="auto",
     show_default=True,
-    help="How containers are made: host is a plain process without isolation, linux has namespaces. "
-    "auto is the least that honours a container's spec.",
+    help="How containers are made: host is a plain process without isolation, linux has the namespaces "
+    "that a container's spec names, and none for one that names none. auto is the least that honours "
+    "the spec.",
 )
 @click.option(
     "--log",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from asyncrt.container import Container
     from asyncrt.engine import Engine
 
-_PID = click.IntRange(min=1)
+_PID = p.WholeNumber(min=1)
 
 
 @click.command(
@@ -156,7 +156,7 @@ def pause(context: click.Context, ids: Sequence[str], sandbox: str | None) -> in
 
 @click.command(
     cls=p.Command,
-    examples=["asyncrt resume web", "asyncrt list -q --status paused | xargs asyncrt resume"],
+    examples=["asyncrt resume web", "asyncrt list -q --status paused | xargs -r asyncrt resume"],
 )
 @p.IDS_IF_ANY
 @placing.OF

@@ -59,8 +59,8 @@ _PASSED = ("HOME", "LANG", "LC_ALL", "PATH", "TERM", "TZ")
 )
 @click.option("--pids", type=int, metavar="N", help="The most processes and threads.")
 @click.option("--cpu", type=float, metavar="N", help="How many CPUs' time; 0.5 is half of one.")
-@p.ENV
-@p.CWD
+@p.ENV_CHOSEN
+@p.CWD_HERE
 @p.USER
 @p.DEADLINE
 @p.NO_PIVOT
@@ -89,7 +89,7 @@ def do(
 
     It sees the host's files, read-only, as its user may read them; nothing in /run, /tmp and
     /var/tmp but the current directory; its own processes only; and no network. Of the environment it
-    gets HOME, LANG, LC_ALL, PATH, TERM and TZ. It needs no privilege; limits do where cgroups aren't
+    gets HOME, LANG, LC_ALL, PATH, TERM and TZ, with --rootfs none. It needs no privilege; limits do where cgroups aren't
     delegated to the user, and are refused then.
 
     Exits with the program's status, as 'asyncrt run' does, and leaves nothing. On the host's root a

@@ -295,6 +295,12 @@ class _Overlay(click.ParamType["Overlay"]):
         )
 
 
+class WholeNumber(click.IntRange):
+    """A number in a range; what is none is told to be no number, not to be no range."""
+
+    name = "whole number"
+
+
 NEW_ID = click.argument("id", metavar="ID")
 ID = click.argument("id", metavar="ID", shell_complete=complete.ids)
 IDS = click.argument("ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete.ids)
@@ -317,7 +323,20 @@ CWD = click.option(
     "--cwd",
     metavar="DIR",
     shell_complete=complete.directories,
-    help="The program's working directory; / if not given.",
+    help="The program's working directory, an absolute path; / if not given.",
+)
+ENV_CHOSEN = click.option(
+    "-e",
+    "--env",
+    type=_Variable(),
+    multiple=True,
+    help="A variable of the program's environment, beside those above; may be repeated.",
+)
+CWD_HERE = click.option(
+    "--cwd",
+    metavar="DIR",
+    shell_complete=complete.directories,
+    help="The program's working directory, an absolute path; this one if not given, / with --rootfs.",
 )
 CWD_BESIDE = click.option(
     "--cwd",
@@ -379,8 +398,8 @@ OVERLAY = click.option(
     "--overlay",
     type=_Overlay(),
     help="Have it write to a layer over its root, which stays as it is: memory, disk or disk=DIR (below "
-    "DIR, gone with it), all of them with or without ,size=64M; or upper=DIR (kept there). See "
-    "'asyncrt export'.",
+    "DIR, gone with it), all of them with or without ,size=64M; or upper=DIR (kept there). It takes a "
+    "--bundle that names a mount namespace. See 'asyncrt export'.",
 )
 TTY = click.option(
     "-t",
@@ -388,6 +407,7 @@ TTY = click.option(
     is_flag=True,
     help="Give it a terminal, connected to this one; its size follows.",
 )
+TTY_WAITING = click.option("-t", "--tty", is_flag=True, help="Give it a terminal to attach to.")
 DETACH_KEYS = click.option(
     "--detach-keys",
     type=_Keys(),
@@ -410,7 +430,7 @@ NO_PIVOT = click.option(
 )
 PRESERVE_FDS = click.option(
     "--preserve-fds",
-    type=click.IntRange(0, 248),  # as many as a create takes
+    type=WholeNumber(0, 248),  # as many as a create takes
     metavar="N",
     default=0,
     help="Pass descriptors 3 to 2 + N on to the program. (LISTEN_FDS is yours to set, by --env.)",

@@ -37,7 +37,7 @@ _LIST_COLUMNS = (
     examples=[
         "asyncrt list",
         "asyncrt list --format json --status running --status paused",
-        "asyncrt list -q --annotation team=blue | xargs asyncrt stop",
+        "asyncrt list -q --annotation team=blue | xargs -r asyncrt stop",
     ],
 )
 @p.formats("table", "json")

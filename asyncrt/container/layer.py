@@ -45,9 +45,10 @@ def hold(container_id: str, plan: OverlayPlan) -> list[int]:
     except OSError as error:
         if fd >= 0:
             os.close(fd)
-        raise StartFailed(
-            container_id=container_id, what=overlay.WHAT, path=path, errno=error.errno or 0
-        ) from error
+        what, number = overlay.WHAT, error.errno or 0
+        if isinstance(error, BlockingIOError):
+            what, number = f"{what} (another container writes to it)", errno.EBUSY
+        raise StartFailed(container_id=container_id, what=what, path=path, errno=number) from error
     return [fd]
 
 

@@ -141,7 +141,12 @@ class Layer:
             (os.ST_NOEXEC, mounts.MOUNT_ATTR_NOEXEC),
         ):
             attributes |= attribute if flags & flag else 0
-        return mounts.new("overlay", data, attributes)
+        try:
+            return mounts.new("overlay", data, attributes)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            raise Failure(_refused(), plan["upper"] or "tmpfs", errno.EINVAL) from error
 
     def enter(self, look: int) -> None:
         """Have nothing but the look at the layer for our root. Raises Failure."""
@@ -178,6 +183,14 @@ def _try_attribute(fd: int, name: str) -> None:
             raise
         what = f"{WHAT} (its file system has no {name.partition('.')[0]} attributes)"
         raise Failure(what, "", errno.EOPNOTSUPP) from error
+
+
+def _refused() -> str:
+    """What the kernel's EINVAL for an overlay means; it says no more itself."""
+    why = "one of its file systems can't be part of one"
+    if not _procid.in_first_user_namespace():
+        why = f"only root can have one over / or what else has mounts below it; or {why}"
+    return f"{WHAT} ({why})"
 
 
 def _known(id: int, lines: Sequence[Sequence[int]]) -> int:

@@ -78,6 +78,7 @@ def test_an_id_that_cant_be_is_refused(asyncrt: Asyncrt, args: list[str], hint: 
         (["stop", "--grace", "-1", "it"], "0 or more"),
         (["list", "-q", "--format", "json"], "exclude"),
         (["kill", "--all", "--pid", "1", "it"], "exclude"),
+        (["kill", "--pid", "one", "it"], "is not a valid whole number"),
         (["exec", "it"], "missing program"),
         (["run", "it"], "missing program"),
         (["runn", "it"], "'runn'; did you mean one of: 'prune', 'run'; see"),

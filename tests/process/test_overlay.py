@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 from pathlib import Path
@@ -80,8 +81,9 @@ async def test_a_kept_layer_goes_on_with_the_next_container_and_is_one_container
     async with destroyed(container):
         with pytest.raises(asyncrt.StartFailed) as caught:
             await engine.create("two", spec=first, overlay=kept)
-        assert caught.value.what == "overlay"
+        assert caught.value.what == "overlay (another container writes to it)"
         assert caught.value.path == f"{place}/kept"
+        assert caught.value.errno == errno.EBUSY  # EAGAIN would be told as a want of processes
         assert "\n" not in str(caught.value)
         assert [each.id for each in await engine.list()] == ["one"]
         await container.start()
@@ -263,6 +265,43 @@ async def test_a_file_system_that_cant_hold_an_overlay_is_one_clear_error(
         assert "overlay (its file system has no trusted attributes)" in said
         assert await child.next_line() == "[] []"
         assert child.wait() == 0
+
+
+_OVER_THE_HOSTS_ROOT = """
+import asyncio, sys
+import asyncrt
+
+async def main():
+    async with asyncrt.Engine(sys.argv[1]) as engine:
+        made = asyncrt.Spec.sandbox(["true"], host_root_readonly=True)
+        try:
+            await engine.run("box", spec=made, overlay=asyncrt.Overlay.disk(sys.argv[2]))
+        except asyncrt.StartFailed as error:
+            print(error)
+        print([each.id for each in await engine.list()])
+
+asyncio.run(main())
+"""
+
+
+async def test_an_ordinary_user_is_told_why_there_is_no_overlay_over_the_hosts_root(
+    root: str, open_directory: Path, ordinary_user: User
+) -> None:
+    """The kernel's word for it is EINVAL alone."""
+    for each in (root, str(open_directory)):
+        os.chown(each, ordinary_user.uid, ordinary_user.gid)
+    with Interpreter(
+        _OVER_THE_HOSTS_ROOT,
+        root,
+        open_directory,
+        flags=("-B",),
+        user=ordinary_user.uid,
+        group=ordinary_user.gid,
+    ) as child:
+        assert "overlay (only root can have one over / or " in await child.next_line()
+        assert await child.next_line() == "[]"
+        assert child.wait() == 0
+    os.chown(root, os.geteuid(), os.getegid())
 
 
 async def test_a_missing_root_is_told_as_without_an_overlay(engine: asyncrt.Engine) -> None:
