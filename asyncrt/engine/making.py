@@ -69,6 +69,10 @@ async def make(
     if spec is None:
         assert bundle is not None  # noqa: S101 - checked right above
         spec = await run_blocking(Spec.from_bundle, bundle)
+    given: object = spec
+    if not isinstance(given, Spec):
+        why = f"spec={given!r:.40} is no Spec; Spec.command([...]) makes one"
+        raise SpecInvalid(json_path="", why=why)
     root = None if place is None else place.sandbox
     if place is not None:
         spec = placed(spec, None if root is None else root.id)

@@ -63,7 +63,12 @@ class Overlay:
 
 
 def plan_overlay(overlay: Overlay, name: str) -> OverlayPlan:
-    """The overlay as the launch code is to make it; `name` is nobody else's."""
+    """The overlay as the launch code is to make it; `name` is nobody else's. Raises SpecInvalid."""
+    given: object = overlay
+    if not isinstance(given, Overlay):
+        raise SpecInvalid(
+            json_path=_AT, why=f"{given!r:.40} is no Overlay, such as Overlay.memory('64M')"
+        )
     upper = made = ""
     if overlay.path is not None and overlay.kind == "disk":
         made = os.path.join(overlay.path, name)

@@ -22,14 +22,20 @@ _ATTEMPTS = 8  # to remove a directory that was emptied
 
 
 def remove_container(
-    root: str, container_id: str, *, tell: Callable[[], None] | None = None
+    root: str,
+    container_id: str,
+    *,
+    tell: Callable[[], None] | None = None,
+    forget: Callable[[], None] | None = None,
 ) -> None:
     """Remove all files of a container whose lock the caller holds; the lock file goes last.
 
-    `tell` is called right before the record goes. Idempotent. Raises StorageFailed with everything
-    later in the order still there.
+    `tell` is called right before the record goes, `forget` right after it. Idempotent. Raises
+    StorageFailed with everything later in the order still there.
     """
     remove_all_but_lock(root, container_id, tell=tell)
+    if forget is not None:
+        forget()
     remove_lock_files(root, container_id)
 
 

@@ -406,9 +406,12 @@ class StateFile:
     def _destroy(self) -> None:
         self._data = self._original = self._expected = None
         there = self._saved is not None or exists(self.root, self.id)
-        remove_all_but_lock(self.root, self.id, tell=self._tell_destroyed if there else None)
-        self._forget_membership()
-        remove_lock_files(self.root, self.id)
+        remove_container(
+            self.root,
+            self.id,
+            tell=self._tell_destroyed if there else None,
+            forget=self._forget_membership,
+        )
         self._saved = None
         self._destroyed = True
         self._new = False

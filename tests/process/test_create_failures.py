@@ -338,3 +338,20 @@ async def test_a_supervisor_that_ends_before_it_can_be_asked_to_leaves_nothing_t
     record: Any = SimpleNamespace(id="web", supervisor=None)
     await destroy._ask_supervisor(context, record, 20)
     assert channel.closed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"spec": "sleep"}, "spec='sleep' is no Spec"),
+        ({"spec": sleeper(), "overlay": "memory"}, "'memory' is no Overlay"),
+    ],
+    ids=["spec", "overlay"],
+)
+async def test_what_is_of_the_wrong_type_is_named(
+    engine: Engine, arguments: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(asyncrt.SpecInvalid) as caught:
+        await engine.create("web", **arguments)
+    assert said in str(caught.value)
+    assert names(engine.root) == []

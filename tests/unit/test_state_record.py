@@ -213,6 +213,7 @@ def test_the_format_on_disk_is_what_other_programs_were_told() -> None:
         "gofer",
         "cgroups",
         "cgroup",
+        "layer",
         "hooks",
         "logs",
         "terminal",
