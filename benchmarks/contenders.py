@@ -9,7 +9,7 @@ import os
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import asyncrt
 
@@ -61,10 +61,12 @@ async def start_one(engine: asyncrt.Engine, spec: asyncrt.Spec) -> asyncrt.Conta
     return container
 
 
-async def run_subprocess(command: Sequence[str]) -> float:
+async def run_subprocess(
+    command: Sequence[str], null: int | IO[bytes] = asyncio.subprocess.DEVNULL
+) -> float:
     """Seconds for a plain asyncio subprocess, from before its start to after its end."""
     began = time.perf_counter()
-    process = await start_subprocess(command)
+    process = await start_subprocess(command, null)
     code = await process.wait()
     seconds = time.perf_counter() - began
     if code != 0:
@@ -72,9 +74,10 @@ async def run_subprocess(command: Sequence[str]) -> float:
     return seconds
 
 
-async def start_subprocess(command: Sequence[str]) -> asyncio.subprocess.Process:
-    """A plain asyncio subprocess with no streams."""
-    null = asyncio.subprocess.DEVNULL
+async def start_subprocess(
+    command: Sequence[str], null: int | IO[bytes] = asyncio.subprocess.DEVNULL
+) -> asyncio.subprocess.Process:
+    """A plain asyncio subprocess with no streams, or with that for each of them."""
     return await asyncio.create_subprocess_exec(*command, stdin=null, stdout=null, stderr=null)
 
 

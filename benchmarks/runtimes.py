@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
+from typing import IO
 
 from benchmarks.contenders import fresh_id
 from benchmarks.question import Bench, Skipped
@@ -25,6 +27,7 @@ class Runtime:
         if path is None:
             raise Skipped(f"{name} isn't installed: apt-get install {package}")
         self.path = path
+        self._directory = bench.directory
         self.root = os.path.join(bench.directory, name)
         self.options = ("--root", self.root, *options)
         self.where = where
@@ -37,15 +40,23 @@ class Runtime:
         """The command line of a container's whole life, but for its last word, a fresh id."""
         return self.command("run", "--bundle", bundle)
 
+    def null(self) -> IO[bytes]:
+        """An empty file, for who takes its streams over: runsc gives them to another user.
+
+        As root it would do so with the machine's own /dev/null.
+        """
+        return tempfile.TemporaryFile(dir=self._directory)
+
     def try_out(self, bundle: str) -> None:
         """Raise Skipped if it can't run that here."""
-        done = subprocess.run(
-            [*self.where, *self.run(bundle), fresh_id()],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        with self.null() as null:
+            done = subprocess.run(
+                [*self.where, *self.run(bundle), fresh_id()],
+                stdin=null,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
         if done.returncode != 0:
             said = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
             name = os.path.basename(self.path)
