@@ -164,6 +164,7 @@ async def test_what_outlives_init_is_ended_and_the_siblings_are_not(pods: Pods) 
     await until(lambda: not os.path.exists(f"{pods.root}/one.d/control.sock"), "it is let go of")
     assert (await two.view()).status is Status.RUNNING
     assert await pids(sandbox.root) == {init_of(sandbox.root, pods.root)}
+    await one.destroy()
 
 
 async def test_pausing_one_pauses_that_one_only(pods: Pods) -> None:
@@ -187,6 +188,8 @@ async def test_pausing_one_pauses_that_one_only(pods: Pods) -> None:
     await one.resume()
     await line(one.stdout)
     await sandbox.root.resume()
+    for each in (one, two):
+        await each.destroy()
 
 
 async def test_loading_a_sandbox_returns_exactly_its_members(pods: Pods) -> None:
