@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from asyncrt.container.streams import Streams
     from asyncrt.container.terminal import TerminalChoice
     from asyncrt.ids import ContainerId
-    from asyncrt.launch.plan import ProcessPlan
+    from asyncrt.launch.plan import OverlayPlan, ProcessPlan
     from asyncrt.oci import Spec
     from asyncrt.platforms import Overlay
     from asyncrt.sandbox import Channel, Launched
@@ -324,8 +324,8 @@ class Creation:
         except OSError as error:
             raise StorageFailed(path=directory, errno=error.errno or 0) from error
         try:
-            if self._layer is not None:
-                self._held = layer.hold(record.id, self._layer)
+            if self._layer is not None and self._layer["kind"] == "kept":
+                await finish(run_blocking(self._hold_layer, self._layer))
             async with asyncio.timeout(seconds):
                 try:
                     launched = await self._ask(dir_fd)
@@ -373,6 +373,10 @@ class Creation:
         if launched.cgroup is not None:
             record.cgroups = (*self._above, *launched.cgroup["made"])
             record.cgroup = tuple(CgroupPlace(*each) for each in launched.cgroup["places"])
+
+    def _hold_layer(self, plan: OverlayPlan) -> None:
+        """Kept here and not returned: who is cancelled meanwhile has it closed all the same."""
+        self._held = [layer.hold(self.record.id, plan)]
 
     def _was_ended(self) -> bool:
         """Whether a supervisor has written this instance's end down: it is to have but one."""

@@ -27,14 +27,13 @@ if TYPE_CHECKING:
 _flock = FlockLocker().locker
 
 
-def hold(container_id: str, plan: OverlayPlan) -> list[int]:
-    """The directory of a layer that is kept, made if it isn't there, with its lock; else nothing.
+def hold(container_id: str, plan: OverlayPlan) -> int:
+    """The directory of a layer that is kept, made if it isn't there, with its lock.
 
     The descriptor is for its gofer, and the lock is there for as long as one of the two is open: it is
-    one container's at a time. Raises StartFailed. Blocks for a moment only.
+    one container's at a time. Raises StartFailed. Blocks: it may be
+    anywhere.
     """
-    if plan["kind"] != "kept":
-        return []
     path, fd = plan["upper"], -1
     try:
         with contextlib.suppress(FileExistsError):
@@ -49,7 +48,7 @@ def hold(container_id: str, plan: OverlayPlan) -> list[int]:
         if isinstance(error, BlockingIOError):
             what, number = f"{what} (another container writes to it)", errno.EBUSY
         raise StartFailed(container_id=container_id, what=what, path=path, errno=number) from error
-    return [fd]
+    return fd
 
 
 async def end_gofer(record: Record, seconds: float) -> None:

@@ -96,6 +96,22 @@ async def test_a_kept_layer_goes_on_with_the_next_container_and_is_one_container
     assert done.stdout == b"one\n"
 
 
+async def test_a_create_cancelled_at_any_tick_lets_go_of_the_kept_layer(
+    engine: asyncrt.Engine, rootfs: str, place: str
+) -> None:
+    kept = asyncrt.Overlay.upper(f"{place}/kept")
+    made = spec(config(rootfs, ["/bin/true"]))
+    for ticks in range(0, 60, 4):
+        creating = asyncio.create_task(engine.create("box", spec=made, overlay=kept))
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        creating.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await (await creating).destroy()
+        assert await engine.list() == []
+        assert (await engine.run("next", spec=made, overlay=kept)).exit.exit_code == 0
+
+
 async def test_a_layer_in_memory_takes_no_more_than_its_size_nor_files_without_end(
     engine: asyncrt.Engine, rootfs: str
 ) -> None:
