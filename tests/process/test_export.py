@@ -194,19 +194,24 @@ async def test_a_file_that_changes_meanwhile_gives_the_archive_that_was_promised
             assert set(found) <= {".", "work", "work/f", "work/d", "work/d/e", "work/d/e/g"}
 
 
-async def test_a_reader_that_takes_its_time_holds_nobody_up_and_costs_no_memory(
-    engine: asyncrt.Engine, root: str, rootfs: str
-) -> None:
-    script = "dd if=/dev/zero of=/work/big bs=1M count=40 2> /dev/null; echo ready; exec sleep 1000"
-    container = await engine.create(
-        "box",
-        spec=spec(config(rootfs, ["/bin/sh", "-c", script])),
-        overlay=_MEMORY,
-        stdout=asyncrt.PIPE,
-    )
+@contextlib.asynccontextmanager
+async def _large(
+    engine: asyncrt.Engine, rootfs: str, *, megabytes: int
+) -> AsyncIterator[asyncrt.Container]:
+    """A running container that has written so much."""
+    write = f"dd if=/dev/zero of=/work/big bs=1M count={megabytes} 2> /dev/null"
+    made = spec(config(rootfs, ["/bin/sh", "-c", f"{write}; echo ready; exec sleep 1000"]))
+    container = await engine.create("box", spec=made, overlay=_MEMORY, stdout=asyncrt.PIPE)
     async with destroyed(container):
         await container.start()
         assert await line(container.stdout) == "ready"
+        yield container
+
+
+async def test_a_reader_that_takes_its_time_holds_nobody_up_and_costs_no_memory(
+    engine: asyncrt.Engine, root: str, rootfs: str
+) -> None:
+    async with _large(engine, rootfs, megabytes=40) as container:
         before = psutil.Process().memory_info().rss
         async with contextlib.aclosing(container.export()) as pieces:
             first = await anext(pieces)
@@ -230,16 +235,7 @@ async def test_a_reader_that_takes_its_time_holds_nobody_up_and_costs_no_memory(
 async def test_an_export_that_is_given_up_or_cancelled_leaves_no_writer(
     engine: asyncrt.Engine, root: str, rootfs: str
 ) -> None:
-    script = "dd if=/dev/zero of=/work/big bs=1M count=20 2> /dev/null; echo ready; exec sleep 1000"
-    container = await engine.create(
-        "box",
-        spec=spec(config(rootfs, ["/bin/sh", "-c", script])),
-        overlay=_MEMORY,
-        stdout=asyncrt.PIPE,
-    )
-    async with destroyed(container):
-        await container.start()
-        assert await line(container.stdout) == "ready"
+    async with _large(engine, rootfs, megabytes=20) as container:
         async with contextlib.aclosing(container.export()) as pieces:
             await anext(pieces)
         await until(lambda: not _gofer(container, root).children(), "no writer is left")
@@ -257,16 +253,7 @@ async def test_an_export_that_is_given_up_or_cancelled_leaves_no_writer(
 async def test_a_writer_that_is_killed_gives_an_error_and_no_short_archive(
     engine: asyncrt.Engine, root: str, rootfs: str
 ) -> None:
-    script = "dd if=/dev/zero of=/work/big bs=1M count=20 2> /dev/null; echo ready; exec sleep 1000"
-    container = await engine.create(
-        "box",
-        spec=spec(config(rootfs, ["/bin/sh", "-c", script])),
-        overlay=_MEMORY,
-        stdout=asyncrt.PIPE,
-    )
-    async with destroyed(container):
-        await container.start()
-        assert await line(container.stdout) == "ready"
+    async with _large(engine, rootfs, megabytes=20) as container:
         for victim in ("writer", "gofer"):
             async with contextlib.aclosing(container.export()) as pieces:
                 await anext(pieces)
