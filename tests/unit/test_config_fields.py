@@ -27,7 +27,7 @@ _PRIVILEGES = "process/test_linux_privileges.py::"
 _MOUNTS = "process/test_linux_mounts.py::"
 _MAPPED = "process/test_linux_mapped_mounts.py::"
 _FIELDS = "process/test_linux_fields.py::"
-_LIMITS = "process/test_cgroups.py::test_every_limit_that_this_machine_has_is_in_force"
+_LIMITS = "process/cgroups/test_limits.py::test_every_limit_that_this_machine_has_is_in_force"
 _WRITES = "unit/test_cgroup_plans.py::test_version_1_gets_these_writes"  # and those of version 2
 _VERDICTS = "unit/test_linux_seccomp.py::test_the_verdicts_are_those_of_libseccomp"
 _HOOKS = "process/test_linux_hooks.py::test_hooks_run_in_order_and_in_their_namespaces"
@@ -81,9 +81,9 @@ HONOURED = {
     "linux.timeOffsets": f"{_FIELDS}test_both_clocks_have_their_offsets",
     "linux.devices": f"{_MOUNTS}test_devices_have_number_mode_and_owner",
     "linux.cgroupsPath": (
-        "process/test_cgroups.py::test_a_path_is_made_as_far_as_it_is_missing_and_removed_so"
+        "process/cgroups/test_places.py::test_a_path_is_made_as_far_as_it_is_missing_and_removed_so"
     ),
-    "linux.resources.devices": "process/test_cgroups.py::test_devices_are_allowed_by_rule",
+    "linux.resources.devices": "process/cgroups/test_limits.py::test_devices_are_allowed_by_rule",
     "linux.resources.memory": _WRITES,
     "linux.resources.memory.limit": _LIMITS,
     "linux.resources.cpu": _WRITES,
