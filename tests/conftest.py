@@ -19,6 +19,8 @@ from tests.helpers import capabilities, programs, reaping, sandboxes
 from tests.helpers.capabilities import User
 from tests.helpers.leaks import LeakCheck, note_pending_tasks
 
+pytest.register_assert_rewrite("tests.helpers.machine")  # it asserts as tests do
+
 _FAILED = pytest.StashKey[bool]()
 
 hypothesis.settings.register_profile("sample", deadline=None, derandomize=capabilities.in_ci())
