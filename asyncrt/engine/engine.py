@@ -27,7 +27,7 @@ from asyncrt.container.users import user_name
 from asyncrt.engine.delete import delete_forced
 from asyncrt.engine.making import make
 from asyncrt.engine.many import Many
-from asyncrt.engine.pool import Pool
+from asyncrt.engine.pool import Pool, refuse_kept
 from asyncrt.engine.recovery import recover
 from asyncrt.engine.run import RunResult, attend
 from asyncrt.engine.sandboxes import Sandboxes
@@ -355,14 +355,18 @@ class Engine(Sandboxes, Many, Telling):
         stderr: StreamTarget = INHERIT,
         deadline_seconds: float | None = None,
         lease: Lease | None = None,
+        overlay: Overlay | None = None,
     ) -> Pool:
-        """A context that keeps `size` created containers in stock; see Pool.
+        """A context that keeps `size` created containers in stock, sandboxes too; see Pool.
 
         Their ids are `prefix`, a dash, and a random number. `lease` is theirs, None being one with a
-        grace of 0: they are always attached to this engine. Other arguments are create's. Raises
-        SpecInvalid for a size below 1, InvalidId for a prefix that makes no ids.
+        grace of 0: they are always attached to this engine. Each has a layer of its own, of the kind
+        that `overlay` says; one that is kept is one container's and refused. Other arguments are
+        create's. Raises SpecInvalid for that and for a size below 1, InvalidId for a prefix that
+        makes no ids.
         """
         check_id(f"{prefix}-{uuid.uuid4().hex}")
+        refuse_kept(overlay)
         attached = Lease(0) if lease is None else lease
 
         async def make() -> Container:
@@ -375,6 +379,7 @@ class Engine(Sandboxes, Many, Telling):
                 stderr=stderr,
                 deadline_seconds=deadline_seconds,
                 lease=attached,
+                overlay=overlay,
             )
 
         return Pool(make, size)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 from asyncrt._threads import finish
 from asyncrt.engine.many import AT_ONCE, for_all
 from asyncrt.errors import AsyncrtError, ContainerNotFound, InvalidTransition, SpecInvalid
+from asyncrt.platforms import Overlay
 from asyncrt.status import Status
 
 if TYPE_CHECKING:
@@ -197,6 +198,17 @@ class Pool:
         for error in errors.values():
             if error is not None:
                 raise error
+
+
+def refuse_kept(overlay: Overlay | None) -> None:
+    """Raise SpecInvalid for a layer that is kept: it is one container's at a time."""
+    given: object = overlay
+    if isinstance(given, Overlay) and given.kind == "kept":
+        why = (
+            f"a pool's containers can't share {given.path}: one container at a time writes to a layer "
+            "that is kept; give Overlay.memory() or Overlay.disk(), which each has its own of"
+        )
+        raise SpecInvalid(json_path="overlay", why=why)
 
 
 async def _destroy(each: Which) -> None:
