@@ -238,6 +238,7 @@ class Creation:
                 await finish(self._roll_back())
                 raise
         finally:
+            close_all(self._held)
             self._state.close()
         _log.info("container %s: creating -> created", self.record.id)
 
@@ -360,8 +361,7 @@ class Creation:
         finally:
             os.close(dir_fd)
             close_all(self._fifos)
-            close_all(self._held)
-            self._fifos, self._held = [], []
+            self._fifos = []
             if self._console is not None:
                 self._console.close()
         self._channel = launched.channel
@@ -453,6 +453,11 @@ class Creation:
 
     async def _roll_back(self) -> None:
         """Undo everything, still under the lock; poststop hooks run if a hook's failure led here."""
+        await self._undo()
+        if self._layer is not None and self._held:
+            await run_blocking(layer.unmake, self._layer, self._held[0])
+
+    async def _undo(self) -> None:
         close_all(self._fifos)
         self._fifos = []
         if self._console is not None:

@@ -36,11 +36,19 @@ def hold(container_id: str, plan: OverlayPlan) -> int:
     """
     path, fd = plan["upper"], -1
     try:
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(path, 0o700)
-            plan["fresh"] = True
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        _flock(fd, LockFlags.EXCLUSIVE.value | LockFlags.NON_BLOCKING.value)
+        while True:
+            made = _make(path)
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                if os.path.lexists(path):
+                    raise  # a link to nothing
+                continue
+            _flock(fd, LockFlags.EXCLUSIVE.value | LockFlags.NON_BLOCKING.value)
+            if _is_still_there(path, fd):
+                break
+            os.close(fd)  # whoever had made it took it away again
+            fd = -1
     except OSError as error:
         if fd >= 0:
             os.close(fd)
@@ -48,7 +56,35 @@ def hold(container_id: str, plan: OverlayPlan) -> int:
         if isinstance(error, BlockingIOError):
             what, number = f"{what} (another container writes to it)", errno.EBUSY
         raise StartFailed(container_id=container_id, what=what, path=path, errno=number) from error
+    plan["fresh"] = made
     return fd
+
+
+def unmake(plan: OverlayPlan, held: int) -> None:
+    """Take the directory away that `hold` made for a container that there is none of; it is still held.
+
+    What somebody has put into it stays, and it with that. Blocks.
+    """
+    if plan["fresh"] and _is_still_there(plan["upper"], held):
+        with contextlib.suppress(OSError):
+            # Directories that the container's mounts were to be on; files are never ours.
+            for directory, _, _ in os.walk(plan["upper"], topdown=False):
+                os.rmdir(directory)
+
+
+def _make(path: str) -> bool:
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _is_still_there(path: str, fd: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(fd))
+    except FileNotFoundError:
+        return False
 
 
 async def end_gofer(record: Record, seconds: float) -> None:
