@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from asyncrt.cli.signals import Signals
     from asyncrt.engine import Engine
     from asyncrt.oci import Spec
+    from asyncrt.platforms import Overlay
 
 # The first process of a pid namespace gets no signal that it doesn't catch (pid_namespaces(7)), and
 # few programs catch Ctrl-C: a shell is the first, for which the traps do nothing but being there.
@@ -33,6 +34,7 @@ _PASSED = ("HOME", "LANG", "LC_ALL", "PATH", "TERM", "TZ")
     examples=[
         "asyncrt do -- ls /",
         "asyncrt do --writable . -- make test",
+        "asyncrt do --overlay memory,size=1G -- sh -c 'make install && /usr/local/bin/tool'",
         "asyncrt do --network --memory 256M --deadline 60 -- ./fetch --all",
     ],
 )
@@ -50,6 +52,7 @@ _PASSED = ("HOME", "LANG", "LC_ALL", "PATH", "TERM", "TZ")
     shell_complete=complete.directories,
     help="Its root; default: the host's, read-only.",
 )
+@p.OVERLAY_HERE
 @click.option("--network", is_flag=True, help="Share the host's network; default: none.")
 @click.option(
     "-m",
@@ -75,6 +78,7 @@ def do(
     program: Sequence[str],
     writable: Sequence[str],
     rootfs: str | None,
+    overlay: Overlay | None,
     network: bool,
     memory: str | None,
     pids: int | None,
@@ -92,6 +96,9 @@ def do(
     gets HOME, LANG, LC_ALL, PATH, TERM and TZ, with --rootfs none. It needs no privilege; limits do where cgroups aren't
     delegated to the user, and are refused then.
 
+    With --overlay it may write to all that it sees, less what other file systems are mounted on and is
+    hidden then, and none of it reaches the host. Over the host's root that takes root, in most cases.
+
     Exits with the program's status, as 'asyncrt run' does, and leaves nothing. On the host's root a
     shell is its parent, so that signals end it; with --rootfs it is the first process itself.
     """
@@ -105,6 +112,7 @@ def do(
         {**({} if rootfs is not None else passed), **dict(env)},
         cwd,
         {"network": network, "memory": memory, "pids": pids, "cpu": cpu, "user": user},
+        layered=overlay is not None,
     )
 
     async def work(engine: Engine, signals: Signals) -> int:
@@ -122,6 +130,7 @@ def do(
             terminal=wants_terminal,
             console_socket=None,
             detach_keys=b"",
+            overlay=overlay,
             tell_all=True,
         )
         return await attached.run_attached(engine, signals, wanted, keep=False)
@@ -142,14 +151,17 @@ class _Sandbox:
         env: dict[str, str],
         cwd: str | None,
         others: dict[str, Any],
+        *,
+        layered: bool,
     ) -> None:
-        """`others` are those of Spec.sandbox that go there as they are."""
+        """`others` are those of Spec.sandbox that go there as they are; `layered`: it has an overlay."""
         self._program = program
         self._rootfs = rootfs
         self._writable = writable
         self._env = env
         self._cwd = cwd
         self._others = others
+        self._layered = layered
 
     async def spec(self) -> Spec:
         """The spec, made now. If cancelled, nothing has happened."""
@@ -171,12 +183,20 @@ class _Sandbox:
             rootfs=self._rootfs,
             host_root_readonly=self._rootfs is None,
             writable=self._writable,
-            # It is to be seen also where it is covered; whoever may write to it sees it anyway.
-            readable=[here] if here != "/" and not self._covers(here) else [],
+            readable=[] if here == "/" or self._covers(here) or self._in_layer(here) else [here],
             env=self._env,
             cwd=self._cwd or here,
             **self._others,
         )
 
     def _covers(self, path: str) -> bool:
+        """Whether it is seen there anyway, and may be written to."""
         return any(path == each or path.startswith(f"{each}/") for each in self._writable)
+
+    def _in_layer(self, path: str) -> bool:
+        """Whether it is part of what the layer is over: not covered, nor of another file system."""
+        from asyncrt.oci.sandbox_config import covered_directories
+
+        if not self._layered or os.stat(path).st_dev != os.stat("/").st_dev:
+            return False
+        return not any(f"{path}/".startswith(f"{each}/") for each in covered_directories())

@@ -394,13 +394,16 @@ LOG_OPT = click.option(
     multiple=True,
     help="max-size=10m, max-file=5 (so many files are kept of each stream) or timestamps=false.",
 )
+_LAYERS = (
+    "Have it write to a layer over its root, which stays as it is: memory, disk or disk=DIR (below "
+    "DIR, gone with it), all of them with or without ,size=64M; or upper=DIR (kept there)."
+)
 OVERLAY = click.option(
     "--overlay",
     type=_Overlay(),
-    help="Have it write to a layer over its root, which stays as it is: memory, disk or disk=DIR (below "
-    "DIR, gone with it), all of them with or without ,size=64M; or upper=DIR (kept there). It takes a "
-    "--bundle that names a mount namespace. See 'asyncrt export'.",
+    help=f"{_LAYERS} It takes a --bundle that names a mount namespace. See 'asyncrt export'.",
 )
+OVERLAY_HERE = click.option("--overlay", type=_Overlay(), help=_LAYERS)
 TTY = click.option(
     "-t",
     "--tty",

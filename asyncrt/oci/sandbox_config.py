@@ -78,7 +78,7 @@ def sandbox_config(
     given = [*_bind(readable, "rro"), *_bind(writable, "rw")]  # rro: all that is mounted below, too
     masked = list(MASKED_PATHS)
     if host_root_readonly:
-        covered = _volatile()
+        covered = covered_directories()
         mounts += _cover(covered, network=network)
         shown = [os.path.realpath(str(each["source"])) for each in given]
         masked += host_sockets([*covered, *shown, "/dev", "/proc"])
@@ -187,8 +187,8 @@ def _namespaces(uid: int, gid: int, *, network: bool, image: bool) -> tuple[Conf
     return {"namespaces": [{"type": each} for each in names], **linux}, tty_group
 
 
-def _volatile() -> list[str]:
-    """The real paths of those directories, and of where this process is told that they are."""
+def covered_directories() -> list[str]:
+    """What of the host's root isn't seen in a sandbox over it: real paths, where they are here."""
     told = (os.environ.get("XDG_RUNTIME_DIR", ""), os.environ.get("TMPDIR", ""))
     found: list[str] = []
     for each in (*_VOLATILE, *told):
