@@ -17,7 +17,7 @@ import msgspec
 
 from asyncrt import _durable, _paths
 from asyncrt._threads import finish, run_blocking
-from asyncrt.container import cgroup, hooks, layer
+from asyncrt.container import cgroup, hooks, layer, leaves
 from asyncrt.container.beside import hand
 from asyncrt.container.change import Change, busy, check_timeout, unresponsive
 from asyncrt.container.context import own_identity, patience
@@ -142,6 +142,7 @@ class Creation:
             beside=beside,
             overlay=self._layer,
         )
+        leaves.refuse_clash(container_id, self._plan.get("cgroup"), beside, room=room)
         if terminal is not None:
             self._plan["terminal"] = planned(terminal, self._plan.get("terminal"))
         self._held: list[int] = []  # the directory of a kept layer
@@ -264,8 +265,9 @@ class Creation:
 
     @property
     def _above(self) -> tuple[str, ...]:
-        """The cgroups above those of its sandbox: whoever of that is last removes them."""
-        return () if self._sandbox is None else self._sandbox.beside.cgroups
+        """The cgroups of its sandbox that it is in the removal of."""
+        made = () if self._sandbox is None else self._sandbox.beside.cgroups
+        return leaves.those_above(self._plan.get("cgroup"), made)
 
     async def _become_member(self) -> None:
         if self._sandbox is None:

@@ -9,6 +9,7 @@ from asyncrt.container import DEVNULL, INHERIT, Container
 from asyncrt.engine.making import Place, make
 from asyncrt.engine.many import AT_ONCE, for_all
 from asyncrt.errors import (
+    ContainerExists,
     ContainerNotFound,
     InvalidTransition,
     SandboxUnresponsive,
@@ -72,6 +73,8 @@ class Sandbox:
         was destroyed. If cancelled, everything begun is undone before CancelledError is raised.
         """
         context = self._context
+        if id == self.id:
+            raise ContainerExists(container_id=id, root=context.root)
         root = await context.run(read_record, context.root, self.id)
         if root.instance != self.instance:
             raise ContainerNotFound(container_id=self.id, root=context.root, instance=self.instance)
