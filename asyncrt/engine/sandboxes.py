@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from asyncrt import _durable, _paths
 from asyncrt.container import DEVNULL, INHERIT, Container
 from asyncrt.engine.making import Place, make
 from asyncrt.engine.many import AT_ONCE, for_all
@@ -15,13 +16,14 @@ from asyncrt.errors import (
     SandboxUnresponsive,
     SpecInvalid,
 )
+from asyncrt.oci import Spec, membership
 from asyncrt.state import find, read_members, read_record
 
 if TYPE_CHECKING:
     from asyncrt.container import Context, Lease, PassedFds, StreamTarget, TerminalChoice
     from asyncrt.engine.many import Which
-    from asyncrt.oci import Spec
     from asyncrt.platforms import Overlay
+    from asyncrt.state import Record
 
 PathLike = str | os.PathLike[str]
 
@@ -191,8 +193,8 @@ class Sandboxes:
     async def load_sandbox(self, id: str) -> Sandbox:
         """The sandbox of that id, abbreviated as for load, whoever created it, and how.
 
-        Raises SpecInvalid for a container in somebody else's, and what load raises. If cancelled,
-        nothing has changed.
+        Raises SpecInvalid for a container that is none, and what load raises. If cancelled, nothing has
+        changed.
         """
         context = self._context
         container_id = await context.run(find, context.root, id)
@@ -200,5 +202,22 @@ class Sandboxes:
         if record.sandbox != container_id:
             why = f"{container_id!r} is a container in sandbox {record.sandbox!r}, and no sandbox"
             raise SpecInvalid(json_path="", why=why)
+        if not await context.run(_is_made_for_several, context.root, record):
+            why = (
+                f"{container_id!r} is a container by itself, and no sandbox that others can be in; "
+                "create_sandbox or 'asyncrt run --as-sandbox' makes one"
+            )
+            raise SpecInvalid(json_path="", why=why)
         context.take_over(record)
         return Sandbox(context, Container.of(context, record))
+
+
+def _is_made_for_several(root: str, record: Record) -> bool:
+    """Whether its config says so, or others are in it all the same, whom their annotations put there."""
+    path = f"{root}/{record.id}{_paths.DIRECTORY}/{_paths.CONFIG}"
+    try:
+        config = Spec.decode(_durable.read(path), path=path).config
+    except (OSError, SpecInvalid):
+        return True  # a config that is lost keeps nobody from taking all of it away
+    alone = record.supervision != "own" or not membership(config).is_sandbox
+    return not alone or bool(read_members(root, record))

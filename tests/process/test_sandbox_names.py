@@ -13,7 +13,7 @@ import asyncrt
 from asyncrt import ContainerExists, Engine, InvalidId, SpecInvalid, Status, _cgroups
 from asyncrt.platforms.cgroups import SUPERVISOR
 from tests.helpers.cgroups import holder, left, made_for, unique
-from tests.helpers.pods import Pods, in_sandbox, members
+from tests.helpers.pods import TYPE, Pods, in_sandbox, members
 
 pytestmark = [
     pytest.mark.needs_root,
@@ -66,6 +66,24 @@ async def test_none_is_called_as_the_sandbox(pods: Pods) -> None:
     with pytest.raises(ContainerExists):
         await sandbox.create("pod", spec=pods.sleeper())
     assert (await sandbox.root.view()).status is Status.RUNNING
+
+
+async def test_a_plain_container_is_no_sandbox_until_another_is_in_it(pods: Pods) -> None:
+    plain = await pods.engine.create("plain", spec=_at(pods.sleeper(), unique()))
+    caller = pods.sleeper(annotations={TYPE: "sandbox"})
+    await pods.engine.create("caller", spec=caller, supervision="caller")
+    await plain.start()
+    for name in ("plain", "caller"):
+        with pytest.raises(SpecInvalid, match=f"'{name}' is a container by itself, and no sandbox"):
+            await pods.engine.load_sandbox(name)
+    # Put there by its annotations, for which the sandbox of one is one.
+    beside = _at(pods.sleeper(annotations=in_sandbox("plain")), unique())
+    await pods.engine.create("app", spec=beside)
+    sandbox = await pods.engine.load_sandbox("plain")
+    assert [each.id for each in await sandbox.containers()] == ["app"]
+    os.unlink(f"{pods.root}/plain.d/config.json")  # what it says can't be known any more
+    await (await pods.engine.load_sandbox("plain")).destroy()
+    assert [each.id for each in await pods.engine.list()] == ["caller"]
 
 
 async def test_a_cgroup_of_the_sandbox_or_of_another_in_it_is_refused(pods: Pods) -> None:

@@ -173,9 +173,9 @@ async def test_the_last_of_a_sandbox_takes_the_cgroups_away_whoever_that_is(pods
 
 async def test_without_a_way_to_tell_them_apart_it_is_refused(pods: Pods) -> None:
     root = await pods.engine.create("pod", spec=sleeper())  # plain, and so without a cgroup
-    sandbox = await pods.engine.load_sandbox("pod")
+    beside = sleeper(annotations=in_sandbox("pod"))
     with pytest.raises(SpecUnsupported, match="root container has no cgroup") as caught:
-        await sandbox.create("app", spec=pods.sleeper() if pods.platform == "host" else sleeper())
+        await pods.engine.create("app", spec=beside)
     assert caught.value.fields == (f'annotations["{TYPE}"]',)
     assert members(pods.root) == []
     await root.destroy()
