@@ -55,6 +55,7 @@ from asyncrt.status import Status
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Sequence
 
     from asyncrt.container.beside import Sandbox
     from asyncrt.container.context import Context
@@ -145,6 +146,7 @@ class Creation:
         leaves.refuse_clash(container_id, self._plan.get("cgroup"), beside, room=room)
         if terminal is not None:
             self._plan["terminal"] = planned(terminal, self._plan.get("terminal"))
+        self._patience = 0.0  # seconds for a supervisor to answer, set by `run`
         self._held: list[int] = []  # the directory of a kept layer
         self._passed = Passed(pass_fds)
         if self._passed.numbers:
@@ -217,6 +219,7 @@ class Creation:
                 json_path="", why="LOG with a console_socket: who gets the terminal has its output"
             )
         self.record.terminal = self.has_terminal and self._console_path is None
+        self._patience = patience(timeout)
         limit = context.lock_timeout if timeout is None else timeout
         try:
             unfinished = await self._state.lock_for_new(timeout=limit, allow=_is_being_deleted)
@@ -228,7 +231,7 @@ class Creation:
             try:
                 async with context.launcher.turns:
                     await self._begin()
-                    await self._launch(patience(timeout))
+                    await self._launch()
                 assert self._channel is not None  # noqa: S101 - it was launched
                 await CreateHooks(
                     context, self._spec, self.record, self._channel, waits=self._waits
@@ -259,16 +262,15 @@ class Creation:
         planned = self._plan.get("cgroup")
         if planned is not None:
             missing = await self._context.run(cgroup.missing, planned)
-            self.record.cgroups = (*self._above, *missing)
+            self.record.cgroups = (*self._above(missing), *missing)
         self.record.layer = None if self._layer is None else self._layer["made"] or None
         await self._become_member()
         await self._state.save_locked(self.record)
 
-    @property
-    def _above(self) -> tuple[str, ...]:
-        """The cgroups of its sandbox that it is in the removal of."""
-        made = () if self._sandbox is None else self._sandbox.beside.cgroups
-        return leaves.those_above(self._plan.get("cgroup"), made)
+    def _above(self, made: Sequence[str]) -> tuple[str, ...]:
+        """The cgroups of its sandbox above those that are its own: whoever is last removes them."""
+        found = () if self._sandbox is None else self._sandbox.beside.cgroups
+        return tuple(each for each in found if any(path.startswith(f"{each}/") for path in made))
 
     async def _become_member(self) -> None:
         if self._sandbox is None:
@@ -318,8 +320,8 @@ class Creation:
             fds[number] = fd
         return fds
 
-    async def _launch(self, seconds: float) -> None:
-        context, record = self._context, self.record
+    async def _launch(self) -> None:
+        context, record, seconds = self._context, self.record, self._patience
         if self._console_path is not None:
             self._console = connect_console(record.id, self._console_path)
         directory = context.directory(record.id)
@@ -374,7 +376,8 @@ class Creation:
         if launched.gofer is not None:
             record.gofer = msgspec.convert(launched.gofer, Identity)
         if launched.cgroup is not None:
-            record.cgroups = (*self._above, *launched.cgroup["made"])
+            made = launched.cgroup["made"]
+            record.cgroups = (*self._above(made), *made)
             record.cgroup = tuple(CgroupPlace(*each) for each in launched.cgroup["places"])
 
     def _hold_layer(self, plan: OverlayPlan) -> None:
@@ -407,7 +410,9 @@ class Creation:
         context, sandbox = self._context, self._sandbox
         given = None if sandbox is None else partial(hand, context, sandbox)
         fds = (dir_fd, *self._fds(), *self._passed.fds, *self._held)
-        return await context.launcher.launch(self.record.supervision, self._message(), fds, given)
+        return await context.launcher.launch(
+            self.record.supervision, self._message(), fds, given, self._patience
+        )
 
     def _message(self) -> dict[str, object]:
         record, spec = self.record, self._spec

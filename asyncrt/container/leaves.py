@@ -8,7 +8,6 @@ from asyncrt.errors import InvalidId, SpecInvalid
 from asyncrt.platforms.cgroups import SUPERVISOR
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
 
     from asyncrt.launch.plan import CgroupPlan
     from asyncrt.platforms import Beside
@@ -33,11 +32,6 @@ def refuse_clash(
                     "those, or give a path elsewhere"
                 )
                 raise SpecInvalid(json_path="linux.cgroupsPath", why=why)
-
-
-def those_above(plan: CgroupPlan | None, above: Sequence[str]) -> tuple[str, ...]:
-    """Which of the sandbox's own are above the container's: whoever of that is last removes them."""
-    return tuple(each for each in above if any(_is_below(path, each) for path in _paths(plan)))
 
 
 def _paths(plan: CgroupPlan | None) -> list[str]:
