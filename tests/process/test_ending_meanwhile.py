@@ -12,6 +12,7 @@ import pytest
 import asyncrt
 from asyncrt import Engine
 from asyncrt.container import update as updating
+from asyncrt.platforms.cgroups.update import plan_update
 from asyncrt.sandbox import Channel
 from tests.helpers.cgroups import limited
 from tests.helpers.containers import destroyed, init_of, sleeper, started
@@ -28,13 +29,12 @@ async def test_an_update_that_the_end_overtakes_says_so(
     container = await started(engine, "web", limited(sleeper(), pids={"limit": 9}))
     async with destroyed(container):
         init = init_of(container, engine.root)
-        plan = updating.plan_update
 
         def late(*arguments: Any, **options: Any) -> object:
-            planned = None if reaped else plan(*arguments, **options)
+            planned = None if reaped else plan_update(*arguments, **options)
             os.kill(init, signal.SIGKILL)
             wait_until(lambda: not os.path.exists(f"/proc/{init}"), "init is reaped")
-            return planned or plan(*arguments, **options)
+            return planned or plan_update(*arguments, **options)
 
         monkeypatch.setattr(updating, "plan_update", late)
         with pytest.raises(asyncrt.InvalidTransition) as caught:
