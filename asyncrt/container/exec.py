@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 from typing import TYPE_CHECKING, Self
@@ -37,6 +38,7 @@ from asyncrt.container.terminal import (
     planned,
     take_terminal,
 )
+from asyncrt.container.wait import wait_ended
 from asyncrt.errors import (
     AsyncrtError,
     InvalidTransition,
@@ -58,6 +60,11 @@ if TYPE_CHECKING:
     from asyncrt.container.passing import PassedFds
     from asyncrt.ids import ContainerId
     from asyncrt.state import Record
+
+
+_ENDING_SECONDS = 1.0
+# setns of its namespaces, a fork in its pid namespace, and what was killed with it.
+_OF_THE_DYING = {errno.ESRCH, errno.ENOMEM, errno.ECHILD}
 
 
 class Process:
@@ -342,6 +349,7 @@ async def _ask(
         raise
     channel.forget_exec(number)
     if "failed" in answer:
+        await _refuse_if_ended(context, record, answer["failed"]["errno"])
         raise start_failed(record.id, answer["failed"])
     if "paused" not in answer and "ended" not in answer:
         raise SandboxUnresponsive(
@@ -354,6 +362,19 @@ async def _ask(
         status=status.value,
         allowed=statuses.allowed("exec"),
     )
+
+
+async def _refuse_if_ended(context: Context, record: Record, number: int) -> None:
+    """A container that is ending can't be joined, which says less than that it has ended.
+
+    Raises InvalidTransition, ContainerNotFound. If cancelled, nothing has changed.
+    """
+    if number in _OF_THE_DYING:
+        # An init that has begun to end has no namespaces, and lives until all below it are dead.
+        await wait_ended(context, record, _ENDING_SECONDS)
+    _, observed = await context.look(record.id, record.instance)
+    if observed.status is Status.STOPPED:
+        statuses.require(record.id, "exec", observed.status)
 
 
 def _withdraw(channel: Channel, number: int) -> None:

@@ -12,7 +12,8 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from asyncrt import _cgroups, _durable, _paths
+from asyncrt import _cgroups, _durable, _paths, _procid
+from asyncrt import status as statuses
 from asyncrt._threads import finish, run_blocking
 from asyncrt.container import cgroup
 from asyncrt.container.change import Change, change
@@ -25,6 +26,7 @@ from asyncrt.oci.sandbox_config import resources_of
 from asyncrt.oci.update import lay_over, parse_change
 from asyncrt.platforms.cgroups.update import PlannedUpdate, plan_update
 from asyncrt.state import CgroupPlace
+from asyncrt.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -136,9 +138,10 @@ def _read_spec(path: str) -> Spec:
 
 
 def _plan(record: Record, spec: Spec, wanted: LimitsChange) -> PlannedUpdate:
+    """Raises InvalidTransition when it ends meanwhile, for which nobody needs a lock."""
     assert record.init is not None  # noqa: S101 - a status with a process
     try:
-        return plan_update(
+        planned = plan_update(
             wanted,
             spec.config.linux,
             kept=[each.path for each in record.cgroup],
@@ -147,7 +150,12 @@ def _plan(record: Record, spec: Spec, wanted: LimitsChange) -> PlannedUpdate:
             name=cgroup.name_of(record.id, record.instance),
         )
     except OSError as error:
+        if not _procid.alive(record.init):
+            statuses.require(record.id, "update", Status.STOPPED)
         raise StorageFailed(path=str(error.filename or ""), errno=error.errno or 0) from error
+    if not _procid.alive(record.init):  # where it was says nothing any more
+        statuses.require(record.id, "update", Status.STOPPED)
+    return planned
 
 
 async def _begin(held: Change, planned: PlannedUpdate) -> None:

@@ -53,7 +53,8 @@ def observe(record: Record, root: str, namespace: int = 0) -> Observed:
         creator = record.creator
         if creator is None or _procid.alive(creator):
             return Observed(status)
-        return Observed(Status.STOPPED, _INTERRUPTED)
+        # Its supervisor may have seen the end of an init that nobody had saved, and told of it.
+        return _stopped(record, read_exit(root, record.id, record.instance) or _INTERRUPTED)
     if record.init is not None:
         alive, comm = _procid.check(record.init, namespace)
         if alive:

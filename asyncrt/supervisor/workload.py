@@ -279,7 +279,7 @@ class Workload:
         self.status = status
         code, number, reason = ending(status)
         if not self._is_acknowledged():
-            reason = "creation interrupted"
+            code, number, reason = None, None, "creation interrupted"  # what ended it is ours, too
             if self.gofer is not None:
                 self.gofer.kill()  # nobody will ask for what was never begun
         elif self._failed:

@@ -152,8 +152,14 @@ def kill_all(pids: Collection[int]) -> None:
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        # Never for one alone: a pid namespace's init ends when all in it are reaped, and what was
+        # executed in one is a child of its supervisor's, and then of ours.
+        ended = 0
+        for pid in left:
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
+                ended += bool(os.waitpid(pid, os.WNOHANG)[0])
+        if not ended:
+            _wait_for_any(left, 1.0)
     _born.intersection_update(map(_key, keep))
 
 

@@ -14,6 +14,7 @@ import asyncrt
 from asyncrt import Engine, Status, _paths
 from asyncrt.engine import delete
 from asyncrt.sandbox import Channel
+from asyncrt.state import read_exit
 from tests.helpers.containers import (
     Fifo,
     directory_of,
@@ -104,8 +105,13 @@ asyncio.run(main())
     assert view.status is Status.STOPPED
     assert view.exit is not None
     assert view.exit.reason == "creation interrupted"
+    # Its supervisor tells of that, and so does everybody. No program had any exit code.
+    await until(lambda: read_exit(engine.root, "web", view.instance) is not None, "it is told")
+    end = read_exit(engine.root, "web", view.instance)
+    assert end is not None
+    assert (end.exit_code, end.signal, end.reason) == (None, None, "creation interrupted")
     container = await engine.load("web")
-    assert (await container.wait()).reason == "creation interrupted"
+    assert await container.wait() == end
     with pytest.raises(asyncrt.ContainerExists):
         await engine.create("web", spec=sleeper())
     await engine.delete("web")

@@ -164,11 +164,23 @@ def test_after_a_reboot_everything_is_stopped(root: str, alive: Identity) -> Non
     for status in (CREATED, RUNNING, PAUSED):
         record = make_record(status=status, init=before, supervisor=before, creator=before)
         assert observe(record, root)[:2] == (STOPPED, UNKNOWN)
+    record = make_record(status=CREATING, creator=before)
+    assert observe(record, root) == Observed(STOPPED, INTERRUPTED)
     put_exit(root)
     record = make_record(init=before, supervisor=before)
     assert observe(record, root)[:2] == (STOPPED, exited())
-    record = make_record(status=CREATING, creator=before)
+
+
+def test_what_a_supervisor_told_of_an_interrupted_creation_is_what_all_are_told(
+    root: str, dead: Identity
+) -> None:
+    record = make_record(status=CREATING, creator=dead)
     assert observe(record, root) == Observed(STOPPED, INTERRUPTED)
+    put_exit(root, exit_code=None, reason=INTERRUPTED.reason, started_at=None)
+    end = observe(record, root).exit
+    assert end is not None
+    assert end.finished_at is not None
+    assert msgspec.structs.replace(end, finished_at=None) == INTERRUPTED
 
 
 def test_what_was_recorded_in_another_pid_namespace_counts_as_alive(

@@ -1,0 +1,141 @@
+"""The process that only looks: at the events as they come, and at everything else all along.
+
+It says what is wrong, a JSON line each, as soon as it knows; at the end, when it is told that nothing
+goes on any more, also what has no cause. It writes nothing below the root and takes no lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from typing import TYPE_CHECKING
+
+import asyncrt
+from asyncrt._threads import run_blocking
+from tests.soak import oplog
+from tests.soak.causes import Causes
+from tests.soak.look import Look
+from tests.soak.story import DESTROYED, Stories
+
+if TYPE_CHECKING:
+    from tests.soak.look import Suspicion
+    from tests.soak.scene import Scene
+
+_SECONDS_BETWEEN = 0.1
+# A suspicion is a fault when it was there in so many looks in a row, over so many seconds: what dies,
+# or is killed because of it, may wait long for its turn on a busy machine, where looks are slow too.
+_SUSPECTED_SECONDS = 30.0
+_SUSPECTED_LOOKS = 20
+_FINISH_SECONDS = 30.0
+
+
+class Observer:
+    """What it was told and what it suspects."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self._stories = Stories()
+        self._suspected: dict[Suspicion, tuple[float, int]] = {}
+        self._statuses: dict[str, int] = {}  # of an instance, the revision that was seen last
+        self._wrong = 0
+        self._looks = 0
+        self._events = 0
+        self._changed = asyncio.Event()
+
+    async def observe(self, commands: asyncio.StreamReader) -> None:
+        """Until told to finish, or until whoever is to be told is gone."""
+        async with asyncrt.Engine(self._scene.root, durable=False) as engine:
+            following = asyncio.create_task(self._follow(engine))
+            looking = asyncio.create_task(self._look_on())
+            told = asyncio.create_task(commands.readline())
+            tasks: set[asyncio.Task[None] | asyncio.Task[bytes]] = {following, looking, told}
+            try:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in (following, looking):
+                    if task.done():
+                        self.say(f"the observer failed: {task.exception()!r}")
+                if told.done() and told.result():
+                    await self._finish()
+            finally:
+                for each in tasks:
+                    each.cancel()
+                await asyncio.wait(tasks)
+        _write({"looks": self._looks, "events": self._events, "finished": True})
+
+    def say(self, text: str) -> None:
+        """It is wrong."""
+        self._wrong += 1
+        _write({"wrong": text})
+
+    async def _follow(self, engine: asyncrt.Engine) -> None:
+        async for event in engine.watch(after="oldest"):
+            self._events += 1
+            for each in self._stories.hear(event):
+                self.say(each)
+            self._changed.set()
+
+    async def _look_on(self) -> None:
+        while True:
+            look = await run_blocking(Look, self._scene)
+            self._looks += 1
+            for text in look.wrong:
+                self.say(text)
+            for each in look.known.values():
+                view, seen = each.view, self._statuses
+                for text in self._stories.end(view.instance, view.exit):
+                    self.say(text)
+                if each.record.revision < seen.get(each.record.instance, 0):
+                    self.say(f"an older record than before: {each.record}")
+                seen[each.record.instance] = each.record.revision
+            self._suspect(look)
+            _write({"looks": self._looks, "events": self._events, "there": len(look.known)})
+            await asyncio.sleep(_SECONDS_BETWEEN)
+
+    def _suspect(self, look: Look) -> None:
+        now = time.monotonic()
+        before, self._suspected = self._suspected, {}
+        for key, text in look.suspicions.items():
+            since, looks = before.get(key, (now, 0))
+            self._suspected[key] = since, looks + 1
+            if looks == _SUSPECTED_LOOKS or (looks > _SUSPECTED_LOOKS and not looks % 500):
+                if now - since < _SUSPECTED_SECONDS:
+                    self._suspected[key] = since, looks  # asked again with the next look
+                else:
+                    self.say(f"for {now - since:.0f} s: {' '.join(key)}: {text}")
+
+    async def _finish(self) -> None:
+        """All are destroyed: every story has come to its end, and everything has a cause."""
+        lives = self._stories.lives
+
+        def untold() -> list[str]:
+            return [str(each) for each in lives.values() if each.status != DESTROYED]
+
+        try:
+            async with asyncio.timeout(_FINISH_SECONDS):
+                while untold():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            for text in untold():
+                self.say(f"gone, and no event told it: {text}")
+        for text in Causes(oplog.read(self._scene.log_path)).wanting(self._stories):
+            self.say(text)
+
+
+def _write(message: dict[str, object]) -> None:
+    os.write(1, json.dumps(message).encode() + b"\n")
+
+
+async def observe(scene: Scene) -> None:
+    """Observe until standard input says "finish" or ends."""
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(0, "rb", buffering=0, closefd=False)
+    )
+    try:
+        await Observer(scene).observe(reader)
+    finally:
+        transport.close()
