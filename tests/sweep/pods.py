@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from asyncrt import Container, Engine, Sandbox
-    from tests.sweep.verb import Act, Prepare
 
 NAME = "pod"
 ROOT, SIBLING = "root", "sibling"
@@ -95,51 +94,56 @@ class _Kind:
         await self._create_layered(engine, sandbox or await engine.load_sandbox(ROOT))
 
     def verbs(self) -> dict[str, Verb]:
-        created, running, full = self.created, self.running, self.full
-        alone = _beside(self.alone, self.create, creates=True)
+        created, running, paused, full = self.created, self.running, self.paused, self.full
+        beside = {
+            "create": Verb(self.shared, self.create, creates=True),
+            "start": Verb(created, lambda e, c: c.start()),
+            "exec": Verb(running, lambda e, c: execute(c)),
+            "pause": Verb(running, lambda e, c: c.pause()),
+            "resume": Verb(paused, lambda e, c: c.resume()),
+            "kill all": Verb(running, lambda e, c: c.kill("KILL", all=True)),
+            "destroy": Verb(running, lambda e, c: c.destroy(), stops=True),
+            "destroy created": Verb(created, lambda e, c: c.destroy(), stops=True),
+            "destroy paused": Verb(paused, lambda e, c: c.destroy(), stops=True),
+        }
+        first = Verb(self.alone, self.create, creates=True, untouched=(ROOT,))
         return {
+            **_beside(beside),
+            "create first": first,
             "sandbox": Verb(warm, lambda e, _: self.sandbox(e), creates=True),
-            "create": _beside(self.shared, self.create, creates=True),
-            "create first": alone._replace(untouched=(ROOT,)),
-            "start": _beside(created, lambda e, c: c.start()),
-            "exec": _beside(running, lambda e, c: execute(c)),
-            "pause": _beside(running, lambda e, c: c.pause()),
-            "resume": _beside(self.paused, lambda e, c: c.resume()),
-            "kill all": _beside(running, lambda e, c: c.kill("KILL", all=True)),
-            "destroy": _beside(running, lambda e, c: c.destroy(), stops=True),
-            "destroy created": _beside(created, lambda e, c: c.destroy(), stops=True),
-            "destroy paused": _beside(self.paused, lambda e, c: c.destroy(), stops=True),
-            "end of root": _of_all(full, _end, unkept=True),
+            "end of root": _of_all(full, _end)._replace(unkept=True),
             "destroy root": _of_all(full, lambda e, s: s.root.destroy()),
-            "destroy sandbox": _of_all(full, lambda e, s: s.destroy(), in_steps=True),
+            "destroy sandbox": _of_all(full, lambda e, s: s.destroy())._replace(in_steps=True),
         }
 
     def of_linux(self) -> dict[str, Verb]:
         """What there is on that platform only."""
-        return {
-            "update": _beside(self.running, lambda e, c: c.update(boxes.change())),
-            "create layered": _beside(self.shared, self.create_layered, creates=True),
-            "export": _beside(self.layered, lambda e, c: boxes.export(c)),
-            "kill layered": _beside(self.layered, lambda e, c: c.kill("KILL", all=True)),
-            "destroy layered": _beside(self.layered, lambda e, c: c.destroy(), stops=True),
+        layered = self.layered
+        beside = {
+            "update": Verb(self.running, lambda e, c: c.update(boxes.change())),
+            "create layered": Verb(self.shared, self.create_layered, creates=True),
+            "export": Verb(layered, lambda e, c: boxes.export(c)),
+            "kill layered": Verb(layered, lambda e, c: c.kill("KILL", all=True)),
+            "destroy layered": Verb(layered, lambda e, c: c.destroy(), stops=True),
         }
+        return _beside(beside)
 
 
-def _beside(prepare: Prepare, act: Act, **options: bool) -> Verb:
-    return Verb(prepare, act, untouched=(ROOT, SIBLING), **options)
+def _beside(named: dict[str, Verb]) -> dict[str, Verb]:
+    """The same, of one beside the others."""
+    return {name: verb._replace(untouched=(ROOT, SIBLING)) for name, verb in named.items()}
 
 
 def _of_all(
     prepare: Callable[[Engine], Awaitable[Sandbox]],
     act: Callable[[Engine, Sandbox], Awaitable[None]],
-    **options: bool,
 ) -> Verb:
     """One that ends the sandbox; another process loads it."""
 
     async def do(engine: Engine, sandbox: Sandbox | None) -> None:
         await act(engine, sandbox or await engine.load_sandbox(ROOT))
 
-    return Verb(prepare, do, creates=True, stops=True, **options)
+    return Verb(prepare, do, creates=True, stops=True)
 
 
 async def _end(engine: Engine, sandbox: Sandbox) -> None:
