@@ -261,7 +261,7 @@ class Sweep:
         way = 2 if self._verbs[name].for_gc else zlib.crc32(at.encode()) % 3
         if way == 0:
             answer = self._judge.ask("again", name)
-            if isinstance(answer, dict) or (answer[0] and not _is_told(name, answer[0])):
+            if isinstance(answer, dict) or (answer[0] and not _is_told(name, *answer[:2])):
                 faults.append(f"again: {answer}")
             if name.startswith(pods.NAME):
                 faults += self._recovered(name)
@@ -339,14 +339,14 @@ def _is_boxed(name: str) -> bool:
     return name.startswith((boxes.NAME, pods.NAME))
 
 
-def _is_told(name: str, error: str) -> bool:
+def _is_told(name: str, error: str, text: str) -> bool:
     """Whether that is what doing it again has to say: some verbs need a supervisor, which was killed."""
     verb = name
     for each in (f"{boxes.NAME} ", f"{pods.NAME} ", "mapped ", "host "):
         verb = verb.removeprefix(each)
-    needs = verb.startswith(("exec", "renew", "lease", "attach"))
+    needs = verb.startswith(("exec", "renew", "lease", "attach", "export"))
     beside = name.startswith(pods.NAME) and verb.startswith("create")
-    return (needs or beside) and error == "SandboxUnresponsive"
+    return (needs or beside) and error == "SandboxUnresponsive" and "supervisor is gone" in text
 
 
 def _faults_of(
