@@ -73,6 +73,8 @@ async def _ask(context: Context, record: Record, theirs: socket.socket, seconds:
         with context.channel(record, "export") as channel:
             async with asyncio.timeout(seconds):
                 answer = await channel.request("export", [theirs.fileno()])
+    except SandboxUnresponsive:
+        raise  # a TimeoutError too, but not ours
     except TimeoutError:
         raise unresponsive(record.id, "export", seconds) from None
     except ChannelClosed:

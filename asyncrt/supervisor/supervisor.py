@@ -204,7 +204,7 @@ class Supervisor:
             self._end_subs()
         for each in self._subs:
             each.settle(alone=self._alone)
-        if all(each.recorded for each in self._subs):
+        if all(each.goodbye for each in self._subs):  # recorded, or answered without
             root.settle(alone=self._alone)
 
     def _first_ended(self) -> int:

@@ -324,7 +324,7 @@ class Workload:
         nobody waits for ever: after a while the answer is given, and this process stays to give it.
         """
         if self.recorded:
-            return  # each death that was seen meanwhile had us try again
+            return  # a death that was seen meanwhile had us try again
         try:
             _durable.replace(
                 self.dir_fd,
@@ -337,8 +337,8 @@ class Workload:
             if error.errno != errno.ENOENT:  # else the directory is gone, and with it all readers
                 if not self._retrying:
                     self._retrying = True
-                    self.loop.after(_UNWRITABLE_SECONDS, self._answer)
-                self.loop.after(_RETRY_SECONDS, self._write_record)
+                    self.loop.after(_UNWRITABLE_SECONDS, self._answer_anyway)
+                    self.loop.after(_RETRY_SECONDS, self._retry)
                 return
         else:
             try:  # noqa: SIM105 - a context manager's making touches pages that nothing else does
@@ -349,6 +349,18 @@ class Workload:
                 pass  # a full disk: the record is what counts, and gc compares
         self.recorded = True
         self._answer()
+
+    def _retry(self) -> None:
+        """No death comes any more that would have the rest of the sandbox, which waits for us, go on."""
+        self._write_record()
+        if self.recorded:
+            self.loop.reap()
+        else:
+            self.loop.after(_RETRY_SECONDS, self._retry)
+
+    def _answer_anyway(self) -> None:
+        self._answer()
+        self.loop.reap()
 
     def _ended_in(self) -> str:
         """The status that the container was in when it ended."""

@@ -14,7 +14,7 @@ import pytest
 
 from tests.helpers import capabilities, sandboxes
 from tests.helpers.processes import REPOSITORY, run_python
-from tests.sweep import boxes, calls
+from tests.sweep import boxes, calls, pods
 
 _TRACED = """
 import contextlib, os, signal, sys
@@ -148,6 +148,9 @@ _HARMLESS = set(
 )
 
 
+_ALONE = ("--without", boxes.NAME, "--without", pods.NAME)
+
+
 def _sweep(*options: str, timeout: float) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.sweep", *options],
@@ -163,14 +166,13 @@ def _sweep(*options: str, timeout: float) -> None:
 @pytest.mark.crash
 @pytest.mark.timeout(1800)
 def test_nothing_is_lost_by_a_kill_at_any_call(full: bool) -> None:
-    _sweep("--without", boxes.NAME, *([] if full else ["--sample", "40"]), timeout=1700)
+    _sweep(*_ALONE, *([] if full else ["--sample", "40"]), timeout=1700)
 
 
 @pytest.mark.crash
 @pytest.mark.timeout(3600)
 def test_nothing_is_lost_by_a_call_that_fails(full: bool) -> None:
-    options = ("--errno", "--without", boxes.NAME)
-    _sweep(*options, *([] if full else ["--sample", "40"]), timeout=3500)
+    _sweep("--errno", *_ALONE, *([] if full else ["--sample", "40"]), timeout=3500)
 
 
 @pytest.fixture
@@ -188,3 +190,14 @@ def test_nothing_is_left_of_a_sandbox_by_a_kill_or_an_error_at_any_call(
 ) -> None:
     options = ["--verb", boxes.NAME, *(["--errno"] if how == "errno" else [])]
     _sweep(*options, *([] if full else ["--sample", "16"]), timeout=3500)
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(3600)
+@pytest.mark.usefixtures("_sandboxes")
+@pytest.mark.parametrize("how", ["kill", "errno"])
+def test_what_is_beside_a_container_is_untouched_by_a_kill_or_an_error_at_any_call(
+    how: str, full: bool
+) -> None:
+    options = ["--verb", pods.NAME, *(["--errno"] if how == "errno" else [])]
+    _sweep(*options, *([] if full else ["--sample", "24"]), timeout=3500)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import psutil
 import pytest
 
 import asyncrt
-from tests.helpers.containers import SECONDS, destroyed, line, record_of
+from asyncrt import _procid
+from tests.helpers.containers import SECONDS, destroyed, gone, line, record_of
 from tests.helpers.layers import content, exported, members
 from tests.helpers.processes import until
 from tests.helpers.sandboxes import config, spec
@@ -282,3 +284,18 @@ async def test_a_file_of_several_names_is_written_once_and_has_them_all(
             both = [found[f"{number}{each}"] for each in "ab"]
             assert sorted(each.type for each in both) == [b"0", b"1"]
             assert content(archive, f"{number}b") == b"%d" % number
+
+
+async def test_an_export_without_a_supervisor_says_so_and_not_that_it_took_too_long(
+    engine: asyncrt.Engine, rootfs: str
+) -> None:
+    container = await engine.create("box", spec=spec(config(rootfs, _SLEEP)), overlay=_MEMORY)
+    async with destroyed(container):
+        supervisor = record_of(container, engine.root).supervisor
+        assert supervisor is not None
+        assert _procid.send(supervisor, signal.SIGKILL)
+        await gone(supervisor.pid)
+        async with asyncrt.Engine(engine.root) as other:
+            loaded = await other.load("box")
+            with pytest.raises(asyncrt.SandboxUnresponsive, match="its supervisor is gone"):
+                await exported(loaded)

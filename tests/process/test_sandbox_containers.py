@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 import asyncrt
-from asyncrt import Engine, InvalidTransition, SpecInvalid, Status, _procid
-from tests.helpers.containers import Fifo, gone, init_of, is_alive, line, record_of, rest
+from asyncrt import Engine, InvalidTransition, SpecInvalid, Status, _paths, _procid
+from tests.helpers.containers import SECONDS, Fifo, gone, init_of, is_alive, line, record_of, rest
 from tests.helpers.pods import ID, TYPE, Pods, members, pids
 from tests.helpers.processes import until
 
@@ -317,6 +317,23 @@ async def test_a_killed_supervisor_leaves_the_started_running_and_ends_the_creat
     assert ended.signal in {signal.SIGKILL, None}  # None: no kernel that would tell
     await sandbox.destroy()
     assert os.listdir(pods.root) == ["~events"]
+
+
+async def test_a_root_ends_although_the_end_of_another_was_written_at_a_second_try(
+    pods: Pods,
+) -> None:
+    """HAZARDS 23: nobody died any more by then, and the root's own end was never written."""
+    sandbox = await pods.sandbox()
+    one = await pods.running(sandbox, "one")
+    init = init_of(one, pods.root)
+    in_its_way = f"{pods.root}/one.d/{_paths.EXIT_BEING_SAVED}"
+    os.mkdir(in_its_way)
+    await sandbox.root.kill("KILL")
+    await gone(init)
+    os.rmdir(in_its_way)
+    assert (await sandbox.root.wait(SECONDS)).reason == "signal"
+    assert (await one.wait(SECONDS)).reason == "sandbox ended"
+    await sandbox.destroy()
 
 
 async def test_destroying_a_root_ends_what_its_killed_supervisor_has_left(pods: Pods) -> None:

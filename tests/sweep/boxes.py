@@ -19,13 +19,14 @@ from asyncrt import _paths
 from asyncrt.oci.default_seccomp import default_seccomp
 from tests.helpers import capabilities, reality, sandboxes
 from tests.helpers.containers import shell_hook
-from tests.sweep.verb import ID, MARK, Verb, null, warm
+from tests.sweep.verb import ID, MARK, Verb, execute, null, warm
 
 if TYPE_CHECKING:
     from asyncrt import Container, Engine
 
 NAME = "sandbox"
 _CGROUPS = "/sys/fs/cgroup"
+_DEEPEST = 20
 _HOOKS = {
     kind: [{"path": each.path, "args": list(each.args or ())}]
     for kind in (
@@ -131,10 +132,10 @@ class _Kind:
             "create": Verb(warm, lambda e, _: self.created(e), creates=True),
             "create hooks": Verb(warm, lambda e, _: self.hooked(e), creates=True),
             "start": Verb(self.created, lambda e, c: c.start()),
-            "exec": Verb(self.running, lambda e, c: _execute(c)),
+            "exec": Verb(self.running, lambda e, c: execute(c)),
             "pause": Verb(self.running, lambda e, c: c.pause()),
             "resume": Verb(self.paused, lambda e, c: c.resume()),
-            "update": Verb(self.running, lambda e, c: c.update(_change())),
+            "update": Verb(self.running, lambda e, c: c.update(change())),
             "kill all": Verb(self.running, lambda e, c: c.kill("KILL", all=True)),
             "destroy": Verb(self.running, lambda e, c: c.destroy(), stops=True),
             "destroy created": Verb(self.created, lambda e, c: c.destroy(), stops=True),
@@ -143,29 +144,23 @@ class _Kind:
             "delete force": Verb(self.running, lambda e, _: e.delete(ID, force=True), stops=True),
             "run": Verb(warm, self.run, creates=True, in_steps=True),
             "create layered": Verb(warm, lambda e, _: self.layered(e), creates=True),
-            "export": Verb(self.layered, lambda e, c: _export(c)),
+            "export": Verb(self.layered, lambda e, c: export(c)),
             "kill layered": Verb(self.layered, lambda e, c: c.kill("KILL", all=True)),
             "destroy layered": Verb(self.layered, lambda e, c: c.destroy(), stops=True),
             "delete layered": Verb(self.layered_stopped, lambda e, c: c.delete()),
         }
 
 
-def _change() -> dict[str, Any]:
+def change() -> dict[str, Any]:
     """Other limits, one of them in a hierarchy where the sandbox had no cgroup, if there is one."""
     cpu = {"cpu": {"shares": 512}} if capabilities.has_cgroups("cpu") else {}
     return {"memory": {"limit": 1 << 27}, "pids": {"limit": 32}, **cpu}
 
 
-async def _export(container: Container) -> None:
+async def export(container: Container) -> None:
     """All of what it wrote."""
     async for _ in container.export():
         pass
-
-
-async def _execute(container: Container) -> None:
-    """One exec'd program, to its end."""
-    process = await container.exec(["/bin/true"], env=reality.marking(MARK, "exec"), **null())
-    await process.wait()
 
 
 def verbs() -> dict[str, Verb]:
@@ -190,12 +185,13 @@ class Left:
         found = sandboxes.mounts_below(rootfs_beside(self._root), layers_beside(self._root))
         found += os.listdir(layers_beside(self._root))
         found += [f"gofer {each.pid}" for each in psutil.process_iter() if _is_gofer(each)]
+        # Others' may be deeper than a recursion goes, and are none of ours.
         for path, directories, _ in os.walk(_CGROUPS):
+            ours = [name for name in directories if name.startswith("asyncrt-")]
             found += [
-                f"{path}/{name}"
-                for name in directories
-                if name.startswith(f"asyncrt-{ID}.") and name.rpartition(".")[2] in self._instances
+                f"{path}/{name}" for name in ours if name.rpartition(".")[2] in self._instances
             ]
+            directories[:] = [] if path.count("/") > _DEEPEST else [*set(directories) - set(ours)]
         return found
 
 

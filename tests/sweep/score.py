@@ -94,12 +94,17 @@ _NAMES = {
 }
 
 
+_BESIDE = {"asyncrt:spare", "asyncrt:gate", "asyncrt:gofer"}
+
+
 def role_of(result: Result) -> str:
     """The role of the process that a point is of."""
     point = result.point
     if result.verb.startswith("runc"):
         return "runc"
     kind = point.who.partition(" ")[0]
+    if kind == "exec" and point.comm in _BESIDE:
+        kind = "init"  # of one more container of a sandbox
     if kind in {"init", "supervisor"}:
         usual = "one-shot" if kind == "supervisor" and "caller" in result.verb else kind
         return _NAMES.get(point.comm, usual) if kind == "init" else usual

@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from tests.helpers import reality, reaping, truth
-from tests.sweep import boxes
+from tests.sweep import boxes, pods
+from tests.sweep.bystanders import Bystanders, orphans, strays
 from tests.sweep.calls import errnos_of
 from tests.sweep.judge import Judge
+from tests.sweep.naming import is_ours, name_child, name_program
 from tests.sweep.stage import Outcome, Stage
 from tests.sweep.tracer import Point, Tracer
 
@@ -68,38 +70,6 @@ class Result(NamedTuple):
     seconds: float
 
 
-def is_ours(pid: int) -> bool:
-    """Whether a process executes our code, and no workload."""
-    with contextlib.suppress(OSError):
-        return b"asyncrt.supervisor" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    return False
-
-
-def name_program(pid: int, who: str) -> str:
-    """What one that executed a program of ours is: told by that where an engine starts several."""
-    with contextlib.suppress(OSError):
-        if b"asyncrt.supervisor.pump" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            return "pump"
-    return who
-
-
-def name_child(parent: str, place: int) -> str:
-    """What the n-th child of a process of ours is, told by birth."""
-    kind, _, number = parent.partition(" ")
-    first = place == 1
-    if kind == "engine":
-        return "forkserver" if first else f"forkserver {place}"
-    if kind == "forkserver":
-        return f"supervisor {number and number + '.'}{place}"
-    if kind == "pump":
-        return f"pump {place}"
-    if kind == "supervisor":
-        return f"init {number}" if first else f"exec {number}.{place - 1}"
-    if kind == "init":  # the sandbox's own, a hook, or who owns an id map for a moment
-        return f"init {number}.{place}"
-    return f"hook {number}.{place}"
-
-
 class Sweep:
     """A root with its judge, and the means to disturb verbs on it."""
 
@@ -113,9 +83,10 @@ class Sweep:
         self._stderr = f"{self._directory}/stderr"
         self._verbs = names
         self._left = boxes.Left(self.root)
-        if any(each.startswith(boxes.NAME) for each in names):
+        if any(_is_boxed(each) for each in names):
             boxes.make_rootfs(self.root)
         self._judge = Judge(self.root, names)
+        self._bystanders = Bystanders(self.root, ())
 
     def __enter__(self) -> Self:
         self._judge.ask("run")  # from here on no interpreter writes bytecode
@@ -184,6 +155,7 @@ class Sweep:
         if not stage.answers(_SECONDS) or stage.line() != "ready":
             raise RuntimeError(f"{name} couldn't be prepared: {self._said()}")
         self._until_still(stage.pid)
+        self._bystanders = Bystanders(self.root, self._verbs[name].untouched)
         tracer = Tracer(is_ours, name_child, name_program)
         tracer.attach_below(stage.pid, "engine")
         return stage, tracer
@@ -235,13 +207,14 @@ class Sweep:
             ends = self._judge.ask("ends")  # a supervisor that wasn't killed has told
             if "unknown" in ends and not self._verbs[name].orphaned:
                 faults.append(f"how it ended isn't told: {ends}")
+        faults += self._others_are_fine(name)
         listed_at_gate = [each for each in self._tree() if each.comm == "asyncrt:gate"]
         if not listed and listed_at_gate:
             faults.append(f"unseen: {listed_at_gate}")
         for path in reality.files(self.root):
             if path.endswith("supervisor.err"):
                 faults.append(Path(self.root, path).read_text())
-        faults += self._removed(name, f"{point.key} {errno}")
+        faults += self._removed(name, point, errno)
         if said := self._said():
             faults.append(f"stderr: {said}")
         return faults
@@ -254,33 +227,56 @@ class Sweep:
     def _workload(self) -> list[Seen]:
         return [each for each in self._tree() if each.mark]
 
-    def _removed(self, name: str, at: str) -> list[str]:
+    def _others_are_fine(self, name: str) -> list[str]:
+        """Those beside it are what they were, and nothing runs that belongs to nobody."""
+        if not name.startswith(pods.NAME):
+            return []
+        faults = []
+        if wrong := reality.settles(self._bystanders.touched):
+            faults.append(f"touched: {wrong}")
+        if wrong := reality.settles(partial(orphans, self.root)):
+            faults.append(f"nobody's: {wrong}")
+        return faults
+
+    def _recovered(self, name: str) -> list[str]:
+        """A recovery mends all there is, and who is in a sandbox is so by each account."""
+        faults = []
+        if answer := self._judge.ask("gc"):
+            faults.append(f"gc: {answer}")
+        if wrong := reality.settles(partial(truth.lies, self.root), seconds=_SETTLING_SECONDS):
+            faults.append(f"a lie after gc: {wrong}")
+        if name.startswith(pods.NAME):
+            if wrong := reality.settles(partial(strays, self.root, pods.ROOT)):
+                faults.append(f"after gc: {wrong}")
+            faults += self._others_are_fine(name)
+        return faults
+
+    def _removed(self, name: str, point: Point, errno: str) -> list[str]:
         """The verb done again, or not, then removal by one of its ways: nothing is left.
 
         Which of these is the same in each run.
         """
         faults = []
-        way = 2 if self._verbs[name].for_gc else zlib.crc32(f"{name} {at}".encode()) % 3
+        at = f"{name} {point.key} {errno}"
+        way = 2 if self._verbs[name].for_gc else zlib.crc32(at.encode()) % 3
         if way == 0:
             answer = self._judge.ask("again", name)
-            if isinstance(answer, dict) or (answer[0] and not _is_told(name, answer[0])):
+            if isinstance(answer, dict) or (answer[0] and not _is_told(name, *answer[:2])):
                 faults.append(f"again: {answer}")
+            if name.startswith(pods.NAME):
+                faults += self._recovered(name)
         elif way == 1:
             answer = self._judge.ask("destroy")
             if answer is not None:
                 faults.append(f"destroy: {answer}")
         else:
-            answer = self._judge.ask("gc")
-            if answer:
-                faults.append(f"gc: {answer}")
-            if wrong := reality.settles(partial(truth.lies, self.root), seconds=_SETTLING_SECONDS):
-                faults.append(f"a lie after gc: {wrong}")
+            faults += self._recovered(name)
         answer = self._judge.ask("delete")
         if answer is not None:
             faults.append(f"delete --force: {answer}")
         if left := reality.files(self.root):
             faults.append(f"files left: {sorted(left)}")
-        if name.startswith(boxes.NAME) and (found := reality.settles(self._left)):
+        if _is_boxed(name) and (found := reality.settles(self._left)):
             faults.append(f"mounts or cgroups left: {found}")
         if alive := reality.settles(self._strays):
             faults.append(f"processes left: {alive}")
@@ -338,11 +334,19 @@ class Sweep:
                 os.unlink(path)
 
 
-def _is_told(name: str, error: str) -> bool:
+def _is_boxed(name: str) -> bool:
+    """Whether such a verb's containers may leave mounts and cgroups."""
+    return name.startswith((boxes.NAME, pods.NAME))
+
+
+def _is_told(name: str, error: str, text: str) -> bool:
     """Whether that is what doing it again has to say: some verbs need a supervisor, which was killed."""
-    verb = name.removeprefix(f"{boxes.NAME} ").removeprefix("mapped ")
-    needs = verb.startswith(("exec", "renew", "lease", "attach"))
-    return needs and error == "SandboxUnresponsive"
+    verb = name
+    for each in (f"{boxes.NAME} ", f"{pods.NAME} ", "mapped ", "host "):
+        verb = verb.removeprefix(each)
+    needs = verb.startswith(("exec", "renew", "lease", "attach", "export"))
+    beside = name.startswith(pods.NAME) and verb.startswith("create")
+    return (needs or beside) and error == "SandboxUnresponsive" and "supervisor is gone" in text
 
 
 def _faults_of(
@@ -356,10 +360,10 @@ def _faults_of(
     # the verb says so.
     killed = not errno or outcome.error == "StartFailed" or verb.stops
     if not outcome.error:
-        # Who keeps leases was killed: what has one lives on (README, what is lost).
-        unkept = verb.owned and killed and point.who.startswith("supervisor")
+        # Who keeps leases, and ends a sandbox with its root, was killed: they live on (README, what is lost).
+        unkept = (verb.owned or verb.unkept) and killed and point.who.startswith("supervisor")
         if not _is_like(listed, found.after, killed=killed) and not (
-            unkept and listed == found.before
+            unkept and _is_like(listed, found.before, killed=verb.unkept)
         ):
             faults.append(f"succeeded, but {listed} instead of {found.after}")
         return faults

@@ -45,6 +45,8 @@ class Verb(NamedTuple):
     stops: bool = False  # it may have stopped what it then couldn't remove
     for_gc: bool = False  # what is there without a record only gc takes away
     orphaned: bool = False  # its supervisor was killed before: nobody is left to tell of its end
+    unkept: bool = False  # what its supervisor was to end lives on where that was killed
+    untouched: tuple[str, ...] = ()  # others that run, and do so whatever happens
 
 
 def spec(*args: str, **options: Any) -> asyncrt.Spec:
@@ -61,6 +63,12 @@ async def warm(engine: Engine) -> None:
 
 async def cold(engine: Engine) -> None:
     """No container and no fork server."""
+
+
+async def execute(container: asyncrt.Container) -> None:
+    """One exec'd program, to its end."""
+    process = await container.exec(["/bin/true"], env=reality.marking(MARK, "exec"), **_NULL)
+    await process.wait()
 
 
 def by_another(prepare: Prepare) -> Prepare:

@@ -6,10 +6,9 @@ import os
 from typing import TYPE_CHECKING
 
 from asyncrt.state import read_record
-from tests.helpers import reality
 from tests.helpers.containers import shell_hook
-from tests.sweep import boxes, leftovers, outputs, owned
-from tests.sweep.verb import ID, MARK, Verb, by_another, cold, ended, null, spec, warm
+from tests.sweep import boxes, leftovers, outputs, owned, pods
+from tests.sweep.verb import ID, Verb, by_another, cold, ended, execute, null, spec, warm
 
 if TYPE_CHECKING:
     from asyncrt import Container, Engine
@@ -103,7 +102,7 @@ class _Kind:
             "kill": Verb(running, lambda e, c: c.kill("TERM")),
             "kill all": Verb(running, lambda e, c: c.kill("KILL", all=True)),
             "stop": Verb(running, lambda e, c: c.stop()),
-            "exec": Verb(running, lambda e, c: _execute(c)),
+            "exec": Verb(running, lambda e, c: execute(c)),
             "wait": Verb(self.ready, self.end, feeds=True),
             "natural exit": Verb(self.ready, self.end_alone, feeds=True),
             "destroy": Verb(running, lambda e, c: c.destroy(), stops=True),
@@ -119,12 +118,6 @@ class _Kind:
         }
 
 
-async def _execute(container: Container) -> None:
-    """One exec'd program, to its end."""
-    process = await container.exec(["/bin/true"], env=reality.marking(MARK, "exec"), **null())
-    await process.wait()
-
-
 def every() -> dict[str, Verb]:
     """All verbs, by name and supervision."""
     found = {
@@ -138,6 +131,6 @@ def every() -> dict[str, Verb]:
     }
     for family in (owned, outputs, leftovers):
         found |= {f"{name}, own": verb for name, verb in family.verbs().items()}
-    if boxes.can_be_swept():
-        found |= {f"{name}, own": verb for name, verb in boxes.verbs().items()}
+    for family in (boxes, pods) if boxes.can_be_swept() else ():
+        found |= {f"{name}, own": verb for name, verb in family.verbs().items()}
     return found
