@@ -8,7 +8,6 @@ from asyncrt.errors import InvalidId, SpecInvalid
 from asyncrt.platforms.cgroups import SUPERVISOR
 
 if TYPE_CHECKING:
-
     from asyncrt.launch.plan import CgroupPlan
     from asyncrt.platforms import Beside
 
