@@ -39,6 +39,11 @@ def check_id(text: str) -> ContainerId:
     raise InvalidId(container_id=text, why=why)
 
 
+def check_prefix(text: str) -> str:
+    """`text` if it can be an id or the beginning of one, or InvalidId that says what is wrong with it."""
+    return text if text in {".", ".."} else check_id(text)
+
+
 def match_prefix(ids: Iterable[ContainerId], prefix: str) -> ContainerId | None:
     """The one id that `prefix` abbreviates; an exact match always wins; None if there is none.
 

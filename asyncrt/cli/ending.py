@@ -76,15 +76,14 @@ def delete(context: click.Context, ids: Sequence[str], sandbox: str | None, forc
 
     async def work(engine: Engine) -> int:
         from asyncrt.cli import batch
-        from asyncrt.errors import ContainerNotFound
 
         async def one(name: str) -> None:
             await engine.delete(name, force=force)
 
         debug = options.of(context).debug
         try:
-            turns = await placing.stages(engine, ids, sandbox)
-        except ContainerNotFound:
+            turns = await placing.stages(engine, ids, sandbox, abbreviated=not force)
+        except placing.NoSandboxError:
             if not force:
                 raise
             turns = [list(ids)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncrt.cli import complete, output, session
+from asyncrt.cli import complete, output, placing, session
 from asyncrt.cli import parameters as p
 from asyncrt.cli.text import printable, size_text
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from asyncrt.container import OutOfMemory, Stats
     from asyncrt.engine import Engine
     from asyncrt.state import Event
+
+_INTERVAL = 5.0
 
 _STATUSES = ("creating", "created", "running", "paused", "stopped", "destroyed")
 _COLOURS = {"running": "green", "paused": "yellow", "stopped": "bright_black"}
@@ -130,37 +132,49 @@ def _event_row(event: Event) -> Sequence[str]:
         "asyncrt events web",
         "asyncrt events --stats",
         "asyncrt events --format json --interval 60 web db",
+        "asyncrt events --sandbox pod",
     ],
 )
 @click.argument("ids", metavar="[ID]...", nargs=-1, shell_complete=complete.ids)
+@p.SANDBOX
 @click.option("--stats", "once", is_flag=True, help="Show what they use now, and exit.")
 @click.option(
     "--interval",
     type=p.SECONDS,
-    default=5.0,
-    show_default=True,
-    help="How long to wait between what is used now and next.",
+    help=f"How long to wait between what is used now and next; {_INTERVAL:g} if not given.",
 )
 @p.formats("table", "json")
 @click.pass_context
 def events(
-    context: click.Context, ids: tuple[str, ...], once: bool, interval: float, format_: str
+    context: click.Context,
+    ids: tuple[str, ...],
+    sandbox: str | None,
+    once: bool,
+    interval: float | None,
+    format_: str,
 ) -> int:
     """Show what containers use, run out of and become.
 
-    Of the IDs until the last of them has ended; without any, of all that there are and all that come,
-    until interrupted.
+    Of the IDs until the last of them has ended, as of those in a sandbox and those that come into it;
+    without any, of all that there are and all that come, until interrupted.
 
     CPU is in percent of one processor since the line before. MEMORY is what is charged to its cgroup;
     without one it counts what processes share for each. READ and WRITTEN are from and to storage, since
     the container began. With --format json each line is an object of the type stats, oom or lifecycle.
     """
+    if ids and sandbox is not None:
+        raise click.UsageError("give IDs or --sandbox, not both")
+    if once and interval is not None:
+        raise click.UsageError("--stats shows them once: not together with --interval")
 
     async def work(engine: Engine) -> int:
         show = _Show(format_)
         if once:
-            return await _show_once(context, engine, ids, show)
-        async for each in engine.events(ids or None, interval=interval):
+            return await _show_once(context, engine, ids, sandbox, show)
+        if sandbox is not None:
+            await placing.load(engine, sandbox)  # or its absence would be told as a container's
+        seconds = _INTERVAL if interval is None else interval
+        async for each in engine.events(ids or None, sandbox=sandbox, interval=seconds):
             show.show(each)
         return 0
 
@@ -168,7 +182,11 @@ def events(
 
 
 async def _show_once(
-    context: click.Context, engine: Engine, ids: tuple[str, ...], show: _Show
+    context: click.Context,
+    engine: Engine,
+    ids: tuple[str, ...],
+    sandbox: str | None,
+    show: _Show,
 ) -> int:
     from asyncrt.cli import batch, options
     from asyncrt.errors import ContainerNotFound, InvalidTransition
@@ -182,7 +200,9 @@ async def _show_once(
             return  # one of all, and it has ended meanwhile
         show.show(found)
 
-    names = ids or [each.id for each in await engine.list(status=("created", "running", "paused"))]
+    wanted = await placing.whole(engine, sandbox)
+    live = ("created", "running", "paused")
+    names = ids or [each.id for each in await engine.list(status=live, sandbox=wanted)]
     if not names:
         return 0
     debug = options.of(context).debug

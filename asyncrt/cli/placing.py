@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from asyncrt.cli import complete
+from asyncrt.cli.errors import CommandFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from asyncrt.container import Container
     from asyncrt.engine import Engine
+    from asyncrt.engine.sandboxes import Sandbox
 
 
 class Place(NamedTuple):
@@ -37,7 +39,7 @@ class Place(NamedTuple):
         if self.as_sandbox:
             return (await engine.create_sandbox(id, **options)).root
         if self.sandbox is not None:
-            sandbox = await engine.load_sandbox(self.sandbox)
+            sandbox = await load(engine, self.sandbox)
             return await sandbox.create(id, share_pid=self.share_pid, **options)
         return await engine.create(id, **options)
 
@@ -66,6 +68,15 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+class NoSandboxError(CommandFailedError):
+    """There is none of that id, abbreviated or whole."""
+
+    def __init__(self, sandbox: str, root: str) -> None:
+        super().__init__(
+            f"there is no sandbox {sandbox!r} in {root}; 'asyncrt list' shows what is there"
+        )
+
+
 OF = click.option(
     "--sandbox",
     metavar="ID",
@@ -80,17 +91,62 @@ def check(ids: Sequence[str], sandbox: str | None) -> None:
         raise click.UsageError("missing argument 'ID...', or --sandbox")
 
 
+async def load(engine: Engine, sandbox: str) -> Sandbox:
+    """The sandbox that is meant. Raises NoSandboxError, and for a container that is none SpecInvalid.
+
+    If cancelled, nothing has changed.
+    """
+    from asyncrt.errors import ContainerNotFound
+
+    try:
+        return await engine.load_sandbox(sandbox)
+    except ContainerNotFound as error:
+        raise NoSandboxError(sandbox, engine.root) from error
+
+
+async def whole(engine: Engine, sandbox: str | None) -> str | None:
+    """Its id, for a filter: that of a single container too, and of one whose root is broken or gone.
+
+    Raises as load if nothing is in it. If cancelled, nothing has changed.
+    """
+    from asyncrt.errors import SchemaTooNew, SpecInvalid, StateCorrupted
+
+    if sandbox is None:
+        return None
+    try:
+        return (await load(engine, sandbox)).id
+    except SpecInvalid:
+        wanted = str((await engine.load(sandbox)).id)
+        if await engine.list(sandbox=wanted):
+            return wanted
+        raise
+    except (NoSandboxError, StateCorrupted, SchemaTooNew):
+        if await engine.list(sandbox=sandbox):
+            return sandbox
+        raise
+
+
 async def stages(
-    engine: Engine, ids: Sequence[str], sandbox: str | None, *, root_first: bool = False
+    engine: Engine,
+    ids: Sequence[str],
+    sandbox: str | None,
+    *,
+    root_first: bool = False,
+    abbreviated: bool = True,
 ) -> list[list[str]]:
     """The ids to act on, in turns: those of the sandbox without its root, and that one.
+
+    Unless it may be `abbreviated` the id must be whole, as where one that is missing is fine: its
+    longer namesake would be hit instead.
 
     Whatever ends the root ends the others with it, before they could do anything about it. If
     cancelled, nothing has changed.
     """
     if sandbox is None:
         return [list(ids)]
-    found = await engine.load_sandbox(sandbox)
+    found = await load(engine, sandbox)
+    if not abbreviated and found.id != sandbox:
+        raise NoSandboxError(sandbox, engine.root)
     others = [*ids, *(each.id for each in await found.containers() if each.id not in ids)]
     turns = [[each for each in others if each != found.id], [str(found.id)]]
     return turns[::-1] if root_first else turns

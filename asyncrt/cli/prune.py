@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncrt.cli import errors, options, output, session
+from asyncrt.cli import errors, options, output, placing, session
 from asyncrt.cli import parameters as p
 
 if TYPE_CHECKING:
@@ -48,7 +48,10 @@ def prune(
 
         async with Progress("looking for stopped containers" if dry_run else "pruning"):
             found = await engine.prune(
-                sandbox=sandbox, annotations=dict(annotations), until=until, dry_run=dry_run
+                sandbox=await placing.whole(engine, sandbox),
+                annotations=dict(annotations),
+                until=until,
+                dry_run=dry_run,
             )
         output.write("".join(f"{id}\n" for id, error in found.items() if error is None))
         status = 0

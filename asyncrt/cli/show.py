@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncrt.cli import output, session
+from asyncrt.cli import output, placing, session
 from asyncrt.cli import parameters as p
-from asyncrt.errors import InvalidId
-from asyncrt.ids import check_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,11 +66,6 @@ def list_(
     """
     if quiet and format_ == "json":
         raise click.UsageError("--quiet and --format json exclude each other")
-    if sandbox is not None:
-        try:
-            check_id(sandbox)
-        except InvalidId as error:
-            raise click.BadParameter(str(error), param_hint="--sandbox") from error
 
     async def work(engine: Engine) -> int:
         from asyncrt.cli.progress import Progress
@@ -80,7 +73,7 @@ def list_(
         async with Progress("listing the containers"):
             views = await engine.list(
                 status=status or None,
-                sandbox=sandbox,
+                sandbox=await placing.whole(engine, sandbox),
                 annotations=dict(annotations),
                 until=until,
             )

@@ -32,7 +32,7 @@ from asyncrt.errors import (
     StorageFailed,
 )
 from asyncrt.ids import ContainerId
-from asyncrt.state import Event, ExitResult, list_views
+from asyncrt.state import Event, ExitResult, list_views, read_members
 from asyncrt.status import Status
 
 if TYPE_CHECKING:
@@ -141,22 +141,34 @@ class Following:
         self._feed = Feed(context, self._wake.set)
         self._followed: dict[Key, _Followed] = {}
 
-    async def some(self, wanted: Iterable[Key]) -> AsyncGenerator[Happening]:
+    def some(self, wanted: Iterable[Key]) -> AsyncGenerator[Happening]:
         """Of these, by id and instance, until the last of them has ended.
 
         Raises InvalidTransition for one that is stopped, ContainerNotFound for one that is gone. If
         cancelled, nothing is left open.
         """
-        keys = dict.fromkeys(wanted)
+        return self._until_all_ended(dict.fromkeys(wanted))
+
+    def sandbox(self, root: Key) -> AsyncGenerator[Happening]:
+        """Of a sandbox's root container, of those in it and of those that come, until all have ended.
+
+        Raises as `some` does, of the root. If cancelled, nothing is left open.
+        """
+        return self._until_all_ended({root: None}, root)
+
+    async def _until_all_ended(
+        self, keys: dict[Key, None], root: Key | None = None
+    ) -> AsyncGenerator[Happening]:
         try:
             await self._feed.begin(None)
             for key in keys:
-                await self._follow(key)
-                self._followed[key].wait_for_end(self._context, self._wake.set)
+                await self._follow_to_its_end(key)
+            if root is not None:
+                await self._follow_members(root, keys)
             while self._followed and self._feed.is_open:
                 self._wake.clear()
                 async for event in self._transitions():
-                    if (event.id, event.instance) in keys:
+                    if await self._is_of(event, keys, root):
                         yield event
                 async for each in self._figures():
                     yield each
@@ -170,6 +182,25 @@ class Following:
                     yield event
         finally:
             await finish(self._close())
+
+    async def _follow_members(self, root: Key, keys: dict[Key, None]) -> None:
+        record, _ = await self._context.look(*root)
+        for each in await self._context.run(read_members, self._context.root, record):
+            with contextlib.suppress(AsyncrtError):  # it has ended, or is broken
+                await self._follow_to_its_end((each.id, each.instance))
+                keys[each.id, each.instance] = None
+
+    async def _is_of(
+        self, event: Event | OutOfMemory, keys: dict[Key, None], root: Key | None
+    ) -> bool:
+        """Whether it is of one of them, or of one that has come into the sandbox."""
+        key = event.id, event.instance
+        if isinstance(event, Event) and root is not None and event.sandbox == root[0]:
+            keys[key] = None
+            if event.status in _LIVE and key not in self._followed:
+                with contextlib.suppress(AsyncrtError):
+                    await self._follow_to_its_end(key)
+        return key in keys
 
     async def all(self) -> AsyncGenerator[Happening]:
         """Of all that there are and all that come, until the engine is closed.
@@ -252,6 +283,11 @@ class Following:
         if key not in self._followed:
             memory = MemoryWatch(record, self._context.directories, self._wake.set)
             self._followed[key] = _Followed(record, memory)
+
+    async def _follow_to_its_end(self, key: Key) -> None:
+        await self._follow(key)
+        if self._followed[key].ended is None:
+            self._followed[key].wait_for_end(self._context, self._wake.set)
 
     async def _try_to_follow(self, key: Key) -> None:
         """One of all: that it is broken, gone or another namespace's is no concern of the others."""

@@ -223,8 +223,8 @@ class Engine(Sandboxes, Many, Telling):
     async def load(self, id: str) -> Container:
         """The container of that id, or the one whose id begins so; an exact match always wins.
 
-        Raises ContainerNotFound, AmbiguousId with the candidates, StateCorrupted, SchemaTooNew.
-        If cancelled, nothing has changed.
+        Raises InvalidId, ContainerNotFound, AmbiguousId with the candidates, StateCorrupted,
+        SchemaTooNew. If cancelled, nothing has changed.
         """
         context = self._context
         container_id = await context.run(find, context.root, id)

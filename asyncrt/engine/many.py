@@ -10,6 +10,7 @@ from asyncrt._threads import finish
 from asyncrt.container import Container
 from asyncrt.container.kill import check_grace, signal_number
 from asyncrt.errors import ContainerNotFound, SpecInvalid
+from asyncrt.ids import check_id
 from asyncrt.status import Status
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from asyncrt.container import Context
     from asyncrt.container.kill import SignalLike
+    from asyncrt.engine.sandboxes import Sandbox
     from asyncrt.state import ExitResult, View
 
 Which = str | Container
@@ -32,13 +34,18 @@ class Many:
     Each takes ids, abbreviated as for load, or containers, or a single one; what is given twice counts once. The
     dict that comes back has, by the id as it was given, what went wrong with it, or None. Nobody's
     failure stops the others; what can be wrong with all (a signal, a grace) is raised before
-    anything is done. `at_once` bounds how many are under way.
+    anything is done. `at_once` bounds how many are under way. `sandbox`: as well all containers of
+    that one, abbreviated as for load, its root last, whose end ends the others; raises what
+    load_sandbox raises.
     """
 
     if TYPE_CHECKING:  # Engine's own, which the verbs build on
 
         async def load(self, id: str) -> Container:
             """See Engine.load."""
+
+        async def load_sandbox(self, id: str) -> Sandbox:
+            """See Engine.load_sandbox."""
 
         async def delete(
             self, id: str, *, force: bool = False, timeout: float | None = None
@@ -61,9 +68,10 @@ class Many:
 
     async def kill_many(
         self,
-        ids: Which | Iterable[Which],
+        ids: Which | Iterable[Which] = (),
         signal: SignalLike = "TERM",
         *,
+        sandbox: str | None = None,
         all: bool = False,
         timeout: float | None = None,
         at_once: int = AT_ONCE,
@@ -78,13 +86,14 @@ class Many:
         async def kill(each: Which) -> None:
             await (await self._loaded(each)).kill(number, all=all, timeout=timeout)
 
-        return await for_all(ids, kill, at_once=at_once)
+        return await self._in_turns(ids, sandbox, kill, at_once)
 
     async def stop_many(
         self,
-        ids: Which | Iterable[Which],
+        ids: Which | Iterable[Which] = (),
         grace_seconds: float = 10,
         *,
+        sandbox: str | None = None,
         timeout: float | None = None,
         at_once: int = AT_ONCE,
     ) -> dict[str, Exception | None]:
@@ -98,19 +107,20 @@ class Many:
         async def stop(each: Which) -> None:
             await (await self._loaded(each)).stop(grace_seconds, timeout=timeout)
 
-        return await for_all(ids, stop, at_once=at_once)
+        return await self._in_turns(ids, sandbox, stop, at_once)
 
     async def destroy_many(
         self,
-        ids: Which | Iterable[Which],
+        ids: Which | Iterable[Which] = (),
         *,
+        sandbox: str | None = None,
         timeout: float | None = None,
         at_once: int = AT_ONCE,
     ) -> dict[str, Exception | None]:
         """Destroy each, in whatever status: by id, None or the error.
 
-        An id must be whole, as for delete with force, and one that there isn't is fine; a container
-        given as such is destroyed in this instance only. If cancelled, those under way are finished
+        An id must be whole, as for delete with force, and one that there isn't is fine, both also for
+        the sandbox's; a container given as such is destroyed in this instance only. If cancelled, those under way are finished
         by destroying them again and the rest is as it was.
         """
 
@@ -120,7 +130,10 @@ class Many:
             else:
                 await self.delete(each, force=True, timeout=timeout)
 
-        return await for_all(ids, destroy, at_once=at_once)
+        try:
+            return await self._in_turns(ids, sandbox, destroy, at_once, whole=True)
+        except ContainerNotFound:
+            return await for_all(ids, destroy, at_once=at_once)
 
     async def prune(
         self,
@@ -179,6 +192,29 @@ class Many:
                     task.cancel()
                 await finish(_settle(tasks))
 
+    async def _in_turns(
+        self,
+        ids: Which | Iterable[Which],
+        sandbox: str | None,
+        act: Callable[[Which], Awaitable[None]],
+        at_once: int,
+        *,
+        whole: bool = False,
+    ) -> dict[str, Exception | None]:
+        """Those that are given and those of the sandbox but its root, then that one.
+
+        `whole`: its id may not be abbreviated.
+        """
+        if sandbox is None:
+            return await for_all(ids, act, at_once=at_once)
+        found = await self.load_sandbox(check_id(sandbox) if whole else sandbox)
+        if whole and found.id != sandbox:
+            raise ContainerNotFound(container_id=sandbox, root=self._context.root)
+        several = [*several_of(ids), *await found.containers()]
+        others = [each for each in several if _name(each) != found.id]
+        done = await for_all(others, act, at_once=at_once)
+        return done | await for_all(found.root, act, at_once=at_once)
+
     async def _loaded(self, each: Which) -> Container:
         return each if isinstance(each, Container) else await self.load(each)
 
@@ -190,6 +226,10 @@ def several_of(given: Which | Iterable[Which]) -> list[Which]:
         if not isinstance(each, Which):
             raise SpecInvalid(json_path="", why=f"{each!r} is neither an id nor a container")
     return several
+
+
+def _name(each: Which) -> str:
+    return each if isinstance(each, str) else each.id
 
 
 async def _settle(tasks: Sequence[asyncio.Future[T]]) -> None:
@@ -208,7 +248,7 @@ async def for_all(
     """
     if at_once < 1:
         raise SpecInvalid(json_path="", why=f"at_once is {at_once}, must be 1 or more")
-    by_id = {each if isinstance(each, str) else each.id: each for each in several_of(given)}
+    by_id = {_name(each): each for each in several_of(given)}
     found: dict[str, Exception | None] = {}
     left = iter(by_id.items())
 

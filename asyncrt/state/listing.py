@@ -9,7 +9,7 @@ import os
 
 from asyncrt import _paths, _procid
 from asyncrt.errors import ContainerNotFound, SchemaTooNew, StateCorrupted, StorageFailed
-from asyncrt.ids import ContainerId, is_id, match_prefix
+from asyncrt.ids import ContainerId, check_prefix, is_id, match_prefix
 from asyncrt.state.exit_record import unreadable
 from asyncrt.state.filter import Filter
 from asyncrt.state.reality import look, settle
@@ -31,9 +31,10 @@ def list_ids(root: str) -> list[ContainerId]:
 def find(root: str, text: str) -> ContainerId:
     """The id that `text` names: an exact one always wins, else the one id that starts with it.
 
-    Raises AmbiguousId with the candidates, or ContainerNotFound. Blocks for one stat when the id
-    is exact, else for one scan of the root.
+    Raises InvalidId for what can be neither, AmbiguousId with the candidates, or ContainerNotFound.
+    Blocks for one stat when the id is exact, else for one scan of the root.
     """
+    check_prefix(text)
     if is_id(text) and exists(root, ContainerId(text)):
         return ContainerId(text)
     # Few of many names are worth a closer look.

@@ -116,5 +116,4 @@ def test_a_wait_of_over_a_second_shows_on_a_terminal(asyncrt: Asyncrt) -> None:
 
 def test_a_sandbox_that_there_cant_be_is_a_mistake_and_no_empty_table(asyncrt: Asyncrt) -> None:
     for bad in ("../x", "", "a b"):
-        assert repr(bad) in asyncrt.fails("list", "--sandbox", bad, status=2)
-    assert "ID" in asyncrt("list", "--sandbox", "nobody")
+        assert repr(bad) in asyncrt.fails("list", "--sandbox", bad)

@@ -72,6 +72,8 @@ def test_what_makes_no_sense_is_told_in_a_line(asyncrt: Asyncrt) -> None:
     for words, why in (
         (("run", "--sandbox", "a", "--as-sandbox", "b", "--", "true"), "exclude each other"),
         (("create", "--share-pid", "b", "--", "true"), "is for a container created with --sandbox"),
+        (("events", "--sandbox", "pod", "app"), "give IDs or --sandbox, not both"),
+        (("events", "--stats", "--interval", "3"), "not together with --interval"),
         (("stop",), "missing argument 'ID...', or --sandbox"),
         (("kill", "--sandbox", "pod", "--pid", "7"), "--pid and --pgid are for one container"),
     ):
@@ -80,5 +82,78 @@ def test_what_makes_no_sense_is_told_in_a_line(asyncrt: Asyncrt) -> None:
         assert why in err
     status, _, err = asyncrt.inside("run", "--sandbox", "nobody", "app", "--", "true")
     assert (status, err.count("\n")) == (1, 1)
-    assert "no container 'nobody'" in err
+    assert "there is no sandbox 'nobody'" in err
     asyncrt.do("delete", "--force", "--sandbox", "nobody")
+
+
+_FILTERS = (("list",), ("list", "-q"), ("prune",), ("events", "--stats"))
+_VERBS = (
+    ("events",),
+    ("kill",),
+    ("stop",),
+    ("start",),
+    ("pause",),
+    ("resume",),
+    ("delete",),
+)
+
+
+def test_a_mistyped_sandbox_is_told_and_not_taken_for_an_empty_one(asyncrt: Asyncrt) -> None:
+    _pod(asyncrt, "app")
+    asyncrt.do("create", "plain", "--", "/bin/sleep", "1000")
+    for words in (*_FILTERS, *_VERBS, ("delete", "--force")):
+        for name, why in (
+            ("nosuch", "there is no sandbox 'nosuch' in "),
+            ("plain", "'plain' is a container by itself, and no sandbox"),
+            ("app", "'app' is a container in sandbox 'pod', and no sandbox"),
+            ("a b", "invalid container id 'a b'"),
+        ):
+            status, out, err = asyncrt.inside(*words, "--sandbox", name)
+            if words[-1] == "--force" and name == "nosuch":
+                assert (status, out, err) == (0, "", "")  # as of an id that is missing
+                continue
+            if words in _FILTERS and name == "plain":
+                assert (status, err) == (0, "")  # a sandbox of one, as its view says
+                continue
+            assert (status, out, err.count("\n")) == (1, "", 1), (words, name)
+            assert why in err
+    # By force only whole: the one that was meant may be gone, and this be its longer namesake.
+    asyncrt.do("delete", "--force", "--sandbox", "po")
+    assert sorted(asyncrt.views()) == ["app", "plain", "pod"]
+    asyncrt.do("delete", "--force", "pod", "plain")
+    # Those of a root that is gone are found, to be cleared away.
+    assert asyncrt.do("list", "-q", "--sandbox", "pod") == "app\n"
+    assert asyncrt.do("prune", "--sandbox", "pod") == "app\n"
+    assert asyncrt.left() == []
+
+
+def test_a_broken_root_hides_none_of_its_sandbox(asyncrt: Asyncrt) -> None:
+    _pod(asyncrt, "app")
+    with open(f"{asyncrt.root}/pod.state", "w") as state:
+        state.write("{")
+    status, out, _ = asyncrt.inside("list", "-q", "--sandbox", "pod")
+    assert (status, out) == (0, "app\n")
+    asyncrt.do("delete", "--force", "app", "pod")
+    assert asyncrt.left() == []
+
+
+def test_events_of_a_sandbox_end_with_it(asyncrt: Asyncrt) -> None:
+    _pod(asyncrt, "app")
+    asyncrt.do("run", "--detach", "other", "--", "/bin/sleep", "1000")
+    once = asyncrt.do("events", "--stats", "--sandbox", "po", "--format", "json")
+    assert [json.loads(line)["id"] for line in once.splitlines()] == ["app", "pod"]
+    words = ("events", "--sandbox", "po", "--interval", "3600", "--format", "json")
+    with asyncrt.start(*words) as following:
+        first = {json.loads(following.line())["id"] for _ in range(2)}
+        asyncrt.do("kill", "other", "KILL")
+        asyncrt.do("kill", "--sandbox", "pod", "KILL")
+        status, out, err = following.end()
+    assert (first, status, err) == ({"app", "pod"}, 0, "")
+    told = [json.loads(line) for line in out.splitlines()]
+    assert {(each["id"], each["data"]["status"]) for each in told} == {
+        ("app", "stopped"),
+        ("pod", "stopped"),
+    }
+    asyncrt.do("delete", "--sandbox", "pod")
+    asyncrt.do("delete", "--force", "other")
+    assert asyncrt.left() == []

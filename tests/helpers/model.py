@@ -8,9 +8,12 @@ processes may live.
 from __future__ import annotations
 
 import signal
+import string
 from dataclasses import dataclass, field
 
 from asyncrt import errors
+
+_LETTERS = set(string.ascii_letters + string.digits + "_+.-")  # of an id
 
 LIVE = ("created", "running", "paused")
 
@@ -133,10 +136,12 @@ class Model:
         self.gone.append((found.id, found.instance))
 
     def found(self, text: str) -> Modelled | type[Exception]:
-        """What an abbreviated id means: an exact one always wins, the empty one means nothing."""
+        """What an abbreviated id means: an exact one always wins, one that can't be is a mistake."""
+        if not text or not set(text) <= _LETTERS:
+            return errors.InvalidId
         if text in self.containers:
             return self.containers[text]
-        found = [each for id, each in self.containers.items() if text and id.startswith(text)]
+        found = [each for id, each in self.containers.items() if id.startswith(text)]
         if not found:
             return errors.ContainerNotFound
         return found[0] if len(found) == 1 else errors.AmbiguousId

@@ -51,7 +51,8 @@ async def test_a_bad_id_is_refused_before_anything_is_made(id: str, engine: Engi
         with pytest.raises(asyncrt.InvalidId) as caught:
             await make(id, spec=sleeper())
         is_one_clear_line(caught.value)
-    with pytest.raises(asyncrt.ContainerNotFound):
+    # Where it may be abbreviated, these may be the beginning of one.
+    with pytest.raises(asyncrt.ContainerNotFound if id in {".", ".."} else asyncrt.InvalidId):
         await engine.load(id)
     with pytest.raises(asyncrt.InvalidId):
         await engine.list(sandbox=id)

@@ -32,7 +32,7 @@ async def test_one_that_is_missing_stops_none_of_the_others(engine: Engine) -> N
     assert list(found) == ["missing", "alpha", "be", "gamma", ""]
     assert {id for id, error in found.items() if error is None} == {"alpha", "be", "gamma"}
     assert isinstance(found["missing"], asyncrt.ContainerNotFound)
-    assert isinstance(found[""], asyncrt.ContainerNotFound)
+    assert isinstance(found[""], asyncrt.InvalidId)
     for each in (a, b, c):
         assert (await each.wait(20)).signal == 9
     found = await engine.kill_many(["alpha"])

@@ -83,6 +83,8 @@ def test_what_is_on_disk_is_listed_and_found_and_nothing_else(
                 fitting = [each for each in present if text and each.startswith(text)]
                 assert text not in present
                 assert len(fitting) != 1
+            except InvalidId:
+                assert not is_id(text)
             else:
                 assert found in present
                 assert found.startswith(text)

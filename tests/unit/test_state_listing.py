@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from asyncrt import _procid
-from asyncrt.errors import AmbiguousId, ContainerNotFound, StorageFailed
+from asyncrt.errors import AmbiguousId, ContainerNotFound, InvalidId, StorageFailed
 from asyncrt.state import Identity, StateFile, find, list_ids, list_views
 from asyncrt.state import listing as listing_module
 from asyncrt.state import record as record_module
@@ -176,11 +176,19 @@ def test_a_unique_prefix_is_resolved_and_an_ambiguous_one_tells_its_candidates(r
     assert caught.value.candidates == ("web1", "web2")
 
 
-@pytest.mark.parametrize("text", ["", "*", "w?b", "../web", "webb", ".", "..", "w\0", "we\n"])
-def test_what_fits_no_id_is_not_found_and_touches_nothing(root: str, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        *[(each, ContainerNotFound) for each in ("webb", ".", "..")],
+        *[(each, InvalidId) for each in ("", "*", "w?b", "../web", "w\0", "we\n", "w" * 201)],
+    ],
+)
+def test_what_fits_no_id_is_not_found_and_touches_nothing(
+    root: str, text: str, error: type[Exception]
+) -> None:
     put(root, "web")
     before = sorted(os.listdir(root))
-    with pytest.raises(ContainerNotFound):
+    with pytest.raises(error):
         find(root, text)
     assert sorted(os.listdir(root)) == before
 
