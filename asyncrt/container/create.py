@@ -39,7 +39,7 @@ from asyncrt.errors import (
     StorageFailed,
 )
 from asyncrt.launch import frames
-from asyncrt.oci import HOOK_KINDS, hook_plans, membership
+from asyncrt.oci import HOOK_KINDS, hook_plans, is_sandbox
 from asyncrt.platforms import choose, plan_overlay
 from asyncrt.sandbox import ChannelClosed, LaunchFailed
 from asyncrt.state import (
@@ -170,12 +170,13 @@ class Creation:
             any(hook_plans(spec.config, kind) for kind in HOOK_KINDS[:3])
             or any(kind in context.hooks for kind in HOOK_KINDS[:2])
         )
-        member = membership(spec.config)
         process = spec.config.process
+        # Who supervises by itself has annotations of its own, and a sandbox that isn't ours.
+        counts = supervision == "own" and not is_sandbox(spec.config)
         self.record = Record(
             id=container_id,
             instance=instance,
-            sandbox=member.sandbox_id or container_id,
+            sandbox=container_id if sandbox is None else sandbox.record.id,
             status=Status.CREATING,
             created_at=datetime.now(UTC),
             owner=context.owner,
@@ -187,7 +188,7 @@ class Creation:
             protocol=frames.VERSION,
             lease=owned_by_us(lease),
             unpivoted=not context.pivot_root and self._plan.get("linux") is not None,
-            oom_score_adj=None if member.is_sandbox else process.oom_score_adj,
+            oom_score_adj=process.oom_score_adj if counts else None,
             hooks=tuple(kind for kind in HOOK_KINDS if hook_plans(spec.config, kind)),
         )
 

@@ -9,7 +9,7 @@ from asyncrt.oci.exec import complete_exec, derive_exec, process_of
 from asyncrt.oci.homes import home_of, is_known
 from asyncrt.oci.hooks import HOOK_KINDS, hook_plans, merge_env
 from asyncrt.oci.sandbox_config import default_config
-from asyncrt.oci.sandboxes import Membership, membership, placed
+from asyncrt.oci.sandboxes import Membership, is_sandbox, membership, placed
 from asyncrt.oci.spec import OCI_VERSION, Spec
 from asyncrt.oci.state_report import state_report
 
@@ -34,6 +34,7 @@ __all__ = [
     "home_of",
     "hook_plans",
     "is_known",
+    "is_sandbox",
     "load_bundle",
     "membership",
     "merge_env",

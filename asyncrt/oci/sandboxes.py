@@ -37,6 +37,13 @@ class Membership(NamedTuple):
     id_path: str = ""
 
 
+def is_sandbox(config: Config) -> bool:
+    """Whether the annotations say so. Any other word of them, be it none of ours, says that it isn't."""
+    annotations = config.annotations or {}
+    kinds = (annotations.get(type_key) for type_key, _ in _DIALECTS)
+    return next((kind for kind in kinds if kind is not None), None) == "sandbox"
+
+
 def membership(config: Config) -> Membership:
     """What the annotations say. SpecInvalid: an unknown type, or a container without a sandbox."""
     annotations = config.annotations or {}

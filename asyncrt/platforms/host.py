@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from asyncrt.errors import SpecInvalid, SpecUnsupported
-from asyncrt.oci import home_of, membership, merge_env
+from asyncrt.oci import home_of, is_sandbox, membership, merge_env
 from asyncrt.oci.config import Linux
 from asyncrt.platforms import _process
 from asyncrt.platforms._identity import Identity, plan_identity
@@ -81,19 +81,20 @@ def _plan_cgroup(
     config: Config, name: str, *, room: bool = False, beside: Beside | None = None
 ) -> Planned:
     """A cgroup for a container that asks for one, or for limits, or has others in its sandbox."""
-    linux, member = config.linux, membership(config)
+    linux = config.linux
     asked = linux is not None and bool(linux.cgroups_path or _asks(linux.resources))
-    if beside is None and not (asked or room or member.is_sandbox):
+    if beside is None and not (asked or room or is_sandbox(config)):
         return Planned(None, {})
     leaves = () if beside is None else beside.cgroups
     planned = plan_cgroup(linux, name=name, wanted=asked, room=room, leaves=leaves)
     if planned.refused or (beside is None and not room):
         return planned
+    at = membership(config).json_path
     if beside is not None and not beside.has_cgroup:
-        return Planned(None, {member.json_path: "its sandbox's root container has no cgroup"})
+        return Planned(None, {at: "its sandbox's root container has no cgroup"})
     if planned.plan is None:
         why = "several containers of a sandbox need a cgroup each, and this user may make none here"
-        return Planned(None, {member.json_path or "linux.cgroupsPath": why})
+        return Planned(None, {at or "linux.cgroupsPath": why})
     return planned
 
 
