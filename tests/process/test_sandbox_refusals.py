@@ -65,8 +65,7 @@ def _cgroups(new: str, sandbox: asyncrt.Container, root: str) -> set[str]:
 
 def _children(pid: int) -> set[int]:
     """Of a supervisor, but for the one that waits for a next container."""
-    with open(f"/proc/{pid}/task/{pid}/children") as found:
-        below = map(int, found.read().split())
+    below = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
     found = set()
     for each in below:
         with contextlib.suppress(FileNotFoundError):  # it has gone
