@@ -92,8 +92,21 @@ _LIMITS: tuple[tuple[tuple[str, ...], tuple[str, str], Any, str], ...] = (
     ),
 )
 
+_NOT_HERE = ("--l3-cache-schema", "--mem-bw-schema")  # runc's update has these too
+
+
+def _refuse(_: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        raise click.UsageError(
+            f"{param.opts[0]}: caches and memory bandwidth (Intel RDT) aren't divided here;"
+            " the kernel's interface for it is /sys/fs/resctrl"
+        )
+
 
 def _limits(command: Callable[..., int]) -> Callable[..., int]:
+    for name in _NOT_HERE:
+        add = click.option(name, callback=_refuse, expose_value=False, hidden=True, help="Refused.")
+        command = add(command)
     for names, (part, field), kind, help_ in reversed(_LIMITS):
         metavar = {int: "N", str: "LIST"}.get(kind, "SIZE")
         add = click.option(*names, f"{part}_{field}", type=kind, metavar=metavar, help=help_)

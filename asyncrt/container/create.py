@@ -18,7 +18,7 @@ import msgspec
 from asyncrt import _durable, _paths
 from asyncrt._threads import finish, run_blocking
 from asyncrt.container import cgroup, hooks, layer, leaves
-from asyncrt.container.beside import hand
+from asyncrt.container.beside import hand, tell
 from asyncrt.container.change import Change, busy, check_timeout, unresponsive
 from asyncrt.container.context import own_identity, patience
 from asyncrt.container.create_hooks import CreateHooks, start_failed
@@ -479,6 +479,10 @@ class Creation:
             await end_processes(held)
             await hooks.run_poststop(held, Status.STOPPED)
             await self._state.destroy()
+            if self._sandbox is not None and self.record.oom_score_adj is not None:
+                # Somebody else's start may have counted it already.
+                self.record.supervisor = self._sandbox.record.supervisor
+                await tell(self._context, self.record, "destroyed")
         except Exception:  # noqa: BLE001 - the error that led here is the one to raise
             # The record stays and says creating or deleting; delete and gc finish it.
             _log.exception("container %s: could not be rolled back", self.record.id)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,10 +100,32 @@ def test_what_is_wrong_with_a_file_is_one_line(
         (["-r", "-", "--memory", "5M", "web"], "exclude each other"),
         (["--memory", "much", "web"], "'much' is neither bytes"),
         (["--pids-limit", "x", "web"], "'x' is not a valid integer"),
+        (["--l3-cache-schema", "L3:0=f", "web"], "--l3-cache-schema: caches and memory bandwidth"),
+        (["--mem-bw-schema", "MB:0=20", "--pids-limit", "5", "web"], "/sys/fs/resctrl"),
     ],
 )
 def test_what_isnt_understood(asyncrt: Asyncrt, arguments: list[str], why: str) -> None:
     assert why in asyncrt.fails("update", *arguments, status=2)
+
+
+RUNC_SAYS = re.compile(r"^ +(--[a-z0-9-]+) value(?:, -(\w) value)?", re.MULTILINE)
+
+
+@pytest.mark.needs_program("runc")
+def test_every_option_of_runcs_is_taken_or_refused_by_name(asyncrt: Asyncrt, bundle: str) -> None:
+    """By somebody who types what runc took, or by a program that was written for it."""
+    said = subprocess.run(["runc", "update", "--help"], capture_output=True, text=True, check=True)
+    options = {name for name, _ in RUNC_SAYS.findall(said.stdout)}
+    assert len(options) > 10
+    values = {"--cpuset-cpus": "0", "--cpuset-mems": "0", "--resources": "/nowhere"}
+    for name in options:
+        _, _, err = asyncrt.inside("update", name, values.get(name, "1000"), "nobody")
+        why = "no container 'nobody'"
+        if name == "--resources":
+            why = "/nowhere: No such file"
+        elif name in {"--l3-cache-schema", "--mem-bw-schema"}:
+            why = f"{name}: caches and memory bandwidth"
+        assert why in err, name
 
 
 def test_a_file_that_isnt_there_is_named(asyncrt: Asyncrt, bundle: str) -> None:

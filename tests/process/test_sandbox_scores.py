@@ -14,7 +14,7 @@ import pytest
 
 import asyncrt
 from asyncrt import Engine, SpecInvalid
-from tests.helpers.containers import init_of, supervisor_of
+from tests.helpers.containers import Fifo, init_of, shell_hook, supervisor_of
 from tests.helpers.pods import TYPE, Pods
 from tests.helpers.processes import REPOSITORY
 
@@ -94,6 +94,27 @@ async def test_the_container_that_is_the_sandbox_does_not_count(pods: Pods) -> N
     assert score(above) == 600
     await app.destroy()
     assert score(above) == before
+
+
+async def test_a_creation_that_is_undone_counts_no_longer(pods: Pods) -> None:
+    """Somebody else's start may have counted it by then."""
+    sandbox = await pods.sandbox()
+    above = supervisor_of(sandbox.root, pods.root)
+    with Fifo(f"{pods.root}/~hooked") as hooked, Fifo(f"{pods.root}/~go") as go:
+        hook = shell_hook('echo >"$1"; read go <"$2"; exit 1', hooked.path, go.path)
+        config = json.loads(pods.sleeper(oom_score_adj=100).encoded())
+        config["hooks"] = {"createRuntime": [{"path": hook.path, "args": list(hook.args or ())}]}
+        spec = asyncrt.Spec.decode(json.dumps(config).encode())
+        creating = asyncio.ensure_future(sandbox.create("undone", spec=spec))
+        await hooked.line()
+        await pods.running(sandbox, "app", pods.sleeper(oom_score_adj=500))
+        counted = score(above)
+        go.say()
+        with pytest.raises(asyncrt.HookFailed):
+            await creating
+        assert (counted, score(above)) == (100, 500)
+        for fifo in (hooked, go):
+            os.unlink(fifo.path)
 
 
 @pytest.mark.parametrize("beyond", [1001, -1001])
