@@ -310,7 +310,8 @@ async def test_a_creator_killed_before_its_acknowledgement_leaves_what_gc_remove
     )
     assert done.returncode == -9
     app = await pods.engine.load("app")
-    assert (await app.wait()).reason == "creation interrupted"  # until that is recorded, gc lets it be
+    ended = await app.wait()  # until that is recorded, gc lets it be
+    assert ended.reason == "creation interrupted"
     assert members(pods.root) == ["app"]
     assert (await pods.engine.recover()).complete
     assert members(pods.root) == []
