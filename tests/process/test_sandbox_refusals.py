@@ -18,8 +18,9 @@ import asyncrt
 from asyncrt import AsyncrtError, Engine, InvalidTransition, Sandbox, SpecInvalid, Status
 from asyncrt.platforms.cgroups import place
 from asyncrt.platforms.cgroups.machine import discover
+from asyncrt.state import read_record
 from tests.helpers.containers import Fifo, record_of, shell_hook, supervisor_of
-from tests.helpers.pods import ID, TYPE, Pods, in_sandbox, members
+from tests.helpers.pods import ID, TYPE, Pods, children, in_sandbox, members
 from tests.helpers.processes import until
 from tests.helpers.sandboxes import mounts_below
 
@@ -63,17 +64,6 @@ def _cgroups(new: str, sandbox: asyncrt.Container, root: str) -> set[str]:
     return found
 
 
-def _children(pid: int) -> set[int]:
-    """Of a supervisor, but for the one that waits for a next container."""
-    below = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-    found = set()
-    for each in below:
-        with contextlib.suppress(FileNotFoundError):  # it has gone
-            if Path(f"/proc/{each}/comm").read_text() != "asyncrt:spare\n":
-                found.add(each)
-    return found
-
-
 class Left:
     """What there is of a sandbox, to be compared with what there is later."""
 
@@ -83,7 +73,6 @@ class Left:
         self._new = new
         self._directories = directories
         self._before = self._now()
-        self._children = _children(supervisor_of(sandbox.root, root))
 
     def _now(self) -> dict[str, object]:
         root = self._root
@@ -102,7 +91,10 @@ class Left:
     async def check(self) -> None:
         """Nothing is new, nothing is gone."""
         supervisor = supervisor_of(self._sandbox, self._root)
-        await until(lambda: _children(supervisor) == self._children, "whom it forked is reaped")
+        names = [self._sandbox.id, *members(self._root, self._sandbox.id)]
+        inits = [read_record(self._root, name).init for name in names]
+        living = {each.pid for each in inits if each is not None}
+        await until(lambda: children(supervisor) == living, "whom it forked is reaped")
         now = self._now()
         for what, before in self._before.items():
             assert now[what] == before, what
