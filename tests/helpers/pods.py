@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,24 @@ def members(root: str, sandbox_id: str = "pod") -> list[str]:
         return sorted(os.listdir(f"{root}/{sandbox_id}{_paths.DIRECTORY}/{_paths.MEMBERS}"))
     except FileNotFoundError:
         return []
+
+
+def children(supervisor: int) -> set[int]:
+    """Of a supervisor, but for the one that waits for a next container.
+
+    That one has its name a moment after it was forked only: compare in a loop, not once.
+    """
+    with open(f"/proc/{supervisor}/task/{supervisor}/children") as found:
+        below = list(map(int, found.read().split()))
+    kept = set()
+    for pid in below:
+        with (
+            contextlib.suppress(FileNotFoundError, ProcessLookupError),  # it has gone
+            open(f"/proc/{pid}/comm") as comm,
+        ):
+            if comm.read() != "asyncrt:spare\n":
+                kept.add(pid)
+    return kept
 
 
 async def pids(container: Container) -> set[int]:

@@ -12,8 +12,8 @@ import pytest
 from asyncrt import Engine
 from tests.helpers.cgroups import left, where
 from tests.helpers.containers import init_of, supervisor_of
-from tests.helpers.pods import Pods, members
-from tests.helpers.processes import REPOSITORY
+from tests.helpers.pods import Pods, children, members
+from tests.helpers.processes import REPOSITORY, until
 
 pytestmark = [
     pytest.mark.needs_root,
@@ -63,17 +63,6 @@ asyncio.run(main())
 """
 
 
-def _below(supervisor: int) -> set[int]:
-    with open(f"/proc/{supervisor}/task/{supervisor}/children") as found:
-        below = map(int, found.read().split())
-    return {pid for pid in below if _comm(pid) != "asyncrt:spare"}
-
-
-def _comm(pid: int) -> str:
-    with open(f"/proc/{pid}/comm") as found:
-        return found.read().strip()
-
-
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("platform", ["host", "linux"])
 async def test_thirty_come_and_go_from_four_processes(
@@ -114,7 +103,8 @@ async def test_thirty_come_and_go_from_four_processes(
         for each in await sandbox.containers()
         if (await each.view()).pid is not None
     }
-    assert _below(supervisor) == living | {init_of(sandbox.root, engine.root)}
+    living.add(init_of(sandbox.root, engine.root))
+    await until(lambda: children(supervisor) == living, "the others are reaped")
     await engine.destroy_many(await sandbox.containers())
     assert members(engine.root) == []
     # Of 128 lives none has left a descriptor: what is new are our connection and the namespaces.

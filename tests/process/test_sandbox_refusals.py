@@ -19,9 +19,8 @@ from asyncrt import AsyncrtError, Engine, InvalidTransition, Sandbox, SpecInvali
 from asyncrt.platforms.cgroups import place
 from asyncrt.platforms.cgroups.machine import discover
 from asyncrt.state import read_record
-from asyncrt.state.listing import list_ids
 from tests.helpers.containers import Fifo, record_of, shell_hook, supervisor_of
-from tests.helpers.pods import ID, TYPE, Pods, in_sandbox, members
+from tests.helpers.pods import ID, TYPE, Pods, children, in_sandbox, members
 from tests.helpers.processes import until
 from tests.helpers.sandboxes import mounts_below
 
@@ -65,23 +64,6 @@ def _cgroups(new: str, sandbox: asyncrt.Container, root: str) -> set[str]:
     return found
 
 
-def _children(pid: int) -> set[int]:
-    """Of a supervisor, but for the one that waits for a next container."""
-    below = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-    found = set()
-    for each in below:
-        with contextlib.suppress(FileNotFoundError):  # it has gone
-            if Path(f"/proc/{each}/comm").read_text() != "asyncrt:spare\n":
-                found.add(each)
-    return found
-
-
-def _known(root: str) -> set[int]:
-    """Inits and gofers by the records: what else a supervisor has at some instant comes and goes."""
-    records = [read_record(root, each) for each in list_ids(root)]
-    return {each.pid for record in records for each in (record.init, record.gofer) if each}
-
-
 class Left:
     """What there is of a sandbox, to be compared with what there is later."""
 
@@ -91,7 +73,6 @@ class Left:
         self._new = new
         self._directories = directories
         self._before = self._now()
-        self._known = _known(root)
 
     def _now(self) -> dict[str, object]:
         root = self._root
@@ -110,7 +91,10 @@ class Left:
     async def check(self) -> None:
         """Nothing is new, nothing is gone."""
         supervisor = supervisor_of(self._sandbox, self._root)
-        await until(lambda: _children(supervisor) <= self._known, "whom it forked is reaped")
+        names = [self._sandbox.id, *members(self._root, self._sandbox.id)]
+        inits = [read_record(self._root, name).init for name in names]
+        living = {each.pid for each in inits if each is not None}
+        await until(lambda: children(supervisor) == living, "whom it forked is reaped")
         now = self._now()
         for what, before in self._before.items():
             assert now[what] == before, what

@@ -14,7 +14,7 @@ import pytest
 
 import asyncrt
 from asyncrt import Engine, SpecInvalid
-from tests.helpers.containers import Fifo, init_of, shell_hook, supervisor_of
+from tests.helpers.containers import Fifo, init_of, record_of, shell_hook, supervisor_of
 from tests.helpers.pods import TYPE, Pods
 from tests.helpers.processes import REPOSITORY
 
@@ -80,6 +80,34 @@ async def test_a_single_containers_is_its_supervisors_once_it_runs(pods: Pods) -
     assert score(process.pid) == 500
     process.close()
     await alone.destroy()
+
+
+@pytest.mark.needs_userns
+async def test_a_gofers_is_its_own_containers(engine: Engine, rootfs: str) -> None:
+    """Whoever kills the gofer for want of memory kills the container with it, and no other."""
+    pods = Pods(engine, "linux", rootfs)
+    memory = asyncrt.Overlay.memory("8M")
+    sandbox = await engine.create_sandbox(
+        "pod", spec=pods.sleeper(oom_score_adj=200), overlay=memory
+    )
+    await sandbox.root.start()
+    original = score(supervisor_of(sandbox.root, engine.root))
+    high = await pods.running(sandbox, "high", pods.sleeper(oom_score_adj=700), overlay=memory)
+    low = await pods.running(sandbox, "low", pods.sleeper(oom_score_adj=300), overlay=memory)
+    plain = await pods.running(sandbox, "plain", overlay=memory)
+    found = {}
+    for each in (sandbox.root, high, low, plain):
+        gofer = record_of(each, engine.root).gofer
+        assert gofer is not None
+        found[each.id] = (score(gofer.pid), score(init_of(each, engine.root)))
+    assert found == {
+        "pod": (200, 200),
+        "high": (700, 700),
+        "low": (300, 300),
+        "plain": (original, original),
+    }
+    assert score(supervisor_of(sandbox.root, engine.root)) == 300
+    await sandbox.destroy()
 
 
 async def test_the_container_that_is_the_sandbox_does_not_count(pods: Pods) -> None:

@@ -122,8 +122,9 @@ async def main():
         await one.resume()
 
         # kill --all, of what is exec'd and forks as well, while it runs and after
-        bomb = await one.exec(["/bin/sh", "-c", "while :; do sleep 1000 & sleep 0.002; done"])
-        while len(await pids(one)) < 20:
+        storm = "for i in 0 1 2 3 4 5 6 7; do (while :; do (exit 0); done) & done; wait"
+        bomb = await one.exec(["/bin/sh", "-c", storm])
+        while len(await pids(one)) < 10:
             pass
         before = await pids(one)
         await one.kill("KILL", all=True)
