@@ -24,6 +24,7 @@ _LOOK_SECONDS = 0.0005
 _LONGEST_LOOK_SECONDS = 0.02
 _WRITE = os.O_WRONLY | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _AT_ONCE_SECONDS = 0.001
 _PASSES = 100  # over what forks faster than it can be signalled one by one
 
@@ -70,24 +71,64 @@ def can_freeze(cgroup: str) -> bool:
     return os.path.exists(f"{cgroup}/cgroup.freeze") or os.path.exists(f"{cgroup}/freezer.state")
 
 
-def _below(cgroup: str) -> Iterator[str]:
-    """The cgroup and all below it, parents first."""
-    yield cgroup
+def _below(cgroup: str) -> Iterator[tuple[int, str]]:
+    """Each cgroup below it, children first: its name, and the directory that is in, open until the next.
+
+    A container may have made them, with neither a path's length nor our stack for a limit: one goes
+    down and up again step by step, with one descriptor.
+    """
     try:
-        with os.scandir(cgroup) as found:
-            names = [each.name for each in found if each.is_dir(follow_symlinks=False)]
+        fd = os.open(cgroup, _DIRECTORY)
     except OSError:
         return  # it went
-    for name in names:
-        yield from _below(f"{cgroup}/{name}")
+    names: list[str] = []  # the way down to where it is
+    waiting = [_children(fd)]
+    try:
+        while waiting[-1] or names:
+            if waiting[-1]:
+                name = waiting[-1].pop()
+                try:
+                    fd = _moved(fd, name)
+                except OSError:
+                    continue  # it went
+                names.append(name)
+                waiting.append(_children(fd))
+            else:
+                waiting.pop()
+                try:
+                    fd = _moved(fd, "..")
+                except OSError:
+                    return  # for want of descriptors or memory
+                yield fd, names.pop()
+    finally:
+        os.close(fd)
+
+
+def _moved(fd: int, name: str) -> int:
+    """The directory of that name, opened in the place of the one that it is in."""
+    found = os.open(name, _DIRECTORY, dir_fd=fd)
+    os.close(fd)
+    return found
+
+
+def _children(fd: int) -> list[str]:
+    try:
+        with os.scandir(fd) as found:
+            return [each.name for each in found if each.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []  # it went
 
 
 def pids(cgroup: str) -> list[int]:
     """Its processes and those of the cgroups below it, as seen from our pid namespace."""
-    found: list[int] = []
-    for each in _below(cgroup):
-        found.extend(pid for pid in map(int, read(f"{each}/cgroup.procs").split()) if pid)
+    found = _listed(f"{cgroup}/cgroup.procs")
+    for fd, name in _below(cgroup):
+        found += _listed(f"{through(fd)}/{name}/cgroup.procs")
     return found
+
+
+def _listed(path: str) -> list[int]:
+    return [pid for pid in map(int, read(path).split()) if pid]
 
 
 def is_populated(cgroup: str) -> bool:
@@ -260,9 +301,11 @@ def remove(cgroup: str) -> None:
 
     Raises OSError for the first that can't be removed.
     """
-    for each in reversed(list(_below(cgroup))):
+    for fd, name in _below(cgroup):
         with contextlib.suppress(FileNotFoundError):
-            os.rmdir(each)
+            os.rmdir(name, dir_fd=fd)
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(cgroup)
 
 
 def remove_parent(cgroup: str) -> None:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from asyncrt import _cgroups
 from asyncrt.container import cgroup
+from asyncrt.launch import clearing
 from asyncrt.state import CgroupPlace, Identity, Record
 from tests.helpers.cgroups import make_machine
 from tests.helpers.records import make_record
@@ -35,6 +37,25 @@ def test_what_was_made_is_removed_and_removed_again(tmp_path: Path) -> None:
     for _ in range(2):
         assert cgroup.end(record, 1) == []
         assert os.listdir(tmp_path) == []
+
+
+def test_depth_beyond_any_path_and_any_stack_is_no_trap(tmp_path: Path) -> None:
+    """A container that may write to its cgroups makes as many in each other as it likes."""
+    record = _record(tmp_path)
+    fd = os.open(tmp_path / "pod/web", os.O_RDONLY)
+    for _ in range(2500):
+        os.mkdir("a", dir_fd=fd)
+        os.mkdir("b", dir_fd=fd)
+        below = os.open("a", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    try:
+        assert _cgroups.pids(str(tmp_path / "pod")) == []
+        assert cgroup.end(record, 1) == []
+        assert os.listdir(tmp_path) == []
+    finally:
+        clearing.clear(str(tmp_path / "pod"))  # pytest can't
 
 
 def test_a_parent_that_somebody_uses_stays(tmp_path: Path) -> None:
