@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import _socket
 
 _TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}
+# What a path is refused with, beside ENOENT, that nothing can be at.
+_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -33,7 +35,7 @@ def serve(peer: _socket.socket) -> None:
 
 
 def clear(path: str) -> None:
-    """Remove a directory with all in it; one that isn't there is fine. Raises OSError.
+    """Remove a directory with all in it; one that isn't there, or can't be, is fine. Raises OSError.
 
     Nobody may be using it any more. Follows no link. What is further down is moved up to the top
     first, so that neither a depth beyond any path's length nor one beyond any number of descriptors
@@ -41,8 +43,10 @@ def clear(path: str) -> None:
     """
     try:
         top = _open(path, None)
-    except FileNotFoundError:
-        return
+    except OSError as error:
+        if error.errno in _NOT_THERE and not os.path.lexists(path):
+            return
+        raise
     try:
         number = 0
         while names := _some(top):

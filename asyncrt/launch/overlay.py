@@ -122,11 +122,14 @@ class Layer:
 
     def _overlay(self, upper: str, work: str) -> int:
         plan = self._plan
+        # Not by name: an option ends at 255 bytes, and a backslash means something there.
+        written = os.open(upper, _OWN, dir_fd=self._upper_in)
+        working = os.open(work, _OWN, dir_fd=self._work_in)
         data: list[tuple[str, str | None]] = [
             ("source", WHAT),
             ("lowerdir", f"/proc/self/fd/{self._lower}"),
-            ("upperdir", f"/proc/self/fd/{self._upper_in}/{upper}"),
-            ("workdir", f"/proc/self/fd/{self._work_in}/{work}"),
+            ("upperdir", f"/proc/self/fd/{written}"),
+            ("workdir", f"/proc/self/fd/{working}"),
             *_WHOLE,
         ]
         if attribute_prefix().startswith("user."):

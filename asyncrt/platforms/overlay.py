@@ -103,10 +103,17 @@ def _mkfs() -> str:
 
 
 def _absolute(path: PathLike) -> str:
-    text = os.fspath(path)
-    if not text or "\0" in text:
+    given: object = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(given, str) or not _can_be_recorded(given):
         raise SpecInvalid(json_path=_AT, why=f"expected a directory's path, found {path!r}")
-    found = os.path.abspath(text)
-    if found == "/":
+    found = os.path.abspath(given)
+    if not found.strip("/"):  # two of them stay two (POSIX)
         raise SpecInvalid(json_path=_AT, why="the root directory can't be a layer")
     return found
+
+
+def _can_be_recorded(path: str) -> bool:
+    try:
+        return bool(path.encode()) and "\0" not in path
+    except UnicodeEncodeError:
+        return False

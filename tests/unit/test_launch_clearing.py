@@ -40,6 +40,15 @@ def test_one_that_isnt_there_is_fine_and_a_link_isnt_followed(tmp_path: Path) ->
     assert (tmp_path / "directory").is_dir()
 
 
+def test_where_nothing_can_be_there_is_nothing_to_remove(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    os.symlink("loop", tmp_path / "loop")
+    for name in ("file/below", "n" * 256, "loop/below"):
+        clearing.clear(str(tmp_path / name))
+    with pytest.raises(NotADirectoryError):
+        clearing.clear(str(tmp_path / "file"))
+
+
 def test_more_names_than_are_read_at_a_time(tmp_path: Path) -> None:
     top = tmp_path / "top"
     (top / "d").mkdir(parents=True)
