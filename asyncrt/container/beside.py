@@ -123,21 +123,31 @@ def _leaves(record: Record) -> tuple[str, ...]:
 async def hand(context: Context, sandbox: Sandbox, theirs: socket.socket) -> None:
     """Have the sandbox's supervisor fork an init that listens to that socket, which stays ours.
 
-    Raises InvalidTransition when it can't any more, SandboxUnresponsive, StorageFailed. If cancelled,
-    one may have been forked; it ends with the socket.
+    Raises InvalidTransition when it can't any more, ContainerNotFound when it is another by now,
+    SandboxUnresponsive, StorageFailed. If cancelled, one may have been forked; it ends with the socket.
     """
     record = sandbox.record
-    with context.channel(record, "create") as channel:
-        try:
+    try:
+        with context.channel(record, "create") as channel:
             answer = await channel.request("launch", [theirs.fileno()], instance=record.instance)
-        except ChannelClosed as error:
-            raise SandboxUnresponsive(
-                container_id=record.id, operation="create", why="its supervisor has ended just now"
-            ) from error
-        except OSError as error:
-            raise context.unreachable(record, error) from error
+    except (ChannelClosed, SandboxUnresponsive) as error:
+        # It has ended; so has the container, unless somebody has killed the supervisor alone.
+        _, observed = await context.look(record.id, record.instance)
+        if observed.status not in _HOSTS:
+            raise _refused(record, observed.status) from error
+        if isinstance(error, SandboxUnresponsive):
+            raise
+        raise SandboxUnresponsive(
+            container_id=record.id, operation="create", why="its supervisor has ended just now"
+        ) from error
+    except AsyncrtError:
+        raise  # it says what it is, be it an OSError as well
+    except OSError as error:
+        raise context.unreachable(record, error) from error
     if "ok" in answer:
         return
+    if "replaced" in answer:
+        raise ContainerNotFound(container_id=record.id, root=context.root, instance=record.instance)
     if "paused" in answer or "ended" in answer:
         raise _refused(record, Status.PAUSED if "paused" in answer else Status.STOPPED)
     if "failed" in answer:

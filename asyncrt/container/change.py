@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from asyncrt import status as statuses
+from asyncrt.container.context import patience
 from asyncrt.errors import (
     AsyncrtError,
     ContainerBusy,
@@ -49,15 +50,16 @@ class Change:
         """Save the record as the verb has changed it. If cancelled, it is saved all the same."""
         await self.state.save_locked(self.record)
 
-    async def refresh(self, *, save: bool = True) -> Observed:
+    async def refresh(self, *, save: bool = True, patience: float = _PENDING_SECONDS) -> Observed:
         """Fold what is true now into the record and, unless it goes anyway, save that if it is news.
 
-        If cancelled, the record on disk is the old or the new one.
+        A supervisor that has yet to tell of an end is waited for `patience` seconds, at most the usual
+        time. If cancelled, the record on disk is the old or the new one.
         """
         context, record = self.context, self.record
         observed = await context.run(observe, record, context.root)
         if observed.exit_pending:
-            await context.until_told(record, _PENDING_SECONDS)
+            await context.until_told(record, min(patience, _PENDING_SECONDS))
             observed = await context.run(observe, record, context.root)
         if observed.status is record.status:
             return observed
@@ -106,7 +108,7 @@ async def change(
         if instance is not None and record.instance != instance:
             raise ContainerNotFound(container_id=container_id, root=context.root, instance=instance)
         held = Change(context, state, record)
-        observed = await held.refresh(save=not removal)
+        observed = await held.refresh(save=not removal, patience=patience(timeout))
         statuses.require(container_id, operation, observed.status)
         yield held
     finally:

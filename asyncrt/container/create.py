@@ -145,6 +145,7 @@ class Creation:
         leaves.refuse_clash(container_id, self._plan.get("cgroup"), beside, room=room)
         if terminal is not None:
             self._plan["terminal"] = planned(terminal, self._plan.get("terminal"))
+        self._patience = 0.0  # seconds for a supervisor to answer, set by `run`
         self._held: list[int] = []  # the directory of a kept layer
         self._passed = Passed(pass_fds)
         if self._passed.numbers:
@@ -217,6 +218,7 @@ class Creation:
                 json_path="", why="LOG with a console_socket: who gets the terminal has its output"
             )
         self.record.terminal = self.has_terminal and self._console_path is None
+        self._patience = patience(timeout)
         limit = context.lock_timeout if timeout is None else timeout
         try:
             unfinished = await self._state.lock_for_new(timeout=limit, allow=_is_being_deleted)
@@ -228,7 +230,7 @@ class Creation:
             try:
                 async with context.launcher.turns:
                     await self._begin()
-                    await self._launch(patience(timeout))
+                    await self._launch()
                 assert self._channel is not None  # noqa: S101 - it was launched
                 await CreateHooks(
                     context, self._spec, self.record, self._channel, waits=self._waits
@@ -318,8 +320,8 @@ class Creation:
             fds[number] = fd
         return fds
 
-    async def _launch(self, seconds: float) -> None:
-        context, record = self._context, self.record
+    async def _launch(self) -> None:
+        context, record, seconds = self._context, self.record, self._patience
         if self._console_path is not None:
             self._console = connect_console(record.id, self._console_path)
         directory = context.directory(record.id)
@@ -407,7 +409,9 @@ class Creation:
         context, sandbox = self._context, self._sandbox
         given = None if sandbox is None else partial(hand, context, sandbox)
         fds = (dir_fd, *self._fds(), *self._passed.fds, *self._held)
-        return await context.launcher.launch(self.record.supervision, self._message(), fds, given)
+        return await context.launcher.launch(
+            self.record.supervision, self._message(), fds, given, self._patience
+        )
 
     def _message(self) -> dict[str, object]:
         record, spec = self.record, self._spec

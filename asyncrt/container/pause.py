@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from asyncrt import _procid
 from asyncrt._threads import finish, run_blocking
 from asyncrt.container import cgroup, tree
-from asyncrt.container.change import Change, change, unresponsive
+from asyncrt.container.change import Change, Deadline, change, unresponsive
 from asyncrt.container.context import patience, refuse_foreign
 from asyncrt.errors import SandboxUnresponsive, StorageFailed
 from asyncrt.sandbox import ChannelClosed, wait_gone
@@ -51,6 +51,7 @@ async def resume(
 async def _pause(held: Change, seconds: float) -> None:
     record = held.record
     before = record.status
+    time = Deadline(seconds)
     try:
         await _act(held, "pause", seconds)
         record.status, record.paused_from = Status.PAUSED, before
@@ -58,8 +59,9 @@ async def _pause(held: Change, seconds: float) -> None:
     except (SandboxUnresponsive, StorageFailed):
         # What couldn't be recorded must not stay stopped: everybody would call it running.
         record.status, record.paused_from = before, None
+        # A supervisor that took all the time for no answer hears both when it wakes up.
         with contextlib.suppress(SandboxUnresponsive):  # what went wrong first is the one to tell
-            await _act(held, "resume", seconds)
+            await _act(held, "resume", time.left)
         raise
     _log.info("container %s: %s -> paused", record.id, before)
 

@@ -63,7 +63,7 @@ async def _open(held: Change, seconds: float) -> None:
         await held.save()
         _log.info("container %s: created -> running", record.id)
         if record.sandbox != record.id or record.oom_score_adj is not None:
-            await beside.tell(context, record, "started")
+            await beside.tell(context, record, "started", seconds)
         return
     await _until_ended(held)
     if record.supervision == "caller" and record.exit is not None:

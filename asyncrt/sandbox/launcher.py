@@ -70,11 +70,12 @@ class Launcher:
         message: dict[str, Any],
         fds: Sequence[int],
         hand: Hand | None = None,
+        patience: float = _GIVE_UP_SECONDS,
     ) -> Launched:
         """Launch an init; `fds` are the container's directory and three streams, still the caller's.
 
         `hand` gives the socket over which all is said to who makes the init, where that isn't the
-        fork server. Raises LaunchFailed, ChannelClosed when the launcher was killed, OSError, and
+        fork server. One that gives no answer is waited for `patience` seconds more. Raises LaunchFailed, ChannelClosed when the launcher was killed, OSError, and
         what `hand` raises. If cancelled, or on an error, everything that was started has ended when
         this returns.
         """
@@ -82,7 +83,7 @@ class Launcher:
         if hand is None:
             channel, rest = self._ask(ROLES[supervision], message, fds)
         else:
-            channel, rest = await self._ask_another(hand, message, fds)
+            channel, rest = await self._ask_another(hand, message, fds, patience)
         try:
             await channel.send_rest(rest)
             report = await channel.greeting()
@@ -130,7 +131,7 @@ class Launcher:
         return Channel(ours), frame[sent:]
 
     async def _ask_another(
-        self, hand: Hand, message: dict[str, Any], fds: Sequence[int]
+        self, hand: Hand, message: dict[str, Any], fds: Sequence[int], patience: float
     ) -> tuple[Channel, bytes]:
         """As `_ask`; if cancelled, what was made of it has ended."""
         frame = frames.encode({**message, "fds": len(fds)})
@@ -147,18 +148,18 @@ class Launcher:
             with theirs:
                 await hand(theirs)
         except BaseException:
-            await finish(self.abandon(channel))
+            await finish(self.abandon(channel, patience))
             raise
         return channel, frame[sent:]
 
     @staticmethod
-    async def abandon(channel: Channel) -> None:
+    async def abandon(channel: Channel, patience: float = _GIVE_UP_SECONDS) -> None:
         """Give an unacknowledged launch up: wait, within bounds, until its processes have ended.
 
-        If cancelled, they end all the same.
+        Those are `patience` seconds, and the usual time at most. If cancelled, they end all the same.
         """
         try:
-            async with asyncio.timeout(_GIVE_UP_SECONDS):
+            async with asyncio.timeout(min(patience, _GIVE_UP_SECONDS)):
                 await channel.hang_up()
         except TimeoutError:
             pass  # its record, which is there before it, lets gc and delete find it

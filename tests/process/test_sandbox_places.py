@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from typing import Any
 
+import psutil
 import pytest
 
 import asyncrt
@@ -18,12 +21,14 @@ from asyncrt import (
     InvalidTransition,
     SpecInvalid,
     SpecUnsupported,
+    StateFile,
     Status,
+    _cgroups,
 )
 from asyncrt.platforms.cgroups import SUPERVISOR
 from tests.helpers import sandboxes
 from tests.helpers.capabilities import User
-from tests.helpers.cgroups import left, where
+from tests.helpers.cgroups import existing, left, unique, where
 from tests.helpers.containers import gone, init_of, rest, sleeper, supervisor_of
 from tests.helpers.pods import ID, TYPE, Pods, in_sandbox, members
 from tests.helpers.processes import REPOSITORY
@@ -279,6 +284,59 @@ async def test_a_failed_creation_leaves_no_name_and_the_sandbox_as_it_was(pods: 
     assert not os.path.exists(f"{pods.root}/app.d")
     app = await pods.running(sandbox, "app")
     assert (await app.view()).status is Status.RUNNING
+
+
+async def test_a_creation_in_a_cgroup_that_others_use_fails_and_leaves_nothing(pods: Pods) -> None:
+    sandbox = await pods.sandbox()
+    above = os.path.dirname(where(sandbox.root, pods.root))
+    path = unique()
+    with existing(path) as directory, psutil.Popen(["/bin/sleep", "1000"]) as other:
+        try:
+            _cgroups.write(f"{directory}/cgroup.procs", str(other.pid))
+            made = json.loads(pods.sleeper().encoded())
+            made.setdefault("linux", {})["cgroupsPath"] = path
+            with pytest.raises(asyncrt.StartFailed) as caught:
+                await sandbox.create("app", spec=sandboxes.spec(made))
+            assert (caught.value.what, caught.value.errno) == ("linux.cgroupsPath", errno.ENOTEMPTY)
+            assert other.is_running()
+        finally:
+            other.kill()
+            other.wait()
+    assert [each.id for each in await pods.engine.list()] == ["pod"]
+    assert members(pods.root) == []
+    await sandbox.destroy()
+    assert left([above]) == []
+
+
+@pytest.mark.parametrize("becomes", ["stopped", "another"])
+async def test_a_sandbox_that_ends_under_a_creation_is_told_as_what_it_is(
+    pods: Pods, becomes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox = await pods.sandbox()
+    supervisor = supervisor_of(sandbox.root, pods.root)
+    looked, changed = asyncio.Event(), asyncio.Event()
+    lock = StateFile.lock_for_new
+
+    async def late(state: StateFile, **options: Any) -> Any:
+        if state.id == "app":
+            looked.set()
+            await changed.wait()
+        return await lock(state, **options)
+
+    monkeypatch.setattr(StateFile, "lock_for_new", late)
+    creating = asyncio.ensure_future(sandbox.create("app", spec=pods.sleeper()))
+    await looked.wait()
+    if becomes == "stopped":
+        await sandbox.root.kill("KILL")
+        await gone(supervisor)
+    else:
+        await sandbox.destroy()
+        await pods.sandbox()
+    changed.set()
+    with pytest.raises(InvalidTransition if becomes == "stopped" else ContainerNotFound):
+        await creating
+    assert [each.id for each in await pods.engine.list()] == ["pod"]
+    assert members(pods.root) == []
 
 
 KILLED_CREATOR = """

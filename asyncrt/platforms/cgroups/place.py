@@ -27,8 +27,9 @@ def refusal(path: str) -> str:
     """Why a cgroupsPath can't be honoured, in words; "" when it can."""
     if _SYSTEMD.fullmatch(path):
         return "asyncrt makes no systemd scopes; give a path like /pods/web"
-    if path.startswith("/") and not path.strip("/."):
-        return "the root of all cgroups is nobody's own"
+    if not path.strip("/."):
+        whose = "the root of all cgroups" if path.startswith("/") else "that one"
+        return f"{whose} is nobody's own"
     return ""
 
 
