@@ -47,8 +47,10 @@ def is_shared(record: Record, root: str) -> bool:
         return True
     try:
         return bool(os.listdir(f"{root}/{record.id}{_paths.DIRECTORY}/{_paths.MEMBERS}"))
-    except OSError:
+    except FileNotFoundError:
         return False
+    except OSError:
+        return True  # for want of descriptors, say: what isn't known to be its own isn't touched
 
 
 def members(record: Record, root: str) -> list[int]:

@@ -64,6 +64,7 @@ def spawn(
             process.fresh_signals()
             _connect(plan, streams)
             process.close_all_but((theirs, watch, -1 if proc is None else proc, *passed))
+            process.lower_files()
             if watch < 0:
                 process.prepare_outside(plan)
             process.become(plan, umask, proc)

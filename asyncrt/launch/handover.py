@@ -49,7 +49,8 @@ NO_SCORE = -2000  # none of its own
 # an exec is to join; last the socket to the gofer.
 _FORMAT = struct.Struct("=c?dd32sihiBB")
 _SIZE = _FORMAT.size
-_ANCILLARY = 128  # bytes: 28 descriptors
+MOST_FDS = 28
+_ANCILLARY = 128  # bytes: so many descriptors
 _FLAGS = _socket.MSG_CMSG_CLOEXEC | _socket.MSG_DONTWAIT
 
 

@@ -177,6 +177,7 @@ def live_beside(
         os.setsid()
         process.fresh_signals()
         process.close_all_but((requests, watch, null, *shared))
+        process.lower_files()
         _procid.set_name("asyncrt:spare")
         rehearse()
         asked = _socket.socket(fileno=requests)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from asyncrt.launch.plan import ProcessPlan
 
+_files: tuple[int, int] | None = None  # the limit before it was raised
+
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -33,6 +35,24 @@ def close_all_but(keep: Sequence[int]) -> None:
         os.closerange(low, fd)
         low = fd + 1
     os.closerange(low, 1 << 30)
+
+
+def raise_files() -> None:
+    """Have as many open files as we may: a sandbox of many containers needs more than one program does.
+
+    What is forked after that is to `lower_files`.
+    """
+    global _files  # noqa: PLW0603 - of this process and its children
+    if _files is None:
+        _files = soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft != hard:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def lower_files() -> None:
+    """Have as many as a program expects, as before `raise_files`."""
+    if _files is not None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, _files)
 
 
 def fresh_signals() -> None:

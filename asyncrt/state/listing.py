@@ -64,7 +64,7 @@ def list_views(root: str, wanted: Filter | None = None) -> list[View]:
     """
     directory = _open_root(root)
     try:
-        with_state, only_lock = _candidates(os.listdir(directory))
+        with_state, only_lock = _candidates(_names(root, directory))
         namespace = _procid.pid_namespace()
         views = []
         for container_id in sorted(with_state + only_lock):
@@ -131,8 +131,9 @@ def _open_root(root: str) -> int:
         raise StorageFailed(path=root, errno=error.errno or 0) from error
 
 
-def _names(root: str) -> list[str]:
+def _names(root: str, directory: int | None = None) -> list[str]:
+    """`directory` is the root, where that is open."""
     try:
-        return os.listdir(root)
+        return os.listdir(root if directory is None else directory)
     except OSError as error:
         raise StorageFailed(path=root, errno=error.errno or 0) from error

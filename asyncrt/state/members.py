@@ -7,15 +7,18 @@ only a name: whether there is such a container, and whose it is, says its record
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from typing import TYPE_CHECKING
 
 from asyncrt import _paths
-from asyncrt.errors import AsyncrtError
+from asyncrt.errors import AsyncrtError, StorageFailed
 from asyncrt.state.record import read_record
 
 if TYPE_CHECKING:
     from asyncrt.state.record import Record
+
+_WANTING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 def add_member(root: str, sandbox_id: str, container_id: str) -> None:
@@ -35,16 +38,29 @@ def remove_member(root: str, sandbox_id: str, container_id: str) -> None:
 
 
 def read_members(root: str, record: Record) -> list[Record]:
-    """The records of the containers in that root container's sandbox, by id. Blocks for reads."""
+    """The records of the containers in that root container's sandbox, by id. Blocks for reads.
+
+    One that can't be read hides no other. Raises StorageFailed where none can be: a sandbox must not
+    seem to have none because this process has no descriptor left.
+    """
+    directory = f"{root}/{record.id}{_paths.DIRECTORY}/{_paths.MEMBERS}"
     try:
-        names = os.listdir(f"{root}/{record.id}{_paths.DIRECTORY}/{_paths.MEMBERS}")
-    except OSError:
+        names = os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise StorageFailed(path=directory, errno=error.errno or 0) from error
     found = []
     for name in sorted(names):
-        with contextlib.suppress(AsyncrtError):  # a stale name, or a record that can't be read
+        try:
             each = read_record(root, name)
-            # Of an earlier sandbox of that name it has another supervisor.
-            if each.sandbox == record.id and each.supervisor in {None, record.supervisor}:
-                found.append(each)
+        except StorageFailed as error:
+            if error.errno in _WANTING:
+                raise
+            continue
+        except AsyncrtError:
+            continue  # a stale name, or a broken record
+        # Of an earlier sandbox of that name it has another supervisor.
+        if each.sandbox == record.id and each.supervisor in {None, record.supervisor}:
+            found.append(each)
     return found

@@ -44,7 +44,7 @@ def survey(root: str) -> Survey:
     """
     directory = listing._open_root(root)  # noqa: SLF001 - the same way of looking
     try:
-        names = os.listdir(directory)
+        names = listing._names(root, directory)  # noqa: SLF001 - likewise
         with_state, only_lock = listing._candidates(names)  # noqa: SLF001 - likewise
         namespace = _procid.pid_namespace()
         found = Survey({}, {}, set(names))

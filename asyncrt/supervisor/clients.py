@@ -117,7 +117,7 @@ class Clients:
         self.lease = Lease(workload)
         self._execs = Execs(workload)
         self.paused = False
-        self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        self._keep_spare()
 
     def accept(self) -> None:
         """Take a client off the queue; another user's is sent away, and one inside a sandbox."""
@@ -140,13 +140,17 @@ class Clients:
         Where others took the spare one's place (ENFILE), the next call tries to have one again.
         """
         with contextlib.suppress(OSError):
-            if self._spare >= 0:
-                os.close(self._spare)
-                self._spare = -1
+            if self.loop.spare >= 0:
+                os.close(self.loop.spare)
+                self.loop.spare = -1
                 sockets.accept(self._control).close()
+        self._keep_spare()
+
+    def _keep_spare(self) -> None:
+        """One for all containers of the sandbox, had from the first client on."""
         with contextlib.suppress(OSError):
-            if self._spare < 0:
-                self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+            if self.loop.spare < 0:
+                self.loop.spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
     def adopt(self, sock: _socket.socket) -> Connection:
         """Serve a connection that was made elsewhere."""
@@ -189,9 +193,6 @@ class Clients:
         for each in list(self.connections):
             each.close()
         self._control.close()
-        if self._spare >= 0:
-            os.close(self._spare)
-            self._spare = -1
 
     def serve(self, client: Connection, message: dict[str, Any], fds: list[int]) -> None:
         """Do what a message asks for, and answer it; no message does harm."""

@@ -16,11 +16,12 @@ _LONGEST_POLL = 2**31 - 1  # milliseconds, an int to poll(2): 24 days
 class Loop:
     """Calls whoever listens. Makes nothing that costs memory before it is first waited with."""
 
-    __slots__ = ("_dropped", "_handlers", "_poller", "_timers", "_wakeup", "reap")
+    __slots__ = ("_dropped", "_handlers", "_poller", "_timers", "_wakeup", "reap", "spare")
 
     def __init__(self, wakeup: int) -> None:
         """A byte comes in `wakeup` for each SIGCHLD; `reap` is to be set, and is called then."""
         self.reap: Callable[[], None] = _nothing
+        self.spare = -1  # a descriptor for whoever has to turn a client away for want of one
         self._wakeup = wakeup
         self._poller: select.poll | None = None  # made when first waited for
         self._handlers: dict[int, tuple[Callable[[int], None], int]] = {}

@@ -17,14 +17,16 @@ _SCORE = "/proc/self/oom_score_adj"  # proc(5)
 class Scores:
     """Made when one of the containers has a score, or the first is created beside the root."""
 
-    __slots__ = ("_by_id", "_dir_fd", "_now", "_own", "original")
+    __slots__ = ("_by_id", "_dir_fd", "_fd", "_now", "_own", "original")
 
     def __init__(self, dir_fd: int, own: int) -> None:
         """Of the root container: its directory, where the members of the sandbox are, and its score."""
         self._dir_fd = dir_fd
         self._own = own
         self._by_id: dict[str, int] = {}
-        self.original = self._now = _read()
+        # Kept, as there may be no descriptor to be had by the time that it counts.
+        self._fd = os.open(_SCORE, os.O_RDWR | os.O_CLOEXEC)
+        self.original = self._now = int(os.pread(self._fd, 16, 0))
 
     def add(self, container_id: str, score: int) -> None:
         """One more, from its creation until it isn't a member any more."""
@@ -50,31 +52,22 @@ class Scores:
         wanted = min(scores, default=without)
         if wanted == self._now:
             return
-        fd = os.open(_SCORE, os.O_WRONLY | os.O_CLOEXEC)
         try:
-            os.write(fd, str(wanted).encode())
+            os.pwrite(self._fd, str(wanted).encode(), 0)
             self._now = wanted
         except PermissionError:
             pass  # lower than this user may go: its container was made by one who may
-        finally:
-            os.close(fd)
 
     def _members(self) -> list[str]:
         try:
             fd = os.open(
                 _paths.MEMBERS, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._dir_fd
             )
-        except OSError:
+        except FileNotFoundError:
             return []
+        except OSError:
+            return list(self._by_id)  # for want of descriptors: the next time
         try:
             return os.listdir(fd)
         finally:
             os.close(fd)
-
-
-def _read() -> int:
-    fd = os.open(_SCORE, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return int(os.read(fd, 16))
-    finally:
-        os.close(fd)

@@ -18,7 +18,7 @@ import _socket
 import os
 
 from asyncrt import _csignal
-from asyncrt.launch import devices, frames, handover, init
+from asyncrt.launch import devices, frames, handover, init, process
 from asyncrt.supervisor.exits import id_of
 from asyncrt.supervisor.scores import Scores
 from asyncrt.supervisor.workload import FLUSH_SECONDS, Workload
@@ -34,12 +34,27 @@ _SPARE_SECONDS = 10.0  # how long one is kept for a next container that may neve
 class _Birth:
     """An init that was forked for a container and hasn't said yet that it is one."""
 
-    __slots__ = ("pid", "requests", "watch")
+    __slots__ = ("pid", "requests", "room", "watch")
 
     def __init__(self, pid: int, watch: _socket.socket, requests: _socket.socket) -> None:
         self.pid = pid  # 0 once it is reaped
         self.watch = watch
         self.requests = requests  # takes a creator's socket, while it is a spare
+        self.room: list[int] = []  # as many descriptors as it may hand over
+
+    def make_room(self) -> None:
+        """See to it that what it hands over can be taken. Raises OSError where it couldn't be."""
+        try:
+            while len(self.room) < handover.MOST_FDS:
+                self.room.append(os.dup(self.watch.fileno()))
+        except OSError:
+            self.give_room()
+            raise
+
+    def give_room(self) -> None:
+        for fd in self.room:
+            os.close(fd)
+        self.room = []
 
 
 class Supervisor:
@@ -97,7 +112,10 @@ class Supervisor:
 
         What it is to become, and why it couldn't, it hears and says there, see asyncrt.launch.init.
         """
-        birth, self._spare = self._spare or self._fork(), None
+        process.raise_files()
+        birth = self._spare = self._spare or self._fork()
+        birth.make_room()
+        self._spare = None
         self.shared = True
         self._births.append(birth)
         self._loop.listen(birth.watch.fileno(), lambda _: self._hear(birth, last=True))
@@ -151,11 +169,14 @@ class Supervisor:
 
     def _hear(self, birth: _Birth, *, last: bool = False) -> None:
         """It is an init now, or, if there was something to hear and isn't, none will come of it."""
+        birth.give_room()
         handed = handover.take(birth.watch)
         if handed is None:
             if last:
                 self._forget(birth)
                 birth.watch.close()
+            else:
+                birth.make_room()  # that was there just now
             return
         self._forget(birth)
         made = handover.pid_of(handed)
@@ -167,6 +188,7 @@ class Supervisor:
         sub.listen()
 
     def _forget(self, birth: _Birth) -> None:
+        birth.give_room()
         self._births.remove(birth)
         self._loop.ignore(birth.watch.fileno())
 

@@ -1,0 +1,94 @@
+"""Who runs out of descriptors is told so: what can't be looked at isn't taken for not being there."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import resource
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from asyncrt.container import tree
+from asyncrt.errors import StorageFailed
+from asyncrt.state import add_member, read_members, survey
+from asyncrt.state.listing import list_views
+from tests.helpers.records import make_record, put_record
+
+
+@contextlib.contextmanager
+def _at_most(more: int) -> Iterator[None]:
+    """So many more descriptors can be had, and no others."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = [int(each) for each in os.listdir("/proc/self/fd") if _is_open(int(each))]
+    free = (each for each in itertools.count() if each not in taken)
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (next(itertools.islice(free, more, None)), before[1])
+    )
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False  # the one that the list was read by
+    return True
+
+
+@pytest.fixture
+def pod(tmp_path: Path) -> str:
+    """A root with a sandbox of two containers."""
+    root = str(tmp_path)
+    put_record(root, make_record("pod"))
+    os.mkdir(f"{root}/pod.d")
+    for id in ("one", "two"):
+        add_member(root, "pod", id)
+        put_record(root, make_record(id, sandbox="pod"))
+    return root
+
+
+_LOOKS: dict[str, Callable[[str], list[str]]] = {
+    "members": lambda root: [each.id for each in read_members(root, make_record("pod"))],
+    "views": lambda root: [each.id for each in list_views(root)],
+    "survey": lambda root: sorted([*(found := survey(root)).containers, *found.broken]),
+}
+
+
+@pytest.mark.parametrize("look", _LOOKS)
+def test_all_of_them_are_seen_or_it_is_said_that_they_cant_be(look: str, pod: str) -> None:
+    whole = _LOOKS[look](pod)
+    assert set(whole) >= {"one", "two"}
+    refused = 0
+    for more in range(8):
+        with _at_most(more):
+            try:
+                assert _LOOKS[look](pod) == whole
+            except StorageFailed as error:
+                assert error.errno == errno.EMFILE  # noqa: PT017 - either is right
+                refused += 1
+    assert 0 < refused < 8
+
+
+def test_a_sandbox_that_cant_be_looked_at_counts_as_shared(pod: str) -> None:
+    """Else a signal to all of its root container would go to all others."""
+    record = make_record("pod")
+    with _at_most(0):
+        assert tree.is_shared(record, pod)
+    assert tree.is_shared(record, pod)
+    assert not tree.is_shared(make_record("single"), pod)
+
+
+def test_one_that_cant_be_read_hides_no_other(pod: str) -> None:
+    os.unlink(f"{pod}/one.state")
+    os.mkdir(f"{pod}/one.state")
+    assert _LOOKS["members"](pod) == ["two"]
+    os.rename(f"{pod}/pod.d/members", f"{pod}/aside")
+    Path(pod, "pod.d/members").touch()
+    assert _LOOKS["members"](pod) == []
