@@ -187,6 +187,11 @@ class Supervisor:
         sub.take_output()
         sub.listen()
 
+    def _hear_all(self) -> None:
+        """Whose creation is done has said so: it counts before what its creator says next."""
+        for birth in list(self._births):
+            self._hear(birth)
+
     def _forget(self, birth: _Birth) -> None:
         birth.give_room()
         self._births.remove(birth)
@@ -234,8 +239,7 @@ class Supervisor:
         if not self._births:
             return -1
         found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        for birth in list(self._births):
-            self._hear(birth)
+        self._hear_all()
         return 0 if found is None else found.si_pid
 
     def _reaped(self, pid: int, status: int) -> None:
@@ -265,9 +269,11 @@ class Supervisor:
     def started(self, workload: Workload) -> None:
         """That container's program runs."""
         if self.shared or workload.score != handover.NO_SCORE:
+            self._hear_all()
             self._keep_scores().started()
 
     def adjust_score(self) -> None:
         """A container is gone from its sandbox."""
         if self._scores is not None:
+            self._hear_all()
             self._scores.destroyed()
