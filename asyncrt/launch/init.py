@@ -229,7 +229,8 @@ def _launch(role: bytes, peer: _socket.socket, parent: Parent, umask: int) -> No
         launched = True
 
         def on_acknowledged() -> bool:
-            _insist(watch.send, handover.ACKNOWLEDGED)
+            # A supervisor that has just been killed is no signal to die by: its end is no exit.
+            _insist(watch.send, handover.ACKNOWLEDGED, frames.NOSIGNAL)
             if role == ONE_SHOT:
                 return False
             if parent.alarm is None:
