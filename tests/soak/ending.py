@@ -10,6 +10,7 @@ from asyncrt._threads import run_blocking
 from tests.helpers import reality, reaping, truth
 from tests.helpers.records import names
 from tests.helpers.sandboxes import ROOT
+from tests.soak import oplog
 from tests.soak.look import Look, our_cgroups, our_mounts
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ _RECOVERIES = 20
 _DESCRIPTORS = 40
 
 
-async def mended(scene: Scene, engine: Engine) -> list[str]:
+async def mended(scene: Scene, engine: Engine, log: OpLog) -> list[str]:
     """Nobody works any more: gc mends all there is, and then everything is exactly as it is told."""
-    wrong = await recovered(engine)
+    wrong = await recovered(engine, log)
     if scene.who == ROOT:  # nobody else may look at what waits at its gate
         wrong += _settled(lambda: truth.lies(scene.root))
     wrong += _settled(lambda: [*_suspicions(scene)])
@@ -39,9 +40,11 @@ async def mended(scene: Scene, engine: Engine) -> list[str]:
     return wrong
 
 
-async def recovered(engine: Engine) -> list[str]:
+async def recovered(engine: Engine, log: OpLog) -> list[str]:
+    """As often as it takes until there is nothing to mend."""
     report = await engine.recover()
     for _ in range(_RECOVERIES):
+        oplog.write_findings(log, report)
         again = await engine.recover()
         if not report.complete:
             return [f"not mended: {each}" for each in report.findings]

@@ -171,9 +171,9 @@ class Soak:
                 self.wrong.append(f"{each.name} ended with {status}")
         observer = self._observer
         assert observer is not None
-        self.wrong += await ending.mended(self.scene, engine)
+        self.wrong += await ending.mended(self.scene, engine, self._log)
         self.wrong += await ending.destroyed(self.scene, engine, self._log)
-        self.wrong += await ending.recovered(engine)
+        self.wrong += await ending.recovered(engine, self._log)
         observer.say(b"finish\n")
         if await observer.ended(HANGS_SECONDS) != 0 or not self._observed.get("finished"):
             self.wrong.append("the observer came to no end")
