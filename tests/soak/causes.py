@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Clocks are the same; what is stamped before a deed and what after it may be told apart by little.
 _SLACK = timedelta(seconds=0.05)
-_EVER = datetime.min.replace(tzinfo=UTC)
+_EVER = datetime(1970, 1, 2, tzinfo=UTC)
 
 # What gc has to mend only because somebody was killed: not cancelled, nor refused.
 _OF_KILLED = {
@@ -64,11 +64,13 @@ class Causes:
     def _left_by_killed(self, found: Line, stories: Stories) -> bool:
         """Whether a worker was killed after whatever it is about was in order, as far as is known."""
         name = found["path"].rpartition("/")[2] if found["kind"] == report.MEMBER else found["id"]
-        told = (each.told for each in stories.lives.values() if each.id == name)
-        since = max((each for each in told if each <= moment(found)), default=_EVER)
-        return any(
-            since <= moment(each) + _SLACK <= moment(found) for each in self._kills["worker"]
-        )
+        # Mending a creation is its removal, which is told before this is.
+        begun = found["kind"] == report.CREATION
+        lives = (each for each in stories.lives.values() if each.id == name)
+        times = (each.began if begun else each.told for each in lives)
+        until = moment(found) + _SLACK
+        since = max((each for each in times if each <= until), default=_EVER) - _SLACK
+        return any(since <= moment(each) <= until for each in self._kills["worker"])
 
     def _explains(self, gap: Gap) -> bool:
         return any(

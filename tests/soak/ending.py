@@ -25,7 +25,7 @@ _SETTLE_SECONDS = 60.0  # for what was killed just now to end, on a machine that
 _RECOVERIES = 20
 # A supervisor's own, the namespaces that it shares, a connection of each engine there still is. A
 # hundred lives in its sandbox have left it none.
-_DESCRIPTORS = 40
+_DESCRIPTORS = 34
 
 
 async def mended(scene: Scene, engine: Engine, log: OpLog) -> list[str]:
@@ -91,6 +91,7 @@ async def destroyed(scene: Scene, engine: Engine, log: OpLog) -> list[str]:
     wrong = await _destroy(engine, log, [each.id for each in views if each.sandbox != each.id])
     for seen in [*Look(scene).ours()]:
         count = _descriptors(seen.pid)
+        log.write("descriptors", pid=seen.pid, name=seen.comm, count=count)
         if count > _DESCRIPTORS:
             wrong.append(f"{seen} has {count} descriptors, and nothing beside its root container")
     return wrong + await _destroy(engine, log, [each.id for each in await engine.list()])
