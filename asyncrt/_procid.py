@@ -85,9 +85,9 @@ def pid_namespace() -> int:
 
 
 class Stat:
-    """What proc(5) stat says of one process: name, one-letter state, parent, session, start."""
+    """What proc(5) stat says of one process: name, one-letter state, parent, session, flags, start."""
 
-    __slots__ = ("comm", "pgid", "ppid", "session", "start", "state")
+    __slots__ = ("comm", "flags", "pgid", "ppid", "session", "start", "state")
 
     def __init__(self, raw: bytes) -> None:
         # The name may hold spaces and parentheses: it ends at the last ")".
@@ -98,6 +98,7 @@ class Stat:
         self.ppid = int(rest[1])
         self.pgid = int(rest[2])
         self.session = int(rest[3])
+        self.flags = int(rest[6])
         self.start = int(rest[19])
 
 

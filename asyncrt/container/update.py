@@ -92,6 +92,7 @@ async def _update(held: Change, named: dict[str, object]) -> None:
         await run_blocking(lambda: changed.apply(planned, check_usage=check))
     except NotChanged as error:
         await _forget(held, planned)
+        _require_alive(record)
         raise UpdateFailed(
             container_id=record.id,
             json_path=error.at,
@@ -138,7 +139,6 @@ def _read_spec(path: str) -> Spec:
 
 
 def _plan(record: Record, spec: Spec, wanted: LimitsChange) -> PlannedUpdate:
-    """Raises InvalidTransition when it ends meanwhile, for which nobody needs a lock."""
     assert record.init is not None  # noqa: S101 - a status with a process
     try:
         planned = plan_update(
@@ -150,12 +150,16 @@ def _plan(record: Record, spec: Spec, wanted: LimitsChange) -> PlannedUpdate:
             name=cgroup.name_of(record.id, record.instance),
         )
     except OSError as error:
-        if not _procid.alive(record.init):
-            statuses.require(record.id, "update", Status.STOPPED)
+        _require_alive(record)
         raise StorageFailed(path=str(error.filename or ""), errno=error.errno or 0) from error
-    if not _procid.alive(record.init):  # where it was says nothing any more
-        statuses.require(record.id, "update", Status.STOPPED)
+    _require_alive(record)  # else where it was says nothing any more
     return planned
+
+
+def _require_alive(record: Record) -> None:
+    """Raise InvalidTransition if it has ended, for which nobody needs a lock."""
+    if record.init is not None and not _procid.alive(record.init):
+        statuses.require(record.id, "update", Status.STOPPED)
 
 
 async def _begin(held: Change, planned: PlannedUpdate) -> None:

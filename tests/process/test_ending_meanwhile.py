@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import asyncrt
-from asyncrt import Engine
+from asyncrt import Engine, _cgroups, _procid
 from asyncrt.container import update as updating
+from asyncrt.container.limits import gather
 from asyncrt.platforms.cgroups.update import plan_update
 from asyncrt.sandbox import Channel
 from tests.helpers.cgroups import limited
@@ -60,3 +62,23 @@ async def test_an_exec_into_one_that_is_about_to_end_says_that_it_has(
         with pytest.raises(asyncrt.InvalidTransition) as caught:
             await container.exec(["/bin/true"])
         assert (caught.value.operation, caught.value.status) == ("exec", "stopped")
+
+
+@pytest.mark.parametrize("flags", [0x4, 0x0])
+def test_what_has_begun_to_end_is_not_waited_for_to_be_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: int
+) -> None:
+    """Until its turn to go on with that comes, no cgroup takes it, and it runs and is in its old one."""
+    fields = f"7 (sleep) R 1 7 7 0 -1 {flags} {' '.join('0' * 40)}"
+    stat = _procid.Stat(fields.encode())
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "cgroup.procs").write_text("7\n" if name == "one" else "")
+    monkeypatch.setattr(_procid, "stat", lambda _: stat)
+    monkeypatch.setattr(_cgroups, "write", lambda path, value: None)
+    one, other = f"{tmp_path}/one", f"{tmp_path}/other"
+    if flags:
+        gather(one, other)
+        return
+    with pytest.raises(BlockingIOError):
+        gather(one, other)

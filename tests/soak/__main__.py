@@ -37,6 +37,7 @@ def main() -> int:
     parser.add_argument(
         "--as", dest="who", choices=[ROOT, USER], help="default: one after the other, if possible"
     )
+    parser.add_argument("--keep", action="store_true", help="the directory, also when all is well")
     parser.add_argument("--in", dest="directory", help=argparse.SUPPRESS)
     parser.add_argument("--tag", help=argparse.SUPPRESS)
     parser.add_argument("--work", help=argparse.SUPPRESS)
@@ -53,7 +54,7 @@ def main() -> int:
         print(f"can't soak here: {lacking if everybody else _lacks(USER)}", file=sys.stderr)
         return 2
     seconds = given.seconds / len(everybody)
-    return max(_run(each, seconds, seed) for each in everybody)
+    return max(_run(each, seconds, seed, keep=given.keep) for each in everybody)
 
 
 def _lacks(who: str) -> str | None:
@@ -67,13 +68,13 @@ def _lacks(who: str) -> str | None:
     return None if capabilities.has_userns() else "user namespaces"
 
 
-def _run(who: str, seconds: float, seed: int) -> int:
+def _run(who: str, seconds: float, seed: int, *, keep: bool) -> int:
     user = capabilities.ordinary_user() if who == USER and os.geteuid() == 0 else None
     if user is not None:
         command = [sys.executable, "-B", "-m", "tests.soak", "--as", USER, "--seed", str(seed)]
         environment = {name: text for name, text in os.environ.items() if name != "XDG_RUNTIME_DIR"}
         with subprocess.Popen(
-            [*command, "--seconds", str(seconds)],
+            [*command, "--seconds", str(seconds), *(["--keep"] if keep else [])],
             env={**environment, "PYTHONPATH": REPOSITORY},
             user=user.uid,
             group=user.gid,
@@ -81,7 +82,7 @@ def _run(who: str, seconds: float, seed: int) -> int:
         ) as child:
             return child.wait()
     reaping.become_subreaper()
-    good, said = soak(who, seconds, seed, _progress(who))
+    good, said = soak(who, seconds, seed, _progress(who), keep=keep)
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
     print(said, flush=True)

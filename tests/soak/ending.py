@@ -10,6 +10,7 @@ from asyncrt._threads import run_blocking
 from tests.helpers import reality, reaping, truth
 from tests.helpers.records import names
 from tests.helpers.sandboxes import ROOT
+from tests.soak import oplog
 from tests.soak.look import Look, our_cgroups, our_mounts
 
 if TYPE_CHECKING:
@@ -24,12 +25,12 @@ _SETTLE_SECONDS = 60.0  # for what was killed just now to end, on a machine that
 _RECOVERIES = 20
 # A supervisor's own, the namespaces that it shares, a connection of each engine there still is. A
 # hundred lives in its sandbox have left it none.
-_DESCRIPTORS = 40
+_DESCRIPTORS = 34
 
 
-async def mended(scene: Scene, engine: Engine) -> list[str]:
+async def mended(scene: Scene, engine: Engine, log: OpLog) -> list[str]:
     """Nobody works any more: gc mends all there is, and then everything is exactly as it is told."""
-    wrong = await recovered(engine)
+    wrong = await recovered(engine, log)
     if scene.who == ROOT:  # nobody else may look at what waits at its gate
         wrong += _settled(lambda: truth.lies(scene.root))
     wrong += _settled(lambda: [*_suspicions(scene)])
@@ -39,9 +40,11 @@ async def mended(scene: Scene, engine: Engine) -> list[str]:
     return wrong
 
 
-async def recovered(engine: Engine) -> list[str]:
+async def recovered(engine: Engine, log: OpLog) -> list[str]:
+    """As often as it takes until there is nothing to mend."""
     report = await engine.recover()
     for _ in range(_RECOVERIES):
+        oplog.write_findings(log, report)
         again = await engine.recover()
         if not report.complete:
             return [f"not mended: {each}" for each in report.findings]
@@ -88,6 +91,7 @@ async def destroyed(scene: Scene, engine: Engine, log: OpLog) -> list[str]:
     wrong = await _destroy(engine, log, [each.id for each in views if each.sandbox != each.id])
     for seen in [*Look(scene).ours()]:
         count = _descriptors(seen.pid)
+        log.write("descriptors", pid=seen.pid, name=seen.comm, count=count)
         if count > _DESCRIPTORS:
             wrong.append(f"{seen} has {count} descriptors, and nothing beside its root container")
     return wrong + await _destroy(engine, log, [each.id for each in await engine.list()])

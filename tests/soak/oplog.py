@@ -9,9 +9,12 @@ from __future__ import annotations
 import json
 import os
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asyncrt import clock
+
+if TYPE_CHECKING:
+    from asyncrt import RecoveryReport
 
 Line = dict[str, Any]
 
@@ -31,6 +34,12 @@ class OpLog:
     def close(self) -> None:
         """Let go of the file."""
         os.close(self._fd)
+
+
+def write_findings(log: OpLog, report: RecoveryReport) -> None:
+    """What was mended, or failed to be."""
+    for each in report.findings:
+        log.write("found", kind=each.kind, outcome=each.outcome, id=each.id, path=each.path)
 
 
 def read(path: str) -> list[Line]:

@@ -171,9 +171,9 @@ class Soak:
                 self.wrong.append(f"{each.name} ended with {status}")
         observer = self._observer
         assert observer is not None
-        self.wrong += await ending.mended(self.scene, engine)
+        self.wrong += await ending.mended(self.scene, engine, self._log)
         self.wrong += await ending.destroyed(self.scene, engine, self._log)
-        self.wrong += await ending.recovered(engine)
+        self.wrong += await ending.recovered(engine, self._log)
         observer.say(b"finish\n")
         if await observer.ended(HANGS_SECONDS) != 0 or not self._observed.get("finished"):
             self.wrong.append("the observer came to no end")
@@ -196,7 +196,9 @@ class Soak:
         )
 
 
-def soak(who: str, seconds: float, seed: int, progress: Callable[[str], None]) -> tuple[bool, str]:
+def soak(
+    who: str, seconds: float, seed: int, progress: Callable[[str], None], *, keep: bool
+) -> tuple[bool, str]:
     """Run one as this process's user; whether all was well, and what there is to say."""
     base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     directory = tempfile.mkdtemp(prefix="asyncrt-soak-", dir=base)
@@ -208,6 +210,8 @@ def soak(who: str, seconds: float, seed: int, progress: Callable[[str], None]) -
         reaping.kill_all(reaping.children())
     if not wrong:
         said = f"{who}, seed {seed}: {run.figures()}\n{_table(run.operations())}"
+        if keep:
+            return True, f"{said}\nkept: {directory}"
         shutil.rmtree(directory)
         return True, said
     return False, _report(run, wrong)

@@ -15,6 +15,7 @@ from asyncrt._threads import run_blocking
 from asyncrt.state import list_views, read_record
 from asyncrt.status import Status
 from tests.helpers.sandboxes import ROOT
+from tests.soak import oplog
 from tests.soak.oplog import OpLog
 
 if TYPE_CHECKING:
@@ -51,6 +52,10 @@ class Task:
         """That is who it is done to."""
         id, instance = container.id, container.instance
         self._log.write("target", op=self._number, verb=self.verb, id=id, instance=instance)
+
+    def found(self, report: asyncrt.RecoveryReport) -> None:
+        """What gc had to mend; whoever is killed after it did and before this has told nobody."""
+        oplog.write_findings(self._log, report)
 
     def end(self, outcome: str) -> None:
         """It is done, refused or cancelled."""
@@ -276,7 +281,7 @@ class Worker:
     async def gc(self, task: Task) -> None:
         """Mends what who was killed has left."""
         task.begin("")
-        await self.engine.recover()
+        task.found(await self.engine.recover())
 
     async def list(self, task: Task) -> None:
         """All, or those of one sandbox."""
