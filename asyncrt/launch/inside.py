@@ -80,7 +80,7 @@ class Inside:
         self.root: Root | None = None
         if linux["root"] is not None and sources is not None:
             self.root = Root(linux["root"], sources)
-            self.root.build(plan["cwd"])
+            self.root.build(plan["cwd"], layered=self.gofer is not None)
         if linux["keep_namespaces"]:
             with step("linux.namespaces", "/proc/self/ns"):
                 self.opened = namespaces.open_all("self")

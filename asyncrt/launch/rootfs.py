@@ -15,11 +15,14 @@ from asyncrt.launch.failure import step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from asyncrt.launch.plan import MountPlan, RootPlan
 
 _TMPFS: list[tuple[str, str | None]] = [("mode", "0555")]  # what covers a masked directory: nothing
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _CWD = "process.cwd"
+_MAY_NOT_MAKE = {errno.EACCES, errno.EPERM, errno.EROFS}
 _OF_THE_TOP = {"mode", "uid", "gid"}  # options of a tmpfs
 _VIEWS = ("proc", "sysfs")
 
@@ -114,10 +117,17 @@ class Root:
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
             mounts.attach(self.root, self._old)
 
-    def build(self, cwd: str) -> None:
-        """Everything that is to be inside, and a working directory. Raises Failure."""
+    def build(self, cwd: str, *, layered: bool) -> None:
+        """Everything that is to be inside, and a working directory. Raises Failure.
+
+        None is made in the host's own root, unless that is `layered`: nobody asked to have it changed.
+        """
         plan = self._plan
-        self._make_places(cwd)
+        mounted = _is_at_or_below(cwd, [each["to"] for each in plan["mounts"]])
+        may_make = plan["path"] != "/" or layered
+        self._make_places()
+        if may_make and not mounted:
+            self._make_cwd(cwd, make=True)
         has_dev = any(each["to"] == "/dev" for each in plan["mounts"])
         if plan["fill_dev"] and not has_dev:
             devices.fill(self.root, plan)
@@ -127,8 +137,7 @@ class Root:
         for mount in plan["mounts"]:
             with step(mount["at"], mount["to"]):
                 self._mount(mount)
-        with step(_CWD, cwd):
-            os.close(mounts.ensure(self.root, cwd, directory=True))
+        self._make_cwd(cwd, make=may_make or mounted)
         if plan["fill_dev"] and has_dev:
             devices.fill(self.root, plan)
 
@@ -146,17 +155,29 @@ class Root:
             with step("the engine's root", path):
                 self._hide(path)
 
-    def _make_places(self, cwd: str) -> None:
-        """What is to be mounted on, and the working directory, while the root can be written to."""
+    def _make_places(self) -> None:
+        """What is to be mounted on, while the root can be written to."""
         before: list[str] = []
-        wanted = [
-            (mount["at"], mount["to"], self._is_directory(mount)) for mount in self._plan["mounts"]
-        ]
-        for at, path, directory in [*wanted, (_CWD, cwd, True)]:
-            if not any(path == each or path.startswith(f"{each.rstrip('/')}/") for each in before):
-                with step(at, path):
-                    os.close(mounts.ensure(self.root, path, directory=directory))
-            before.append(path)
+        for mount in self._plan["mounts"]:
+            if not _is_at_or_below(mount["to"], before):
+                with step(mount["at"], mount["to"]):
+                    directory = self._is_directory(mount)
+                    os.close(mounts.ensure(self.root, mount["to"], directory=directory))
+            before.append(mount["to"])
+
+    def _make_cwd(self, cwd: str, *, make: bool) -> None:
+        with step(_CWD, cwd):
+            try:
+                os.close(mounts.resolve(self.root, cwd))
+            except FileNotFoundError:
+                if not make:
+                    raise
+                try:
+                    os.close(mounts.ensure(self.root, cwd, directory=True))
+                except OSError as error:
+                    if error.errno not in _MAY_NOT_MAKE:
+                        raise
+                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from error
 
     def _is_directory(self, mount: MountPlan) -> bool:
         tree = self._sources.trees.get(mount["at"])
@@ -287,6 +308,10 @@ class Root:
             if propagation is not None:
                 flag, recursive = propagation
                 mounts.change(self.root, propagation=flag, recursive=recursive)
+
+
+def _is_at_or_below(path: str, others: Sequence[str]) -> bool:
+    return any(path == each or path.startswith(f"{each.rstrip('/')}/") for each in others)
 
 
 def _label(tree: int, label: str) -> None:
