@@ -88,10 +88,10 @@ class Server:
         self.pidfd = -1
         self._place = -1
 
-    def mount(self, why: str, lower: int, within: int, upper: str, work: str, lock: int) -> int:
+    def mount(self, why: str, lower: int, layer: int, upper: str, work: str, lock: int) -> int:
         """The overlay as a detached mount, served from here on. Raises Failure.
 
-        `why` there is none of the kernel's. `upper` and `work` are below the opened directory `within`.
+        `why` there is none of the kernel's. `upper` and `work` are in the detached tree `layer`.
         `lock` is one that it is to have open for as long as it lives, or -1. Its mount namespace is
         ours until `seclude`.
         """
@@ -109,9 +109,9 @@ class Server:
         said, says = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             with step(f"{_WHAT} ({PROGRAM})", _PLACE):
-                self._furnish(lower, within, upper)
+                self._furnish(lower, layer, upper)
             with step(f"{_WHAT} ({PROGRAM})", DEVICE):
-                tree = mounts.new("fuse", _options(device), mounts.restricted(lower))
+                made = mounts.new("fuse", _options(device), mounts.restricted(lower))
                 # Opened now, as it is to last; the names are gone once it is secluded.
                 arguments = [PROGRAM, "-f", "-o", _arguments(work), f"/dev/fd/{device}"]
                 self.pid = os.fork()
@@ -123,34 +123,36 @@ class Server:
             os.close(device)
             os.close(says)
         try:
-            os.fstat(tree)  # it answers once it serves, and fails once nobody will
+            os.fstat(made)  # it answers once it serves, and fails once nobody will
         except OSError as error:
             _, status = os.waitpid(self.pid, 0)
             what = f"{_WHAT} ({why}; {PROGRAM}: {_words(said, status)})"
             raise Failure(what, "", error.errno or errno.EIO) from error
         finally:
             os.close(said)  # what it says later is nobody's to hear
-        return tree
+        return made
 
-    def _furnish(self, lower: int, within: int, upper: str) -> None:
+    def _furnish(self, lower: int, layer: int, upper: str) -> None:
         """Lay out in a file system of its own all that it is to have."""
+        # Before that covers something.
+        trees = {
+            "proc": mounts.clone_path("/proc", recursive=True),
+            "layer": layer,
+            "lower": clone(lower),
+        }
         mounts.attach(mounts.new("tmpfs", [("mode", "0700")]), os.open(_PLACE, _FLAGS))
         self._place = os.open(_PLACE, _FLAGS)
-        for name in ("lower", "layer", "proc", "empty"):
-            os.mkdir(name, 0o755, dir_fd=self._place)
         os.symlink(".", _PLACE[1:], dir_fd=self._place)
         # By a name without the commas that may be in its own.
         os.symlink(f"layer/{upper}", "upper", dir_fd=self._place)
-        for name, tree in (
-            ("proc", mounts.clone_path("/proc", recursive=True)),
-            ("layer", _clone(within)),
-            ("lower", _clone(lower)),
-        ):
-            mounts.change(tree, propagation=mounts.MS_PRIVATE, recursive=True)
+        os.mkdir("empty", dir_fd=self._place)
+        for name, made in trees.items():
+            os.mkdir(name, dir_fd=self._place)
+            mounts.change(made, propagation=mounts.MS_PRIVATE, recursive=True)
             if name == "lower":
-                mounts.change(tree, add=mounts.MOUNT_ATTR_RDONLY, recursive=True)
-            mounts.attach(tree, os.open(name, _FLAGS, dir_fd=self._place))
-            os.close(tree)
+                mounts.change(made, add=mounts.MOUNT_ATTR_RDONLY, recursive=True)
+            mounts.attach(made, os.open(name, _FLAGS, dir_fd=self._place))
+            os.close(made)
         self._cover(f"{_PLACE}/lower/")
 
     def _cover(self, top: str) -> None:
@@ -164,16 +166,18 @@ class Server:
             if any(path.startswith(f"{each}/") for each in covered):
                 continue
             if empty < 0:
-                tree = mounts.new("tmpfs", [("mode", "0755")])
-                mounts.attach(tree, os.open("empty", _FLAGS, dir_fd=self._place))
+                made = mounts.new("tmpfs", [("mode", "0755")])
+                mounts.attach(made, os.open("empty", _FLAGS, dir_fd=self._place))
                 empty = os.open("empty", _FLAGS, dir_fd=self._place)
-                os.mkdir("directory", 0o555, dir_fd=empty)
-                os.close(os.open("file", os.O_WRONLY | os.O_CREAT, 0o444, dir_fd=empty))
             try:
                 place = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-            except PermissionError:
-                continue  # it can't get there either
-            name = "directory" if mounts.is_directory(place) else "file"
+            except (PermissionError, FileNotFoundError):
+                continue  # it can't get there either, or something else is mounted above it
+            name = str(len(covered))  # each has its own: what is the same inode is the same to it
+            if mounts.is_directory(place):
+                os.mkdir(name, 0o555, dir_fd=empty)
+            else:
+                os.close(os.open(name, os.O_WRONLY | os.O_CREAT, 0o444, dir_fd=empty))
             cover = mounts.clone_tree(empty, name, recursive=False)
             mounts.change(cover, add=mounts.MOUNT_ATTR_RDONLY)
             mounts.attach(cover, place)
@@ -234,7 +238,7 @@ def _lines(path: str) -> list[list[int]]:
         return [[int(word) for word in line.split()] for line in file]
 
 
-def _clone(fd: int) -> int:
+def clone(fd: int) -> int:
     """What an opened directory shows; with what is mounted below it where that may not be left out."""
     try:
         return mounts.clone_tree(fd, "", recursive=False)

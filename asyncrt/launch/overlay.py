@@ -114,8 +114,8 @@ class Layer:
             written = os.open(upper, _OWN, dir_fd=self._upper_in)
             if plan["fresh"]:
                 self._be_like_lower(written)
-            tree = self._tree(written, upper, work)
-            return tree, mounts.clone_tree(written, "", recursive=False)
+            look = mounts.clone_tree(written, "", recursive=False)
+            return self._tree(written, upper, work), look
 
     def _tree(self, written: int, upper: str, work: str) -> int:
         """The kernel's overlay, or where it refuses, or did so once, the one of fuse-overlayfs."""
@@ -135,7 +135,9 @@ class Layer:
             raise Failure(f"{WHAT} ({why}; {fuse.PROGRAM}, which could, {needs})", "", number)
         os.mkdir(f"{work}/{fuse.PROGRAM}", 0o700, dir_fd=self._work_in)
         server = fuse.Server()
-        places = self._lower, self._upper_in, upper, f"{work}/{fuse.PROGRAM}"
+        layer = fuse.clone(self._upper_in)
+        self._let_go_of_own()  # or it would be in what is below
+        places = self._lower, layer, upper, f"{work}/{fuse.PROGRAM}"
         tree = server.mount(why, *places, self._plan["locked"])
         fuse.note(written, trusted=attribute_prefix().startswith("trusted."))
         self.server = server
@@ -180,15 +182,19 @@ class Layer:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         return tree
 
+    def _let_go_of_own(self) -> None:
+        """It was there for the overlay to find its directories, and would cover the root."""
+        if self._has_own:
+            self._has_own = False
+            os.fchdir(self._upper_in)
+            _libc.call("umount2", b".", mounts.MNT_DETACH)
+
     def enter(self, look: int) -> None:
         """Have nothing but the look at the layer for our root. Raises Failure."""
         with step(WHAT, "/"):
+            self._let_go_of_own()
             if self.server is not None:
                 self._old = self.server.seclude()
-            elif self._has_own:
-                # It was there for the overlay to find its directories, and it would cover the root.
-                os.fchdir(self._upper_in)
-                _libc.call("umount2", b".", mounts.MNT_DETACH)
             mounts.change(look, add=_LOOK)
             mounts.attach(look, self._old)
             os.fchdir(look)
