@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 PROGRAM = "fuse-overlayfs"
 DEVICE = "/dev/fuse"
-MEND = {
+_MEND = {
     errno.ENOENT: f"mknod -m 666 {DEVICE} c 10 229",
     errno.EACCES: f"chmod 666 {DEVICE}",
-    errno.EPERM: f"chmod 666 {DEVICE}",
+    errno.EPERM: f"in a container: start that one with --device {DEVICE}",
     errno.ENODEV: "modprobe fuse",
     errno.ENXIO: "modprobe fuse",
 }
@@ -54,6 +54,11 @@ def program() -> str:
         if os.path.isfile(path) and os.access(path, os.X_OK):
             return os.path.abspath(path)
     return ""
+
+
+def mend(number: int) -> str:
+    """What to do, for root, about a /dev/fuse that can't be opened because of that errno."""
+    return _MEND.get(number, f"see why {DEVICE} can't be opened")
 
 
 def wrote(upper: int) -> bool:
@@ -103,8 +108,7 @@ class Server:
             device = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
         except OSError as error:
             number = error.errno or errno.EIO
-            mend = MEND.get(number, f"{DEVICE} is to be opened")
-            what = f"{_WHAT} ({why}; {PROGRAM}, which could, needs {DEVICE}: {mend})"
+            what = f"{_WHAT} ({why}; {PROGRAM}, which could, needs {DEVICE}: {mend(number)})"
             raise Failure(what, DEVICE, number) from error
         said, says = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
