@@ -21,6 +21,7 @@ from asyncrt.errors import (
     SandboxUnresponsive,
     StorageFailed,
 )
+from asyncrt.launch import servers
 from asyncrt.sandbox import Channel, ChannelClosed, wait_gone
 from asyncrt.state import observe, read_members
 from asyncrt.status import Status
@@ -35,6 +36,7 @@ _log = logging.getLogger("asyncrt.container")
 # A supervisor ends a sandbox in milliseconds; one that doesn't in this time is taken for hung.
 _ASKED_SECONDS = 10.0
 _KILLED_SECONDS = 10.0
+_ANSWER_SECONDS = 1.0  # of who serves the files of one that was killed
 
 
 async def destroy(
@@ -191,6 +193,9 @@ async def _kill_what_lives(record: Record) -> None:
     if init is None or not _procid.alive(init):
         return
     await run_blocking(kill_tree, record, init, supervisor)
+    gofer = record.gofer
+    if gofer is not None and _procid.alive(gofer) and not await _gone(init, _ANSWER_SECONDS):
+        await run_blocking(servers.end, gofer.pid)
     if not await _gone(init, _KILLED_SECONDS):
         raise DestroyFailed(container_id=record.id, left=[f"init (pid {init.pid})"])
 

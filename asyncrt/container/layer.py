@@ -15,9 +15,10 @@ from asyncrt import _procid
 from asyncrt._threads import run_blocking
 from asyncrt.container import hooks
 from asyncrt.errors import DestroyFailed, SpecInvalid, StartFailed
-from asyncrt.launch import clearing, overlay
+from asyncrt.launch import clearing, overlay, tree
 from asyncrt.platforms.linux import namespaces
 from asyncrt.sandbox import wait_gone
+from asyncrt.state import Identity
 
 if TYPE_CHECKING:
     from asyncrt.container.context import Context
@@ -88,20 +89,34 @@ def _is_still_there(path: str, fd: int) -> bool:
 
 
 async def end_gofer(record: Record, seconds: float) -> None:
-    """Kill the gofer, once nothing of the container is left, and wait, bounded, for its end.
+    """Kill the gofer, once nothing of the container is left, and wait, bounded, for all of it to end.
 
     Raises DestroyFailed. If cancelled, it may have been killed.
     """
     gofer = record.gofer
     if gofer is None:
         return
-    try:
+    left = [f"gofer (pid {gofer.pid})"]
+    with contextlib.suppress(PermissionError):
+        # They die with it, a server of its overlay say; but who they were is to be seen now only.
+        below = await run_blocking(_below, gofer)
         _procid.send(gofer, signal.SIGKILL)
-        gone = await wait_gone(gofer, seconds)
-    except PermissionError:
-        gone = False
-    if not gone:
-        raise DestroyFailed(container_id=record.id, left=[f"gofer (pid {gofer.pid})"])
+        if await wait_gone(gofer, seconds):
+            left = [
+                f"below its gofer (pid {each.pid})"
+                for each in below
+                if not await wait_gone(each, seconds)
+            ]
+    if left:
+        raise DestroyFailed(container_id=record.id, left=left)
+
+
+def _below(gofer: Identity) -> list[Identity]:
+    if _procid.foreign(gofer) or not _procid.alive(gofer):
+        return []
+    pids = tree.descendants(gofer.pid)
+    found = [each for each in map(Identity.of, pids) if each is not None]
+    return [each for each in found if tree.is_below(each.pid, gofer.pid)]
 
 
 async def clear(context: Context, record: Record) -> None:

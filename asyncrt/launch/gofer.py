@@ -11,9 +11,10 @@ from __future__ import annotations
 import _socket
 import contextlib
 import os
+import select
 
 from asyncrt import _csignal, _libc, _paths, _procid
-from asyncrt.launch import frames, handover, inside, layer, namespaces, overlay, process
+from asyncrt.launch import frames, fuse, handover, inside, layer, namespaces, overlay, process
 from asyncrt.launch.failure import Failure, reported, step
 
 TYPE_CHECKING = False
@@ -30,7 +31,20 @@ class Gofer:
     it closes the gofer ends.
     """
 
-    __slots__ = ("_below", "_locked", "_ours", "_outside", "_plan", "_theirs", "above", "identity")
+    __slots__ = (
+        "_below",
+        "_format",
+        "_locked",
+        "_mount",
+        "_ours",
+        "_outside",
+        "_plan",
+        "_server",
+        "_theirs",
+        "_watched",
+        "above",
+        "identity",
+    )
 
     def __init__(self, plan: LinuxPlan, *, outside: bool) -> None:
         """`outside`: it stays out of the container's user namespace, with the launcher's privilege."""
@@ -41,6 +55,10 @@ class Gofer:
         self.above, self._below = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         self._ours, self._theirs = _socket.socketpair()
         self.identity: dict[str, Any] | None = None  # once `tree` has returned
+        self._watched = False  # by the container's root, who has power over what we execute
+        self._server = -1  # a pidfd of who serves the overlay; -1: the kernel does
+        self._mount = -1  # then the overlay itself, open, or that would end with the container
+        self._format: layer.Format = ((), False)
 
     @property
     def fds(self) -> list[int]:
@@ -59,6 +77,10 @@ class Gofer:
         """
         user = -1
         with step(overlay.WHAT, "gofer"):
+            if not self._outside and not self._plan["new"] & namespaces.CLONE_NEWPID:
+                # Of one that was joined it is the children that are in it.
+                found = [os.stat(f"/proc/self/ns/{each}") for each in ("pid", "pid_for_children")]
+                self._watched = found[0].st_ino == found[1].st_ino
             if pid:
                 # Now, before that process lets nobody look at it.
                 user = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
@@ -93,10 +115,10 @@ class Gofer:
             _libc.set_undumpable()
             if user >= 0:
                 namespaces.setns(user, namespaces.CLONE_NEWUSER)
-            prefix = self._make({"gofer": who, "fds": 1})
+            self._make({"gofer": who, "fds": 1})
             _csignal.signal(_csignal.SIGCHLD, _csignal.SIG_IGN)  # nobody waits for an export
             _csignal.signal(_csignal.SIGPIPE, _csignal.SIG_IGN)  # nor dies of a reader that went
-            self._serve(prefix)
+            self._serve()
             code = 0
         except Failure as failure:
             self._refuse(failure)
@@ -108,37 +130,45 @@ class Gofer:
     def _refuse(self, failure: Failure) -> None:
         frames.send(self._theirs, frames.encode({"failed": failure.report()}))
 
-    def _make(self, said: dict[str, object]) -> str:
+    def _make(self, said: dict[str, object]) -> None:
         """Make the overlay, give it away, and go where nothing but the layer is. Raises Failure."""
         linux = self._plan
         root = linux["root"]
         assert root is not None  # noqa: S101 - an overlay is over one
         maps = linux["maps"] if self._outside else None
-        found = overlay.Layer(linux["overlay"], root["path"], maps)
-        prefix = overlay.attribute_prefix()
+        found = overlay.Layer(linux["overlay"], root["path"], maps, watched=self._watched)
         if linux["ids"] is not None and not self._outside:
             namespaces.become_owner(*linux["ids"])
             _libc.set_undumpable()  # another user makes it as it was
         tree, look = found.mount()
+        self._format = ((overlay.attribute_prefix(),), False)
+        if found.server is not None:
+            self._server, self._mount = found.server.pidfd, tree
+            self._format = fuse.MARKS, True
         inside.forbid_imports()
         found.enter(look)
         os.umask(0)
         frames.send(self._theirs, frames.encode(said), [tree])
-        process.close_all_but((self._below.fileno(), self._locked))
-        return prefix
+        process.close_all_but((self._below.fileno(), self._locked, self._server, self._mount))
 
-    def _serve(self, prefix: str) -> None:
-        """Export whenever asked, until the other end is gone."""
+    def _serve(self) -> None:
+        """Export whenever asked, until the other end is gone, or nobody serves the overlay any more."""
+        poller = select.poll()
+        if self._server >= 0:
+            poller.register(self._server, select.POLLIN)
+            poller.register(self._below, select.POLLIN)
         while True:
+            if self._server >= 0 and any(fd == self._server for fd, _ in poller.poll()):
+                return
             asked, fds = frames.receive(self._below, 16)
             if not asked:
                 return
             if asked == handover.EXPORT and len(fds) == 1:
-                self._export(fds[0], prefix)
+                self._export(fds[0])
             for fd in fds:
                 os.close(fd)
 
-    def _export(self, out: int, prefix: str) -> None:
+    def _export(self, out: int) -> None:
         """In a process of its own: a reader may take its time, or never read again."""
         above = os.getpid()
         try:
@@ -152,10 +182,21 @@ class Gofer:
         try:
             _libc.die_with_parent(above)
             root = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            process.close_all_but((out, root))
+            process.close_all_but((out, root, self._mount))
             maps = self._plan["maps"] if self._outside else None
             lines = [] if maps is None else [maps["uid"], maps["gid"]]
-            layer.export(out, root, prefix, lines)
+            if self._mount >= 0:
+                self._sync()
+            layer.export(out, root, self._format, lines)
             code = 0
         finally:
             os._exit(code)
+
+    def _sync(self) -> None:
+        """Have what was written to memory maps in the layer; the kernel keeps it for a while.
+
+        Its own overlay has the layer's pages, there is nothing to wait for.
+        """
+        top = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._mount)
+        _libc.call("syncfs", top)
+        os.close(top)

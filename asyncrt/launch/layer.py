@@ -26,6 +26,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    Format = tuple[tuple[str, ...], bool]
+
 _RESOLVE = 0x01 | mounts.RESOLVE_NO_SYMLINKS | mounts.RESOLVE_BENEATH  # NO_XDEV, see openat2(2)
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 # A name may have become a pipe's or a device's since the look at it.
@@ -39,6 +41,7 @@ _TOLD = 10
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
+_OPAQUE_DEVICE = ".wh..opq"
 _XATTRS = ("security.capability", "system.posix_acl_access", "system.posix_acl_default")
 _KINDS = {
     stat.S_IFLNK: tar.SYMLINK,
@@ -78,14 +81,15 @@ class Pieces:
             left = left[os.write(self._fd, left) :]
 
 
-def export(out: int, root: int, overlay: str, maps: Sequence[Sequence[Sequence[int]]]) -> None:
+def export(out: int, root: int, format: Format, maps: Sequence[Sequence[Sequence[int]]]) -> None:
     """Write the layer below an opened directory to a descriptor.
 
-    `overlay` is the prefix of the overlay's own attributes; `maps` are the lines of uids and gids
-    by which ids of ours become the container's, none where they are so already.
+    `format` says what the overlay's own attributes begin with, and whether it keeps notes in files
+    called `.wh.…` too. `maps` are the lines of uids and gids by which ids of ours become the
+    container's, none where they are so already.
     """
     pieces = Pieces(out)
-    walk = _Walk(pieces, root, overlay, maps)
+    walk = _Walk(pieces, root, format, maps)
     try:
         walk.go()
         pieces.add(tar.END)
@@ -104,14 +108,14 @@ class _Walk:
     """One pass through the layer, each directory before what is in it."""
 
     def __init__(
-        self, pieces: Pieces, root: int, overlay: str, maps: Sequence[Sequence[Sequence[int]]]
+        self, pieces: Pieces, root: int, format: Format, maps: Sequence[Sequence[Sequence[int]]]
     ) -> None:
         self.path = ""  # where it is
         self.left_out: list[list[str]] = []  # path and reason of the first few
         self.left_out_count = 0
         self._pieces = pieces
         self._root = root
-        self._overlay = overlay
+        self._marks, self._by_name = format
         self._maps = maps
         self._links: dict[int, tuple[str, int]] = {}  # by inode: the first name, and names to come
         # Directories, and of each the names of those in it that are still to come, each after a NUL:
@@ -165,8 +169,12 @@ class _Walk:
         except FileNotFoundError:
             return False
         kind = stat.S_IFMT(found.st_mode)
+        if self._by_name and name in {_OPAQUE, _OPAQUE_DEVICE}:
+            return False  # as its directory was told to be
         if kind == stat.S_IFCHR and found.st_rdev == 0:
             self._add_whiteout(f"{below}{_WHITEOUT}{name}")
+        elif self._by_name and kind == stat.S_IFREG and name.startswith(_WHITEOUT):
+            self._add_whiteout(path)
         elif name.startswith(_WHITEOUT):
             self._leave_out(path, "its name would mean a deletion")
         elif len(os.fsencode(path)) > _LONGEST_PATH:
@@ -294,8 +302,14 @@ class _Walk:
         self._pieces.add(tar.header(os.fsencode(path), tar.FILE, mode=0o600))
 
     def _is_opaque(self, fd: int) -> bool:
-        with contextlib.suppress(OSError):
-            return os.getxattr(fd, f"{self._overlay}opaque") == b"y"
+        for each in self._marks:
+            with contextlib.suppress(OSError):
+                if os.getxattr(fd, f"{each}opaque") == b"y":
+                    return True
+        if self._by_name:
+            with contextlib.suppress(OSError):
+                os.stat(_OPAQUE, dir_fd=fd, follow_symlinks=False)
+                return True
         return False
 
     def _xattrs(self, path: str, fd: int) -> list[tuple[bytes, bytes]]:
@@ -303,7 +317,7 @@ class _Walk:
         room = _MOST_XATTRS
         with contextlib.suppress(OSError):  # a file system without any
             for name in os.listxattr(fd):
-                if name.startswith(self._overlay):
+                if name.startswith(self._marks):
                     continue
                 if name in _XATTRS or name.startswith("user."):
                     value = os.getxattr(fd, name)

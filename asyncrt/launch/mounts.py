@@ -102,6 +102,14 @@ def change(
     _libc.syscall(_NR_MOUNT_SETATTR, fd, b"", flags, packed, len(packed))
 
 
+def restricted(fd: int) -> int:
+    """Of the mount that an opened file is on, what is forbidden: MOUNT_ATTR_NOSUID, NODEV, NOEXEC."""
+    flags = os.fstatvfs(fd).f_flag
+    found = MOUNT_ATTR_NOSUID if flags & os.ST_NOSUID else 0
+    found |= MOUNT_ATTR_NODEV if flags & os.ST_NODEV else 0
+    return found | (MOUNT_ATTR_NOEXEC if flags & os.ST_NOEXEC else 0)
+
+
 def map_ids(tree: int, namespace: int, *, recursive: bool) -> None:
     """Have a detached tree show owners as a user namespace maps them (MOUNT_ATTR_IDMAP, Linux 5.12).
 

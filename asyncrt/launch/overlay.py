@@ -13,7 +13,7 @@ import os
 import stat
 
 from asyncrt import _libc, _procid
-from asyncrt.launch import mounts, namespaces
+from asyncrt.launch import fuse, mounts, namespaces
 from asyncrt.launch.failure import Failure, step
 
 TYPE_CHECKING = False
@@ -34,20 +34,35 @@ _LOOK = (
 )
 # What is renamed or changed is wholly in the upper directory then, which is what is exported.
 _WHOLE = [("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off")]
+# The kernel's answers that mean: not here, not ever, not for you.
+_REFUSALS = {
+    errno.EINVAL,
+    errno.EPERM,
+    errno.EACCES,
+    errno.ENODEV,
+    errno.EOPNOTSUPP,
+    errno.ELOOP,
+    errno.EROFS,
+}
 _BYTES_PER_FILE = 1024  # of kernel memory that one without content takes, about
 
 
 class Layer:
     """The directories of a layer: opened by who may, filled by who owns the container."""
 
-    def __init__(self, plan: OverlayPlan, lower: str, maps: IdMaps | None) -> None:
+    def __init__(
+        self, plan: OverlayPlan, lower: str, maps: IdMaps | None, *, watched: bool = False
+    ) -> None:
         """Open what lies on the host, in a mount namespace that is our own from here on.
 
-        `maps` are those of a user namespace that the container is in and we aren't. Raises Failure.
+        `maps` are those of a user namespace that the container is in and we aren't. `watched`: its
+        root has power over our children, and sees them. Raises Failure.
         """
         self._plan = plan
         self._maps = maps
+        self._watched = watched
         self._has_own = False
+        self.server: fuse.Server | None = None  # whoever serves it, where the kernel doesn't
         with step(WHAT, "/"):
             namespaces.unshare(namespaces.CLONE_NEWNS)
             self._old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -97,11 +112,36 @@ class Layer:
                 os.mkdir(work, 0o700, dir_fd=self._work_in)
         with step(WHAT, plan["upper"] or "tmpfs"):
             written = os.open(upper, _OWN, dir_fd=self._upper_in)
-            _try_attribute(written, f"{attribute_prefix()}asyncrt")
             if plan["fresh"]:
                 self._be_like_lower(written)
-        with step(WHAT, plan["upper"] or "tmpfs"):
-            return self._overlay(upper, work), mounts.clone_tree(written, "", recursive=False)
+            look = mounts.clone_tree(written, "", recursive=False)
+            return self._tree(written, upper, work), look
+
+    def _tree(self, written: int, upper: str, work: str) -> int:
+        """The kernel's overlay, or where it refuses, or did so once, the one of fuse-overlayfs."""
+        if fuse.wrote(written):
+            why, number = f"{fuse.PROGRAM} has written to it before", errno.EPERM
+        else:
+            try:
+                _try_attribute(written, f"{attribute_prefix()}asyncrt")
+                return self._overlay(upper, work)
+            except OSError as error:
+                if error.errno not in _REFUSALS:
+                    raise
+                why, number = _refused(error), error.errno
+        if self._watched:
+            # What it executes can be looked into by who has all capabilities over it (ptrace(2)).
+            needs = "needs a pid namespace of the container's own"
+            raise Failure(f"{WHAT} ({why}; {fuse.PROGRAM}, which could, {needs})", "", number)
+        os.mkdir(f"{work}/{fuse.PROGRAM}", 0o700, dir_fd=self._work_in)
+        server = fuse.Server()
+        layer = fuse.clone(self._upper_in)
+        self._let_go_of_own()  # or it would be in what is below
+        places = self._lower, layer, upper, f"{work}/{fuse.PROGRAM}"
+        tree = server.mount(why, *places, self._plan["locked"])
+        fuse.note(written, trusted=attribute_prefix().startswith("trusted."))
+        self.server = server
+        return tree
 
     def _be_like_lower(self, written: int) -> None:
         """The upper directory is what the container sees for its root.
@@ -136,28 +176,25 @@ class Layer:
             data.append(("userxattr", None))
         if plan["kind"] != "kept":
             data.append(("volatile", None))  # a sync of what is thrown away is for nothing
-        flags = os.fstatvfs(self._lower).f_flag
-        attributes = 0
-        for flag, attribute in (
-            (os.ST_NOSUID, mounts.MOUNT_ATTR_NOSUID),
-            (os.ST_NODEV, mounts.MOUNT_ATTR_NODEV),
-            (os.ST_NOEXEC, mounts.MOUNT_ATTR_NOEXEC),
-        ):
-            attributes |= attribute if flags & flag else 0
-        try:
-            return mounts.new("overlay", data, attributes)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            raise Failure(_refused(), plan["upper"] or "tmpfs", errno.EINVAL) from error
+        tree = mounts.new("overlay", data, mounts.restricted(self._lower))
+        if os.fstatvfs(tree).f_flag & os.ST_RDONLY:  # it can't write there, and says so to the log
+            os.close(tree)
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return tree
+
+    def _let_go_of_own(self) -> None:
+        """It was there for the overlay to find its directories, and would cover the root."""
+        if self._has_own:
+            self._has_own = False
+            os.fchdir(self._upper_in)
+            _libc.call("umount2", b".", mounts.MNT_DETACH)
 
     def enter(self, look: int) -> None:
         """Have nothing but the look at the layer for our root. Raises Failure."""
         with step(WHAT, "/"):
-            if self._has_own:
-                # It was there for the overlay to find its directories, and it would cover the root.
-                os.fchdir(self._upper_in)
-                _libc.call("umount2", b".", mounts.MNT_DETACH)
+            self._let_go_of_own()
+            if self.server is not None:
+                self._old = self.server.seclude()
             mounts.change(look, add=_LOOK)
             mounts.attach(look, self._old)
             os.fchdir(look)
@@ -173,27 +210,27 @@ def attribute_prefix() -> str:
 
 
 def _try_attribute(fd: int, name: str) -> None:
-    """Raise Failure if the file system can't hold an overlay's attributes.
+    """Raise OSError if the file system can't hold an overlay's attributes.
 
     As a tmpfs can't an ordinary user's, before Linux 6.6. The kernel would mount the overlay all the
     same, and a directory that is made anew would then show what was in the one that was removed.
     """
-    try:
-        os.setxattr(fd, name, b"y")
-        os.removexattr(fd, name)
-    except OSError as error:
-        if error.errno != errno.EOPNOTSUPP:
-            raise
-        what = f"{WHAT} (its file system has no {name.partition('.')[0]} attributes)"
-        raise Failure(what, "", errno.EOPNOTSUPP) from error
+    os.setxattr(fd, name, b"y")
+    os.removexattr(fd, name)
 
 
-def _refused() -> str:
-    """What the kernel's EINVAL for an overlay means; it says no more itself."""
+def _refused(error: OSError) -> str:
+    """What the kernel's refusal of an overlay means; it says no more itself."""
+    if error.errno == errno.EOPNOTSUPP:
+        return f"its file system has no {attribute_prefix().partition('.')[0]} attributes"
+    if error.errno == errno.ENODEV:
+        return "the kernel has none"
+    if error.errno != errno.EINVAL:
+        return f"the kernel's: {os.strerror(error.errno or 0)}"
     why = "one of its file systems can't be part of one"
     if not _procid.in_first_user_namespace():
         why = f"only root can have one over / or what else has mounts below it; or {why}"
-    return f"{WHAT} ({why})"
+    return why
 
 
 def _known(id: int, lines: Sequence[Sequence[int]]) -> int:

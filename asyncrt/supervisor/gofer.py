@@ -6,7 +6,7 @@ import _socket
 import os
 
 from asyncrt import _csignal
-from asyncrt.launch import frames, handover
+from asyncrt.launch import frames, handover, servers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,17 +18,21 @@ if TYPE_CHECKING:
 class Gofer:
     """One gofer. Its death is told once, whichever way it is heard of."""
 
-    __slots__ = ("_on_death", "_sock", "pid")
+    __slots__ = ("_servers", "_sock", "pid")
 
     def __init__(self, pid: int, sock: int) -> None:
         """Take over the descriptor of the socket to it."""
         self.pid = pid
         self._sock = _socket.socket(fileno=sock)
         self._sock.setblocking(False)
+        self._servers: list[
+            int
+        ] = []  # of the overlay, where the kernel isn't; not reused before it ends
 
     def listen(self, loop: Loop, on_death: Callable[[], None]) -> None:
         """Have its death told from now on; it may have been reaped already."""
         loop.listen(self._sock.fileno(), lambda _: on_death())
+        self._servers = servers.find(self.pid)
 
     def let_go(self, loop: Loop) -> None:
         """It has ended."""
@@ -47,3 +51,18 @@ class Gofer:
             os.kill(self.pid, _csignal.SIGKILL)
         except OSError:
             pass  # it has ended
+
+    def end_servers(self) -> None:
+        """End what serves its overlay, unless that is the kernel; it ends with it."""
+        servers.end(self.pid)
+
+    def is_dying(self) -> bool:
+        """Whether its death is to be told, or that of what serves its overlay, which is its own too."""
+        if any(servers.is_ending(each) for each in self._servers):
+            return True
+        try:
+            return not self._sock.recv(1, _socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True

@@ -210,7 +210,8 @@ class Workload:
         if self.gofer is not None:
             self.gofer.let_go(self.loop)
             self.gofer = None
-            self.expire("gofer died")
+            if not self._asked:
+                self.expire("gofer died")
 
     def export(self, fd: int) -> bool:
         """Have what was written to its layer sent there; False if nobody has that any more.
@@ -253,14 +254,24 @@ class Workload:
         """Kill everything: its time is up. The first reason is the one to tell."""
         if self.status is None and not self._reason:
             self._reason = reason
-            self.processes.kill()
+            self._kill()
 
     def end(self) -> None:
         """Kill everything; the exit record follows."""
         if self.status is None:
             self._asked = True
             os.kill(self.init, _csignal.SIGKILL)  # ours and not reaped: the pid is its own
-            self.processes.kill()
+            self._kill()
+
+    def _kill(self) -> None:
+        self.processes.kill()
+        if self.gofer is not None:
+            self.loop.after(_UNKILLABLE_SECONDS, self._unblock)
+
+    def _unblock(self) -> None:
+        """Who may wait for its files, which nobody serves any more, is to wait no longer."""
+        if self.status is None and self.gofer is not None:
+            self.gofer.end_servers()
 
     def reaped(self, pid: int, status: int) -> bool:
         """Take note of an ended child; False when it isn't one of its own."""
@@ -284,6 +295,8 @@ class Workload:
                 self.gofer.kill()  # nobody will ask for what was never begun
         elif self._failed:
             code, reason = None, "start failed"  # 127 is ours, no program ever had it
+        elif self.gofer is not None and not self._asked and self.gofer.is_dying():
+            reason = "gofer died"  # the program may have heard of it before us, and not survived it
         kills = self.processes.oom_kills()
         if kills and number == _csignal.SIGKILL and not self._asked:
             reason = "oom"

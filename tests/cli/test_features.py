@@ -81,3 +81,9 @@ def test_every_label_it_does_not_have_is_refused(document: Any) -> None:
         process = {"cwd": "/", "args": ["true"], field: "web"}
         has = document["linux"][name]["enabled"]
         assert (f"process.{field}" in refused({"process": process})) is not has
+
+
+@pytest.mark.needs_root
+@pytest.mark.needs_fuse
+def test_it_names_what_there_is_for_overlays(document: Any) -> None:
+    assert document["annotations"]["org.asyncrt.overlay"] == "kernel fuse-overlayfs"

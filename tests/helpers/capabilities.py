@@ -49,6 +49,8 @@ def missing(mark: pytest.Mark) -> str | None:
     if mark.name == "needs_program":
         absent = [name for name in mark.args if shutil.which(name) is None]
         return f"the program {', '.join(absent)}" if absent else None
+    if mark.name == "needs_fuse":
+        return None if has_fuse() else "FUSE"
     if mark.name == "needs_cgroups":
         wanted = mark.args
         return None if has_cgroups(*wanted) else f"cgroups to make ({', '.join(wanted)})"
@@ -82,6 +84,18 @@ def has_userns() -> bool:
     if user is None:
         return _succeeds(command)
     return _try_as(user.uid, user.gid, command)
+
+
+@functools.cache
+def has_fuse() -> bool:
+    """Whether there is a fuse-overlayfs, and a FUSE for it."""
+    if shutil.which("fuse-overlayfs") is None:
+        return False
+    try:
+        os.close(os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 @functools.cache

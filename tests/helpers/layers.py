@@ -123,18 +123,34 @@ def main() -> None:
 
 
 async def life_of(
-    who: str, user: User, root: str, rootfs: str, kind: str, directory: str
+    who: str,
+    user: User,
+    root: str,
+    rootfs: str,
+    kind: str,
+    directory: str,
+    *,
+    refused: bool = False,
 ) -> list[bytes]:
-    """As `life`, by whoever it is; what it left in `directory` is taken away."""
+    """As `life`, by whoever it is; what it left in `directory` is taken away.
+
+    `refused`: where the kernel makes no overlay, see tests.helpers.refusals.
+    """
     args = ["/bin/sh", "-c", f"{SCRIPT} exec sleep 1000"]
     made = config(rootfs, args, who=who, user=user)
-    if who != USER:
+    if who != USER and not refused:
         return await life(root, made, kind, directory)
-    for each in (root, directory):
-        os.chown(each, user.uid, user.gid)
-    code = "from tests.helpers.layers import main; main()"
-    arguments = (root, json.dumps(made), kind, directory)
-    with Interpreter(code, *arguments, flags=("-B",), user=user.uid, group=user.gid) as child:
+    if who == USER:
+        for each in (root, directory):
+            os.chown(each, user.uid, user.gid)
+    code = "import sys\nfrom tests.helpers.layers import main\n"
+    arguments: tuple[object, ...] = (root, json.dumps(made), kind, directory)
+    ids: dict[str, Any] = {"user": user.uid, "group": user.gid}
+    if refused:
+        code += "from tests.helpers import refusals\nsys.argv[1:] = refusals.main(sys.argv[1:])\n"
+        arguments = (who, rootfs, user.uid, user.gid, *arguments)
+        ids = {}
+    with Interpreter(f"{code}main()", *arguments, flags=("-B",), **ids) as child:
         assert await child.next_line() == "lived"
         assert child.wait() == 0
     archives = []

@@ -79,6 +79,12 @@ CASES = {
     "the memory of /dev/shm": Case(
         "mount --bind /usr /dev/shm", "/dev/shm", "is on a disk", "limited"
     ),
+    "the device of FUSE": Case(
+        _HIDDEN + "/dev",
+        "fuse-overlayfs",
+        "can't be used: /dev/fuse: No such file or directory",
+        "limited",
+    ),
     "/dev/shm": Case(_HIDDEN + "/dev", "/dev/shm", "is missing", "limited"),
     "descriptors": Case("ulimit -Sn 512", "open files", "512:", "limited"),
 }

@@ -11,10 +11,17 @@ from pathlib import Path
 import pytest
 
 from asyncrt import _durable, _fskind
+from asyncrt.launch import fuse
 from asyncrt.oci import id_maps
 from asyncrt.platforms.cgroups import machine as cgroups_machine
 from asyncrt.platforms.cgroups.machine import Hierarchy, Machine
-from asyncrt.platforms.linux import cgroups_here, doctor, doctor_namespaces, machine
+from asyncrt.platforms.linux import (
+    cgroups_here,
+    doctor,
+    doctor_namespaces,
+    doctor_overlays,
+    machine,
+)
 from asyncrt.platforms.linux.cgroups_here import Here
 from asyncrt.platforms.linux.doctor import examine
 from asyncrt.platforms.linux.finding import Finding
@@ -44,6 +51,8 @@ def test_it_looks_at_everything_a_sandbox_needs() -> None:
         "seccomp",
         "security labels",
         "cgroups",
+        "overlays",
+        "fuse-overlayfs",
         "/dev/shm",
         "root directory",
         "open files",
@@ -325,3 +334,48 @@ def test_few_open_files_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor._open_files().mend == f"prlimit --pid {os.getppid()} --nofile=65536:65536"
     monkeypatch.setattr(resource, "getrlimit", lambda _: (-1, -1))
     assert doctor._open_files().state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("number", "mend"),
+    [
+        (errno.EACCES, "chmod 666 /dev/fuse"),
+        (errno.ENOENT, "mknod -m 666 /dev/fuse c 10 229"),
+        (errno.ENODEV, "modprobe fuse"),
+        (errno.EPERM, "--device /dev/fuse"),
+    ],
+)
+def test_why_nobody_serves_an_overlay_decides_the_mend(
+    number: int, mend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fuse, "program", lambda: "/bin/fuse-overlayfs")
+    monkeypatch.setattr(doctor_overlays, "try_fuse", lambda: number)
+    found = named(doctor_overlays.overlays(), "fuse-overlayfs")
+    assert found.state == "limited"
+    assert mend in found.mend
+    assert os.strerror(number) in found.found
+    assert "fuse-overlayfs" not in doctor_overlays.kinds()
+    monkeypatch.setattr(doctor_overlays, "try_fuse", lambda: 0)
+    assert named(doctor_overlays.overlays(), "fuse-overlayfs").state == "ok"
+    assert "fuse-overlayfs" in doctor_overlays.kinds()
+    monkeypatch.setattr(fuse, "program", lambda: "")
+    assert "apt-get install" in named(doctor_overlays.overlays(), "fuse-overlayfs").mend
+    assert "fuse-overlayfs" not in doctor_overlays.kinds()
+
+
+@pytest.mark.parametrize(
+    ("tried", "state", "found"),
+    [
+        ((0, 0), "ok", "over / too"),
+        ((0, errno.EINVAL), "ok", "not over /"),
+        ((errno.ENODEV, errno.ENODEV), "limited", "No such device"),
+    ],
+)
+def test_where_the_kernel_makes_an_overlay_is_told(
+    tried: tuple[int, int], state: str, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor_overlays, "try_kernels", lambda: tried)
+    told = named(doctor_overlays.overlays(), "overlays")
+    assert told.state == state
+    assert found in told.found
+    assert ("kernel" in doctor_overlays.kinds()) is (state == "ok")

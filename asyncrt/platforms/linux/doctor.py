@@ -14,7 +14,7 @@ from asyncrt import _fskind
 from asyncrt._paths import default_root
 from asyncrt.errors import RootUnusable
 from asyncrt.oci import words
-from asyncrt.platforms.linux import cgroups_here, doctor_namespaces, machine
+from asyncrt.platforms.linux import cgroups_here, doctor_namespaces, doctor_overlays, machine
 from asyncrt.platforms.linux.finding import Finding
 from asyncrt.platforms.linux.syscalls import machine_architectures
 from asyncrt.state import open_root
@@ -37,6 +37,7 @@ def examine(root: str | None = None) -> list[Finding]:
         *_seccomp(),
         *_labels(),
         *_cgroups(),
+        *doctor_overlays.overlays(),
         _shared_memory(),
         _root(root),
         _open_files(),

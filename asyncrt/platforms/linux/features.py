@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from asyncrt.oci import HOOK_KINDS, words
-from asyncrt.platforms.linux import machine, mounts
+from asyncrt.platforms.linux import doctor_overlays, machine, mounts
 from asyncrt.platforms.linux.syscalls import machine_architectures
 
 _OLDEST = "1.0.0"
@@ -27,7 +27,7 @@ _FILES = {
 
 
 def features(version: str) -> dict[str, object]:
-    """The document; `version` is asyncrt's. Asks the kernel, which doesn't block."""
+    """The document; `version` is asyncrt's. Asks the kernel. Blocks for some tens of milliseconds."""
     last = machine.last_capability()
     maps_mounts = mounts.why_unmapped() is None
     options = mounts.option_names() - (set() if maps_mounts else {"idmap", "ridmap"})
@@ -54,7 +54,10 @@ def features(version: str) -> dict[str, object]:
             "intelRdt": {"enabled": False},
             "mountExtensions": {"idmap": {"enabled": maps_mounts}},
         },
-        "annotations": {"org.asyncrt.version": version},
+        "annotations": {
+            "org.asyncrt.version": version,
+            "org.asyncrt.overlay": " ".join(doctor_overlays.kinds()),  # for `overlay=`, if any
+        },
     }
 
 
