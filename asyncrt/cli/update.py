@@ -174,24 +174,12 @@ def _named(limits: dict[str, int | str | None]) -> dict[str, Any]:
 
 def _read(path: str) -> dict[str, Any]:
     """What a file names. Raises SpecInvalid with its path, before anything is done to anybody."""
-    import msgspec
-
-    from asyncrt.errors import SpecInvalid
     from asyncrt.oci.bundle import read_config
-    from asyncrt.oci.update import parse_change
+    from asyncrt.oci.update import read_change
 
-    shown = "standard input" if path == "-" else path
-    try:
-        data = _standard_input() if path == "-" else read_config(path)
-        document = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise SpecInvalid(json_path="", why=f"no JSON: {error}", path=shown) from error
-    if not isinstance(document, dict):
-        raise SpecInvalid(json_path="", why="expected an object", path=shown)
-    try:
-        return parse_change(document)
-    except SpecInvalid as error:
-        raise SpecInvalid(json_path=error.json_path, why=error.why, path=shown) from error
+    if path == "-":
+        return read_change(_standard_input(), "standard input")
+    return read_change(read_config(path), path)
 
 
 def _standard_input() -> bytes:

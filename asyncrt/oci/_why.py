@@ -11,6 +11,7 @@ import re
 
 import msgspec
 
+from asyncrt import _json_errors
 from asyncrt.errors import SpecInvalid
 
 _WORDS = {
@@ -26,7 +27,6 @@ _AT = re.compile(r" - at `\$\.?(?P<path>.*)`$", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(?P<name>.*)`$")
 _TYPE = re.compile(r"Expected `(?P<expected>.*)`, got `(?P<found>.*)`$")
 _RANGE = re.compile(r"Expected `(?P<expected>.*)` (?P<sign>>=|<=) (?P<bound>-?\d+)$")
-_BYTE = re.compile(r" ?\(byte (?P<offset>\d+)\)$")
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -81,37 +81,19 @@ def invalid_value(error: msgspec.ValidationError, data: bytes, file: str | None)
     return SpecInvalid(json_path=_find_keys(path, data), why=why, path=file)
 
 
-def _position(text: str) -> str:
-    line = text.count("\n") + 1
-    return f"line {line}, column {len(text) - text.rfind(chr(10))}"
-
-
 def not_utf8(error: UnicodeDecodeError, data: bytes, file: str | None) -> SpecInvalid:
     """SpecInvalid for bytes that are no text at all."""
-    where = _position(data[: error.start].decode())
-    why = f"not UTF-8: byte 0x{data[error.start]:02x} at {where}"
-    return SpecInvalid(json_path="", why=why, path=file)
+    return SpecInvalid(json_path="", why=_json_errors.not_utf8(error, data), path=file)
 
 
 def malformed(error: Exception, data: bytes, file: str | None) -> SpecInvalid:
     """SpecInvalid for text that is no JSON, with line and column (both from 1)."""
-    if isinstance(error, RecursionError):
-        return SpecInvalid(json_path="", why="malformed JSON: nested too deeply", path=file)
+    return SpecInvalid(json_path="", why=_json_errors.malformed(error, data), path=file)
+
+
+def parse(data: bytes, file: str | None) -> object:
+    """The one JSON value that `data` is, or SpecInvalid naming the file."""
     try:
-        json.loads(data)
-    except json.JSONDecodeError as found:
-        why = f"{found.msg} at line {found.lineno}, column {found.colno}"
-    except (ValueError, RecursionError):
-        why = _from_byte(str(error), data)
-    else:  # Python takes more than JSON has: NaN, halves of surrogate pairs
-        why = _from_byte(str(error), data)
-    return SpecInvalid(json_path="", why=f"malformed JSON: {why}", path=file)
-
-
-def _from_byte(text: str, data: bytes) -> str:
-    """The decoder's own words, with its byte offset turned into line and column."""
-    at = _BYTE.search(text)
-    if at is None:
-        return text[:1].lower() + text[1:]
-    before = data[: int(at["offset"])].decode(errors="replace")
-    return f"{text[: at.start()].removeprefix('JSON is malformed: ')} at {_position(before)}"
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        raise malformed(error, data, file) from None

@@ -119,16 +119,7 @@ def process_of(given: Mapping[str, object] | str | os.PathLike[str]) -> Process:
 
 def decode_process(data: bytes, *, path: str | None = None) -> Process:
     """The process object that `data` is, or SpecInvalid; `path` is the file to name in the error."""
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        raise _why.not_utf8(error, data, path) from None
-    if not data.strip():
-        raise SpecInvalid(json_path="", why="is empty", path=path)
-    try:
-        msgspec.json.decode(data, type=msgspec.Raw)  # one value, with nothing behind it
-    except (msgspec.DecodeError, RecursionError, ValueError) as error:
-        raise _why.malformed(error, data, path) from None
+    _why.parse(data, path)  # one value, with nothing behind it
     found = decode_config(b'{"ociVersion":"1.2.0","process":' + data + b"}", path=path).process
     if found is None:
         raise SpecInvalid(json_path="process", why="expected an object, found null", path=path)

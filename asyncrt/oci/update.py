@@ -104,6 +104,17 @@ def parse_change(resources: Mapping[str, object]) -> Object:
     return named
 
 
+def read_change(data: bytes, file: str) -> Object:
+    """What the bytes of a JSON file name. Raises SpecInvalid with the file and the JSON path."""
+    document = _why.parse(data, file)
+    if not isinstance(document, dict):
+        raise SpecInvalid(json_path="", why="expected an object", path=file)
+    try:
+        return parse_change(document)
+    except SpecInvalid as error:
+        raise SpecInvalid(json_path=error.json_path, why=error.why, path=file) from error
+
+
 def lay_over(spec: Spec, named: Object) -> Change:
     """The spec's config with a change from `parse_change`. Raises SpecInvalid with the JSON path."""
     before = _resources_of(spec)

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import msgspec
 
-from asyncrt import _durable, _paths
+from asyncrt import _durable, _json_errors, _paths
 from asyncrt.errors import SchemaTooNew, StateCorrupted, StorageFailed
 
 SCHEMA = 1
@@ -131,4 +131,6 @@ def undecodable(
         schema = 0
     if schema > supported:
         return SchemaTooNew(path=path, schema=schema, supported=supported)
-    return StateCorrupted(path=path, why=str(error) if data else "it is empty")
+    well_formed = isinstance(error, msgspec.ValidationError)
+    why = str(error) if well_formed else _json_errors.malformed(error, data)
+    return StateCorrupted(path=path, why=why if data else "it is empty")

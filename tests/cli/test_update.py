@@ -72,7 +72,10 @@ def test_one_that_is_refused_stops_no_other(asyncrt: Asyncrt, bundle: str) -> No
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("{", "standard input: no JSON"),
+        (
+            "{",
+            "standard input: malformed JSON: Expecting property name enclosed in double quotes at line 1, column 2",
+        ),
         ("[]", "standard input: expected an object"),
         (
             '{"memory": {"limt": 5}}',

@@ -71,15 +71,18 @@ def test_a_missing_record_is_no_container(root: str) -> None:
     ("data", "why"),
     [
         (b"", "empty"),
-        (b"\0" * 800, "malformed"),
-        (b"{", "truncated"),
+        (b"\0" * 800, "malformed JSON: Expecting value at line 1, column 1"),
+        (
+            b"{",
+            "malformed JSON: Expecting property name enclosed in double quotes at line 1, column 2",
+        ),
         (b"[]", "Expected `object`"),
         (b'"web"', "Expected `object`"),
         (b"{}", "missing required field"),
-        (b"\xff\xfe{}", "malformed"),
-        (b'{"id": "\xff"}', "utf-8"),
+        (b"\xff\xfe{}", "not UTF-8: byte 0xff at line 1, column 1"),
+        (b'{"id": "\xff"}', "not UTF-8: byte 0xff at line 1, column 9"),
         (b'{"x":' + b"[" * 100_000, ""),
-        (encode(full_record())[:-20], "truncated"),
+        (encode(full_record())[:-20], "malformed JSON: "),
     ],
 )
 def test_a_torn_or_foreign_file_is_corrupt_and_named(root: str, data: bytes, why: str) -> None:
