@@ -171,12 +171,13 @@ def thaw(cgroup: str) -> None:
         write(f"{cgroup}/freezer.state", "THAWED")
 
 
-def kill(cgroup: str, seconds: float) -> bool:
+def kill(cgroup: str, seconds: float, *, populated: bool = False) -> bool:
     """SIGKILL all of it, whatever it forks meanwhile; whether there was anybody. Frozen or not.
 
     It takes `seconds` at most where the kernel has no cgroup.kill (5.14) and it must freeze first.
+    `populated`: there is somebody, and nobody needs to look.
     """
-    if not is_populated(cgroup):
+    if not populated and not is_populated(cgroup):
         return False
     try:
         write(f"{cgroup}/cgroup.kill", "1")

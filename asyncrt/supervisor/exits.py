@@ -43,23 +43,21 @@ def id_of(dir_fd: int) -> str:
     return name.removesuffix(_paths.DIRECTORY)
 
 
-def tell(dir_fd: int, instance: str, previous: str, record: bytes, sandbox_fd: int) -> None:
-    """Append the end of the container whose directory that is to the root's events.
+def line(dir_fd: int, instance: str, previous: str, record: bytes, sandbox: str) -> bytes:
+    """The end of the container whose directory that is, for the root's events; b"" once that is gone.
 
-    `previous` is the status it ended in, `record` its exit record, `sandbox_fd` the directory of its
-    sandbox's root container. What can't be written isn't
-    retried: the record is what counts, and whoever compares it with the log adds what is missing.
+    `previous` is the status it ended in, `record` its exit record, `sandbox` the id of its sandbox,
+    if that is still there.
     """
     container_id = id_of(dir_fd)
     if not container_id:
-        return
-    sandbox = container_id if sandbox_fd == dir_fd else id_of(sandbox_fd)
-    line = (
+        return b""
+    begun = (
         f'{{"schema":{_events.SCHEMA},"time":"{clock.stamp()}","id":"{container_id}",'
         f'"instance":"{instance}","sandbox":"{sandbox or container_id}","operation":"exit",'
         f'"previous":"{previous}","status":"stopped","exit":'
     )
-    _events.append(dir_fd, line.encode() + record + b"}\n", below="../")
+    return begun.encode() + record + b"}\n"
 
 
 def ending(status: int) -> tuple[int | None, int | None, str]:

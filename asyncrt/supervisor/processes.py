@@ -74,10 +74,15 @@ class Processes:
             tree.resume(pid)
             _signal(pid, _csignal.SIGCONT)
 
-    def kill(self) -> bool:
-        """SIGKILL to all; whether there was anybody."""
+    def kill(self, init: int = 0) -> bool:
+        """SIGKILL to all, first to `init` if it isn't reaped yet; whether there was anybody.
+
+        With init it is for another time to see to those who have left the cgroup: when that has ended.
+        """
+        if init:
+            _signal(init, _csignal.SIGKILL)
         for fd in self._cgroups[:1]:
-            if _cgroups.kill(_cgroups.through(fd), _FREEZING_SECONDS):
+            if _cgroups.kill(_cgroups.through(fd), _FREEZING_SECONDS, populated=init != 0):
                 return True
         tops = self._tops()
         if tops is None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import _socket
 import os
 
-from asyncrt import _csignal
+from asyncrt import _csignal, _events
 from asyncrt.launch import devices, frames, handover, init, process
 from asyncrt.supervisor.exits import id_of
 from asyncrt.supervisor.scores import Scores
@@ -93,17 +93,25 @@ class Supervisor:
         if not self._over():
             root.listen()
             while not self._over():
-                self._loop.turn()
                 self._let_go()
+                self._loop.turn()
         root.close_door()
-        if not root.flushed:
+        for each in self._subs:
+            each.close_door()
+        if not self._flushed():
             expired: list[bool] = []
             self._loop.after(FLUSH_SECONDS, lambda: expired.append(True))
-            while not (expired or root.flushed):
+            while not (expired or self._flushed()):
                 self._loop.turn()
 
     def _over(self) -> bool:
-        return self.root.recorded and self._alone and not self._subs
+        """Whether all have ended; those of whom that was told just now go with us."""
+        if not self.root.recorded or not self._alone:
+            return False
+        return all(each.has_ended for each in self._subs)
+
+    def _flushed(self) -> bool:
+        return self.root.flushed and all(each.flushed for each in self._subs)
 
     # --- containers beside the root
 
@@ -200,7 +208,7 @@ class Supervisor:
     def _let_go(self) -> None:
         """Of containers whose end is told to all."""
         for each in list(self._subs):
-            if each.recorded and each.gofer is None and each.leave():
+            if each.has_ended and each.leave():
                 self._subs.remove(each)
 
     def _end_subs(self) -> None:
@@ -229,10 +237,32 @@ class Supervisor:
             self._reaped(pid, status)
         if root.status is not None and self.shared:
             self._end_subs()
-        for each in self._subs:
-            each.settle(alone=self._alone)
-        if all(each.goodbye for each in self._subs):  # recorded, or answered without
-            root.settle(alone=self._alone)
+        ended = [each for each in self._subs if each.settle(alone=self._alone)]
+        if ended:
+            self.tell(ended)
+        answered = all(each.goodbye for each in self._subs)  # recorded, or answered without
+        if answered and root.settle(alone=self._alone):
+            self.tell([root])
+
+    def tell(self, ended: list[Workload]) -> None:
+        """Append the ends of these, which are recorded, to the root's events, then answer all who ask.
+
+        What can't be appended isn't retried: the record is what counts, and whoever compares it with the
+        log adds what is missing.
+        """
+        sandbox = id_of(self.root.dir_fd) if self._subs else ""
+        lines, directory = b"", -1
+        for each in ended:
+            event = each.event(sandbox)
+            if event:
+                lines, directory = lines + event, each.dir_fd
+        try:
+            if lines:
+                _events.append(directory, lines, below="../")
+        except OSError:
+            pass  # a full disk
+        for each in ended:
+            each.answer()
 
     def _first_ended(self) -> int:
         """Whom to reap, -1 for any, 0 for nobody. Who has ended has said before what it is: that is heard first."""

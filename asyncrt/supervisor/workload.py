@@ -15,7 +15,7 @@ import select
 from asyncrt import _csignal, _durable, _paths, clock
 from asyncrt.launch import frames, handover, namespaces
 from asyncrt.supervisor.clients import Clients
-from asyncrt.supervisor.exits import ending, exit_json, tell
+from asyncrt.supervisor.exits import ending, exit_json, line
 from asyncrt.supervisor.processes import Processes
 
 TYPE_CHECKING = False
@@ -244,6 +244,11 @@ class Workload:
         return self.namespaces
 
     @property
+    def has_ended(self) -> bool:
+        """Whether its end is recorded and nobody has what it wrote any more."""
+        return self.recorded and self.gofer is None
+
+    @property
     def paused(self) -> bool:
         """Whether it stands still."""
         return self._clients is not None and self._clients.paused
@@ -260,11 +265,10 @@ class Workload:
         """Kill everything; the exit record follows."""
         if self.status is None:
             self._asked = True
-            os.kill(self.init, _csignal.SIGKILL)  # ours and not reaped: the pid is its own
             self._kill()
 
     def _kill(self) -> None:
-        self.processes.kill()
+        self.processes.kill(self.init)
         if self.gofer is not None:
             self.loop.after(_UNKILLABLE_SECONDS, self._unblock)
 
@@ -309,35 +313,35 @@ class Workload:
             started_at=self._started_at,
         )
 
-    def settle(self, *, alone: bool) -> None:
-        """After init's end: see to the end of the rest, then have it recorded.
+    def settle(self, *, alone: bool) -> bool:
+        """After init's end: see to the end of the rest, then record it; whether that was done just now.
 
         As at the end of a pid namespace's init, nothing of the container outlives it. Each death raises
         SIGCHLD and brings us here again. `alone`: no child is left.
         """
         if self.status is None or self.recorded:
-            return
+            return False
         if not alone and self.processes.kill() and not self._giving_up:
             if not self._ending:
                 self._ending = True
                 self.loop.after(_UNKILLABLE_SECONDS, self._give_up)
-            return
+            return False
         if self._output is not None:
             self._output.finish()
-        self._write_record()
+        return self._write_record()
 
     def _give_up(self) -> None:
         self._giving_up = True
         self.loop.reap()
 
-    def _write_record(self) -> None:
-        """Write the exit record; only then is anybody answered.
+    def _write_record(self) -> bool:
+        """Write the exit record, whether it is written now; only then is anybody answered.
 
         A full or read-only disk is tried again, for as long as the directory is there. Meanwhile
         nobody waits for ever: after a while the answer is given, and this process stays to give it.
         """
         if self.recorded:
-            return  # a death that was seen meanwhile had us try again
+            return False  # a death that was seen meanwhile had us try again
         try:
             _durable.replace(
                 self.dir_fd,
@@ -352,27 +356,25 @@ class Workload:
                     self._retrying = True
                     self.loop.after(_UNWRITABLE_SECONDS, self._answer_anyway)
                     self.loop.after(_RETRY_SECONDS, self._retry)
-                return
-        else:
-            try:  # noqa: SIM105 - a context manager's making touches pages that nothing else does
-                tell(
-                    self.dir_fd, self._instance, self._ended_in(), self._record, self._sandbox_fd()
-                )
-            except OSError:
-                pass  # a full disk: the record is what counts, and gc compares
+                return False
         self.recorded = True
-        self._answer()
+        return True
+
+    def event(self, sandbox: str) -> bytes:
+        """Its end as a line of the root's events; b"" when its directory is gone."""
+        return line(self.dir_fd, self._instance, self._ended_in(), self._record, sandbox)
 
     def _retry(self) -> None:
         """No death comes any more that would have the rest of the sandbox, which waits for us, go on."""
-        self._write_record()
+        if self._write_record() and self.sandbox is not None:
+            self.sandbox.tell([self])
         if self.recorded:
             self.loop.reap()
         else:
             self.loop.after(_RETRY_SECONDS, self._retry)
 
     def _answer_anyway(self) -> None:
-        self._answer()
+        self.answer()
         self.loop.reap()
 
     def _ended_in(self) -> str:
@@ -383,11 +385,8 @@ class Workload:
             return "paused"
         return "created" if self._started_at is None else "running"
 
-    def _sandbox_fd(self) -> int:
-        root = self if self.sandbox is None else self.sandbox.root
-        return root.dir_fd
-
-    def _answer(self) -> None:
+    def answer(self) -> None:
+        """Tell everybody of its end, once."""
         if self.goodbye:
             return
         self.goodbye = frames.raw(b'{"v":1,"event":"exit","exit":' + self._record + b"}")

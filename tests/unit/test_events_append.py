@@ -10,7 +10,7 @@ import pytest
 from asyncrt import _events, _paths
 from asyncrt.state import EventLog, event_log
 from asyncrt.state.event import decode_event
-from asyncrt.supervisor.exits import exit_json, tell
+from asyncrt.supervisor.exits import exit_json, line
 from tests.helpers.events import append_line, append_raw, make_line, read_on
 
 
@@ -42,11 +42,11 @@ def test_a_supervisor_appends_from_its_containers_directory(root: str) -> None:
     inner = os.open(f"{root}/web.d", os.O_RDONLY | os.O_DIRECTORY)
     _events.append(inner, b"one\n", below="../")
     record = exit_json("i" * 32, code=None, signal=9, reason="deadline", started_at=None)
-    tell(inner, "i" * 32, "running", record, inner)
+    told = line(inner, "i" * 32, "running", record, "")
+    _events.append(inner, told, below="../")
     os.rmdir(f"{root}/web.d")
-    tell(
-        inner, "i" * 32, "running", record, inner
-    )  # destroyed: nobody wants to hear of it any more
+    # Destroyed: nobody wants to hear of it any more.
+    assert line(inner, "i" * 32, "running", record, "") == b""
     os.close(inner)
     one, two = lines(root)
     assert one == b"one\n"
