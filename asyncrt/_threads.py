@@ -2,7 +2,7 @@
 
 `run_blocking` is for short file work. A cancelled caller waits for its thread and then knows what
 became of the call: a worker that goes on behind a cancelled caller's back takes locks and writes
-files nobody answers for. Waiting needs both halves of `_drain`: the shielded anyio scope, because a
+files nobody answers for. Waiting needs both halves of `drain`: the shielded anyio scope, because a
 cancelled scope cancels its task again at every tick (a spin of 150,000 wake-ups a second was seen),
 and the loop, because a second native `task.cancel()` goes through any anyio shield.
 
@@ -46,7 +46,7 @@ _limiters: WeakKeyDictionary[asyncio.AbstractEventLoop, anyio.CapacityLimiter]
 _limiters = WeakKeyDictionary()
 
 
-async def _drain(future: asyncio.Future[Any]) -> asyncio.CancelledError | None:
+async def drain(future: asyncio.Future[Any]) -> asyncio.CancelledError | None:
     """Wait until `future` is done, whatever its outcome.
 
     If cancelled, however often, goes on waiting; the first cancellation is returned to be raised.
@@ -175,7 +175,7 @@ async def run_blocking(
     except asyncio.CancelledError:
         waiter = call.cancel()
         if waiter is not None:
-            await _drain(waiter)
+            await drain(waiter)
         elif undo is not None and call.ended:
             # Result and cancellation came in the same tick.
             await finish(run_blocking(_undo_logged, undo, call.ended[0]))
@@ -189,7 +189,7 @@ async def finish(coro: Coroutine[Any, Any, T]) -> T:
     what the coroutine raised meanwhile is the cause of that.
     """
     task = asyncio.get_running_loop().create_task(coro)
-    cancelled = await _drain(task)
+    cancelled = await drain(task)
     if cancelled is None:
         return task.result()
     error = None if task.cancelled() else task.exception()
@@ -274,4 +274,4 @@ _pool = DaemonThreads()
 submit = _pool.submit
 
 
-__all__ = ["DaemonThreads", "finish", "run_blocking", "submit"]
+__all__ = ["DaemonThreads", "drain", "finish", "run_blocking", "submit"]

@@ -16,7 +16,7 @@ from asyncrt import _cgroups, _procid
 from asyncrt.container import limits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from asyncrt.launch.plan import CgroupPlace, CgroupPlan
     from asyncrt.state import Record
@@ -150,6 +150,27 @@ def too_small(plan: CgroupPlan) -> str | None:
     return next((each for each in paths if _cgroups.oom_kills(each)), None)
 
 
+def end_at_once(records: Sequence[Record]) -> list[bool]:
+    """Remove what was made for each of them; which are so ended that nothing is left to `end`.
+
+    As it mostly can be once a supervisor has seen the end, and none is waited for. What several made
+    together is looked at once.
+    """
+    found: list[bool] = []
+    above: dict[str, None] = {}
+    for record in records:
+        if not _same_boot(record):
+            found.append(True)
+            continue
+        own, parents = _made(record)
+        gone = [_removed_at_once(*each) for each in own] if _has_left(record) else [False]
+        found.append(all(gone))
+        above.update(dict.fromkeys(parents))
+    for path in above:
+        _cgroups.remove_parent(path)
+    return found
+
+
 def end(record: Record, seconds: float) -> list[str]:
     """Kill what is left in its cgroups, remove those that were made for it; what stays, in words.
 
@@ -161,34 +182,49 @@ def end(record: Record, seconds: float) -> list[str]:
     left: list[str] = []
     if not kill(record, seconds):
         left.append(_describe(record.cgroup[0].path))
-    known = {each.path: each.inode for each in record.cgroup}
-    for path in reversed(record.cgroups):
-        if path not in known and any(_is_below(each, path) for each in record.cgroups):
-            _cgroups.remove_parent(path)
-            continue
-        inode = known.get(path, 0)
-        if inode and _cgroups.inode(path) != inode:
-            continue
-        if _removed_at_once(path):
+    own, parents = _made(record)
+    for path, inode in own:
+        if _removed_at_once(path, inode):
             continue
         if _has_left(record) and _cgroups.is_populated(path):
             continue  # another container's, made at the same place since
         if not _removed(path, max(0.0, deadline - time.monotonic())):
             left.append(_describe(path))
+    for path in parents:
+        _cgroups.remove_parent(path)
     return list(dict.fromkeys(left))
+
+
+def _made(record: Record) -> tuple[list[tuple[str, int]], list[str]]:
+    """Its own cgroups, with their inodes where these are known, and those above, which others may use.
+
+    In the order in which they can be removed.
+    """
+    known = {each.path: each.inode for each in record.cgroup}
+    own, parents = [], []
+    for path in reversed(record.cgroups):
+        if path not in known and any(_is_below(each, path) for each in record.cgroups):
+            parents.append(path)
+        else:
+            own.append((path, known.get(path, 0)))
+    return own, parents
 
 
 def _is_below(path: str, directory: str) -> bool:
     return path.startswith(directory + "/")
 
 
-def _removed_at_once(path: str) -> bool:
-    """Whether it could be removed as it is, which the kernel refuses while anybody is in or below it.
+def _removed_at_once(path: str, inode: int) -> bool:
+    """Whether it is gone, as it mostly can be: the kernel refuses while anybody is in or below it.
 
-    As it mostly can: looking before that took ten times as long.
+    Looking before that took ten times as long.
     """
+    if inode and _cgroups.inode(path) != inode:
+        return True
     try:
         os.rmdir(path)
+    except FileNotFoundError:
+        return True
     except OSError:
         return False
     return True

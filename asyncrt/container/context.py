@@ -13,6 +13,8 @@ import msgspec
 from asyncrt import _fskind, _paths, _procid
 from asyncrt._inotify import Directories
 from asyncrt._threads import run_blocking
+from asyncrt._together import Together
+from asyncrt.container import cgroup
 from asyncrt.container.takeover import Pumps
 from asyncrt.errors import ContainerNotFound, SandboxUnresponsive, StorageFailed
 from asyncrt.launch import frames
@@ -86,6 +88,7 @@ class Context:
         self.directories = Directories()
         self.readers = asyncio.Semaphore(_READERS)
         self.pumps = Pumps()
+        self.end_cgroups = Together(cgroup.end_at_once)
         self._inline = _fskind.kind_of(root) == "memory"
 
     def directory(self, container_id: str) -> str:

@@ -13,9 +13,10 @@ from asyncrt._threads import run_blocking
 from asyncrt.container import cgroup, hooks, layer
 from asyncrt.container.beside import tell
 from asyncrt.container.change import Change, change, mark_stopped
-from asyncrt.container.context import refuse_foreign
+from asyncrt.container.context import exit_result, refuse_foreign
 from asyncrt.container.tree import kill_tree
 from asyncrt.errors import (
+    AsyncrtError,
     ContainerNotFound,
     DestroyFailed,
     SandboxUnresponsive,
@@ -23,7 +24,7 @@ from asyncrt.errors import (
 )
 from asyncrt.launch import servers
 from asyncrt.sandbox import Channel, ChannelClosed, wait_gone
-from asyncrt.state import observe, read_members
+from asyncrt.state import Observed, observe, read_members
 from asyncrt.status import Status
 
 if TYPE_CHECKING:
@@ -38,11 +39,21 @@ _ASKED_SECONDS = 10.0
 _KILLED_SECONDS = 10.0
 _ANSWER_SECONDS = 1.0  # of who serves the files of one that was killed
 
+_END = {"op": "end", "req": 0}
+_LIVE = (Status.CREATED, Status.RUNNING, Status.PAUSED)
+
 
 async def destroy(
-    context: Context, container_id: ContainerId, instance: str | None, timeout: float | None
+    context: Context,
+    container_id: ContainerId,
+    instance: str | None,
+    timeout: float | None,
+    *,
+    ending: bool = False,
 ) -> None:
     """Stop and remove the container; one that is gone already is fine.
+
+    `ending`: its supervisor was told to end all of its sandbox, and needn't be told of this one.
 
     Raises DestroyFailed with what is left when stopping failed; the record stays then. Raises
     ContainerBusy when it is locked for too long. If cancelled, what was done stays done, and the
@@ -52,9 +63,23 @@ async def destroy(
         async with change(
             context, container_id, "destroy", instance=instance, timeout=timeout, removal=True
         ) as held:
-            await remove(held, timeout)
+            await remove(held, timeout, ending=ending)
     except ContainerNotFound:
         return
+
+
+async def end_sandbox(context: Context, root_id: ContainerId, instance: str) -> bool:
+    """Tell the supervisor of a sandbox to end all of it at once; whether it was told.
+
+    Nobody waits for that here. If cancelled, nothing has changed.
+    """
+    with contextlib.suppress(AsyncrtError):
+        record, observed = await context.look(root_id, instance)
+        if observed.status in _LIVE:
+            refuse_foreign(record, "destroy")
+            with context.watching(record) as watch:
+                return isinstance(watch, Channel) and watch.send_nowait(_END)
+    return False
 
 
 async def delete_stopped(
@@ -70,20 +95,22 @@ async def delete_stopped(
         await remove(held, timeout)
 
 
-async def remove(held: Change, patience: float | None = None) -> None:
+async def remove(held: Change, patience: float | None = None, *, ending: bool = False) -> None:
     """Destroy the container that `held` holds. If cancelled, the record stays until all is done."""
     record = held.record
     before = record.status
-    await end_processes(held, patience)
+    await end_processes(held, patience, ending=ending)
     await hooks.run_poststop(held, Status.STOPPED)
     await held.state.destroy()
     held.context.watches.drop((record.id, record.instance))
-    if record.sandbox != record.id and _is_supervised(record):
+    if record.sandbox != record.id and not ending and _is_supervised(record):
         await tell(held.context, record, "destroyed", patience)
     _log.info("container %s: %s -> gone", record.id, before)
 
 
-async def end_processes(held: Change, patience: float | None = None) -> None:
+async def end_processes(
+    held: Change, patience: float | None = None, *, ending: bool = False
+) -> None:
     """End every process of the container, its supervisor last, and make sure of it.
 
     Then its cgroups go, and what it wrote to a layer.
@@ -94,11 +121,12 @@ async def end_processes(held: Change, patience: float | None = None) -> None:
     """
     context, record = held.context, held.record
     seconds = _ASKED_SECONDS if patience is None else min(patience, _ASKED_SECONDS)
-    told = True
+    writes = True
     if record.status is not Status.STOPPED:
         refuse_foreign(record, "destroy")
         if record.supervision == "own":
-            told = await _ask_supervisor(context, record, seconds)
+            writes = await _ask_supervisor(context, record, seconds, ending=ending)
+    if record.status is not Status.STOPPED:
         await _kill_what_lives(record)
         observed = await context.run(observe, record, context.root)
         if observed.status is Status.STOPPED:
@@ -111,9 +139,9 @@ async def end_processes(held: Change, patience: float | None = None) -> None:
     if record.sandbox == record.id:
         await _end_supervisor(record, seconds)
         await _end_orphans(context, record)
-    elif told and _is_supervised(record):
+    elif writes and _is_supervised(record):
         await _until_let_go(context, record, seconds)
-    if record.cgroups or record.cgroup:
+    if (record.cgroups or record.cgroup) and not await context.end_cgroups(record):
         left = await run_blocking(cgroup.end, record, _KILLED_SECONDS)
         if left:
             raise DestroyFailed(container_id=record.id, left=left)
@@ -134,22 +162,33 @@ async def _end_supervisor(record: Record, seconds: float) -> None:
         raise DestroyFailed(container_id=record.id, left=[f"supervisor (pid {supervisor.pid})"])
 
 
-async def _ask_supervisor(context: Context, record: Record, seconds: float) -> bool:
-    """Let the supervisor end it, which it does best; one we know needn't answer. Whether it did."""
+async def _ask_supervisor(
+    context: Context, record: Record, seconds: float, *, ending: bool
+) -> bool:
+    """Let the supervisor end it, which it does best; one we know needn't answer.
+
+    What it says of the end is in the record then. Whether it did, and may still write about that.
+    """
+    # Others may keep it after the end.
+    keeps = record.gofer is not None or record.sandbox == record.id
     with (
         contextlib.suppress(ChannelClosed, SandboxUnresponsive),
         context.watching(record) as watch,
     ):
         if isinstance(watch, Channel):
-            asked = watch.send_nowait({"op": "end", "req": 0})
+            asked = ending or watch.send_nowait(_END)
             unknown = record.supervisor is None
             # One that can't be asked any more is ending: the end of the connection tells of it.
-            ended = (asked or unknown) and await _bounded(watch, seconds)
+            told = watch.done if keeps else watch.over
+            ended = (asked or unknown) and await _bounded(told, seconds)
+            # Of a creation its creator tells, or nobody: the status stays.
+            if watch.exit is not None and record.status is not Status.CREATING:
+                mark_stopped(record, Observed(Status.STOPPED, exit_result(watch.exit)))
             if not ended and unknown:
                 # A creator was killed before it could write down whom to kill.
                 left = "a supervisor that doesn't answer and that no record names"
                 raise DestroyFailed(container_id=record.id, left=[left])
-            return ended
+            return ended and not watch.over.is_set()
     return False
 
 
@@ -177,10 +216,10 @@ async def _end_orphans(context: Context, record: Record) -> None:
             await _kill_what_lives(each)
 
 
-async def _bounded(watch: Channel, seconds: float) -> bool:
+async def _bounded(told: asyncio.Event, seconds: float) -> bool:
     try:
         async with asyncio.timeout(seconds):
-            await watch.done.wait()
+            await told.wait()
     except TimeoutError:
         _log.warning("a supervisor didn't end its sandbox in %g s; going on without it", seconds)
         return False

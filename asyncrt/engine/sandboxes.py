@@ -7,15 +7,10 @@ from typing import TYPE_CHECKING
 
 from asyncrt import _durable, _paths
 from asyncrt.container import DEVNULL, INHERIT, Container
+from asyncrt.container import destroy as destroying
 from asyncrt.engine.making import Place, make
 from asyncrt.engine.many import AT_ONCE, for_all
-from asyncrt.errors import (
-    ContainerExists,
-    ContainerNotFound,
-    InvalidTransition,
-    SandboxUnresponsive,
-    SpecInvalid,
-)
+from asyncrt.errors import ContainerExists, ContainerNotFound, SpecInvalid
 from asyncrt.oci import Spec, membership
 from asyncrt.state import find, read_members, read_record
 
@@ -114,22 +109,17 @@ class Sandbox:
         Idempotent. Raises what the first raised that couldn't be destroyed, when all others are; the root stays
         then. If cancelled, destroying again finishes it.
         """
+        context = self._context
         try:
             others: list[Which] = [*await self.containers()]
         except ContainerNotFound:
             return
-        try:
-            if others:
-                # At once, and not one after the other: it is the end of the root that ends all.
-                await self.root.kill("KILL", all=True, timeout=timeout)
-        except ContainerNotFound:
-            pass  # somebody else is at it
-        except (InvalidTransition, SandboxUnresponsive):
-            pass  # a creation that was interrupted, or a supervisor that hangs: a destroy ends it
+        # At once, and not one after the other: it is the end of the root that ends all.
+        ending = others != [] and await destroying.end_sandbox(context, self.id, self.instance)
 
         async def destroy(each: Which) -> None:
             if isinstance(each, Container):
-                await each.destroy(timeout=timeout)
+                await destroying.destroy(context, each.id, each.instance, timeout, ending=ending)
 
         errors = await for_all(others, destroy, at_once=AT_ONCE)
         for error in errors.values():

@@ -335,8 +335,8 @@ async def test_a_supervisor_that_ends_before_it_can_be_asked_to_leaves_nothing_t
     channel = Channel(ours)
     theirs.close()
     context: Any = SimpleNamespace(watching=lambda _: contextlib.nullcontext(channel))
-    record: Any = SimpleNamespace(id="web", supervisor=None)
-    await destroy._ask_supervisor(context, record, 20)
+    record: Any = SimpleNamespace(id="web", sandbox="web", supervisor=None, gofer=None)
+    await destroy._ask_supervisor(context, record, 20, ending=False)
     assert channel.closed
 
 

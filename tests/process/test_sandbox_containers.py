@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -348,6 +349,45 @@ async def test_destroying_a_root_ends_what_its_killed_supervisor_has_left(pods: 
     await sandbox.root.destroy()
     assert not any(map(is_alive, own))
     assert (await one.view()).status is Status.STOPPED
+
+
+async def test_a_sandbox_can_be_destroyed_although_its_supervisor_hangs(pods: Pods) -> None:
+    sandbox = await pods.sandbox()
+    one, two = await pods.running(sandbox, "one"), await sandbox.create("two", spec=pods.sleeper())
+    own = [*await pids(one), *await pids(sandbox.root), init_of(two, pods.root)]
+    supervisor = record_of(sandbox.root, pods.root).supervisor
+    assert supervisor is not None
+    assert _procid.send(supervisor, signal.SIGSTOP)
+    await sandbox.destroy(timeout=0.2)
+    assert not any(map(is_alive, [*own, supervisor.pid]))
+    assert os.listdir(pods.root) == ["~events"]
+
+
+async def test_who_waits_for_one_of_a_sandbox_hears_of_its_end_although_all_is_destroyed(
+    pods: Pods,
+) -> None:
+    """HAZARDS 23."""
+    sandbox = await pods.sandbox()
+    others = [await pods.running(sandbox, f"of{each}") for each in range(8)]
+    async with asyncrt.Engine(pods.root) as elsewhere:
+        theirs = [await elsewhere.load(each.id) for each in others]
+        waits = [asyncio.create_task(each.wait()) for each in (*others, *theirs)]
+        watches = elsewhere._context.watches
+        await until(
+            lambda: all(watches.open_channel((each.id, each.instance)) for each in theirs),
+            "all have asked",
+        )
+        async with pods.engine.watch() as events:
+            await sandbox.destroy()
+            told: dict[str, list[str]] = {}
+            async for event in events:
+                told.setdefault(event.id, []).append(event.status)
+                if event.id == sandbox.id and event.status == "destroyed":
+                    break
+        for ended in await asyncio.gather(*waits):
+            assert (ended.signal, ended.reason) == (signal.SIGKILL, "sandbox ended")
+    assert told == {each.id: ["stopped", "destroyed"] for each in (*others, sandbox.root)}
+    assert os.listdir(pods.root) == ["~events"]
 
 
 async def test_a_container_can_be_destroyed_although_its_supervisor_hangs(pods: Pods) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import pytest
 from asyncrt import _cgroups
 from asyncrt.container import cgroup
 from asyncrt.launch import clearing
-from asyncrt.state import CgroupPlace, Identity, Record
+from asyncrt.state import CgroupPlace, ExitResult, Identity, Record
 from tests.helpers.cgroups import make_machine
 from tests.helpers.records import make_record
 
@@ -96,6 +97,47 @@ def test_what_cannot_be_removed_is_told(tmp_path: Path) -> None:
     record = _record(tmp_path)
     (tmp_path / "pod/web/file").touch()
     assert cgroup.end(record, 1) == [f"cgroup {tmp_path}/pod/web"]
+
+
+def _ended(directory: Path, name: str) -> Record:
+    """One of a sandbox, whose end its supervisor has seen."""
+    leaf = directory / "pod" / name
+    leaf.mkdir(parents=True)
+    me = Identity.of(os.getpid())
+    place = CgroupPlace(str(leaf), leaf.stat().st_ino)
+    record = make_record(creator=me, cgroups=(str(directory / "pod"), str(leaf)), cgroup=(place,))
+    record.exit = ExitResult(signal=9, reason="sandbox ended", finished_at=datetime.now(UTC))
+    return record
+
+
+def test_what_several_made_goes_at_once_and_what_they_made_together_after_the_last(
+    tmp_path: Path,
+) -> None:
+    records = [_ended(tmp_path, each) for each in ("one", "two", "three")]
+    assert cgroup.end_at_once(records[:1]) == [True]
+    assert sorted(os.listdir(tmp_path / "pod")) == ["three", "two"]
+    assert cgroup.end_at_once(records) == [True] * 3
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_has_not_ended_or_is_used_is_left_to_who_waits_and_holds_up_no_other(
+    tmp_path: Path,
+) -> None:
+    lives, used, goes = (_ended(tmp_path, each) for each in ("lives", "used", "goes"))
+    lives.exit = None
+    (tmp_path / "pod/used/inner").mkdir()
+    assert cgroup.end_at_once([lives, used, goes]) == [False, False, True]
+    assert sorted(os.listdir(tmp_path / "pod")) == ["lives", "used"]
+
+
+def test_at_once_too_a_cgroup_of_the_same_name_is_not_the_same(tmp_path: Path) -> None:
+    """HAZARDS 18, of directories."""
+    record = _ended(tmp_path, "one")
+    leaf = tmp_path / "pod/one"
+    leaf.rename(tmp_path / "ours")
+    leaf.mkdir()
+    assert cgroup.end_at_once([record]) == [True]
+    assert leaf.exists()
 
 
 @pytest.mark.parametrize("there", ["", "pod", "pod/web"])
