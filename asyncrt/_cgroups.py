@@ -26,6 +26,7 @@ _WRITE = os.O_WRONLY | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _AT_ONCE_SECONDS = 0.001
+_LATE_SECONDS = 0.03  # by then what came soon after another change is told, or will never be
 _PASSES = 100  # over what forks faster than it can be signalled one by one
 
 
@@ -236,7 +237,8 @@ def _await_event(cgroup: str, what: bytes, seconds: float) -> bool:
     """Wait for a line of cgroup.events, whose changes poll(2) tells of, though not each of many.
 
     What comes soon after another change is told 10 ms late (CGROUP_FILE_NOTIFY_MIN_INTV in the
-    kernel's cgroup.c), and mostly is so within one: it is looked at again for that long first.
+    kernel's cgroup.c), and mostly is so within one: it is looked at again for that long first. And it
+    is told to nobody if the cgroup is removed before that: after each change one looks once more.
     """
     try:
         fd = os.open(f"{cgroup}/cgroup.events", _READ)
@@ -246,6 +248,7 @@ def _await_event(cgroup: str, what: bytes, seconds: float) -> bool:
         poller = select.poll()
         poller.register(fd, select.POLLPRI)
         began = time.monotonic()
+        changed = True  # maybe so just before
         while True:
             try:
                 if what in os.pread(fd, 4096, 0):
@@ -258,7 +261,8 @@ def _await_event(cgroup: str, what: bytes, seconds: float) -> bool:
             if passed < _AT_ONCE_SECONDS:
                 os.sched_yield()
             else:
-                poller.poll((seconds - passed) * 1000)
+                most = min(seconds - passed, _LATE_SECONDS) if changed else seconds - passed
+                changed = bool(poller.poll(most * 1000))
     finally:
         os.close(fd)
 

@@ -19,7 +19,7 @@ from asyncrt.container.takeover import Pumps
 from asyncrt.errors import ContainerNotFound, SandboxUnresponsive, StorageFailed
 from asyncrt.launch import frames
 from asyncrt.sandbox import Channel, Launcher, PidWatch, unix, wait_gone
-from asyncrt.state import Identity, look, observe
+from asyncrt.state import Identity, has_members, look, observe
 from asyncrt.state.exit_record import ExitResult
 
 if TYPE_CHECKING:
@@ -146,8 +146,8 @@ class Context:
         """
         if record.supervisor is None:
             return
-        if record.sandbox != record.id:
-            # That one stays for the others. What it has told before is written down by now.
+        if await self.run(_may_stay, record, self.root):
+            # What it has told before is written down by now.
             with contextlib.suppress(SandboxUnresponsive), self.watching(record) as watch:
                 if isinstance(watch, Channel):
                     with contextlib.suppress(TimeoutError):
@@ -200,6 +200,11 @@ class Context:
             end()
         await self.pumps.close()
         await self.launcher.close()
+
+
+def _may_stay(record: Record, root: str) -> bool:
+    """Whether its supervisor may have others to stay for. Blocks for a look."""
+    return record.sandbox != record.id or record.gofer is not None or has_members(root, record.id)
 
 
 class Watches:

@@ -73,8 +73,9 @@ async def _ask(context: Context, record: Record, theirs: socket.socket, seconds:
         with context.channel(record, "export") as channel:
             async with asyncio.timeout(seconds):
                 answer = await channel.request("export", [theirs.fileno()])
-    except SandboxUnresponsive:
-        raise  # a TimeoutError too, but not ours
+    except SandboxUnresponsive:  # a TimeoutError too, but not ours
+        await context.look(record.id, record.instance)  # it may have been destroyed meanwhile
+        raise
     except TimeoutError:
         raise unresponsive(record.id, "export", seconds) from None
     except ChannelClosed:

@@ -14,9 +14,10 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from asyncrt import _paths, _procid
+from asyncrt import _procid
 from asyncrt.container import cgroup
 from asyncrt.launch import tree
+from asyncrt.state import has_members
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,14 +44,7 @@ def is_shared(record: Record, root: str) -> bool:
     """Whether there are, or may be, other containers in its sandbox. Blocks for a look."""
     if record.supervision != "own":
         return False  # no supervisor has it beside another, whatever its annotations say
-    if record.sandbox != record.id:
-        return True
-    try:
-        return bool(os.listdir(f"{root}/{record.id}{_paths.DIRECTORY}/{_paths.MEMBERS}"))
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True  # for want of descriptors, say: what isn't known to be its own isn't touched
+    return record.sandbox != record.id or has_members(root, record.id)
 
 
 def members(record: Record, root: str) -> list[int]:

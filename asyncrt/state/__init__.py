@@ -9,7 +9,7 @@ from asyncrt.state.event_mending import Missing, append_missing, missing_events
 from asyncrt.state.exit_record import ExitResult, read_exit
 from asyncrt.state.filter import BROKEN, Filter, moment_of
 from asyncrt.state.listing import find, list_ids, list_views, view_now
-from asyncrt.state.members import add_member, read_members, remove_member
+from asyncrt.state.members import add_member, has_members, read_members, remove_member
 from asyncrt.state.reality import Observed, look, observe, settle
 from asyncrt.state.record import (
     CgroupPlace,
@@ -52,6 +52,7 @@ __all__ = [
     "default_root",
     "exists",
     "find",
+    "has_members",
     "list_ids",
     "list_views",
     "look",

@@ -37,6 +37,16 @@ def remove_member(root: str, sandbox_id: str, container_id: str) -> None:
         os.unlink(path)
 
 
+def has_members(root: str, sandbox_id: str) -> bool:
+    """Whether there are, or may be, others in the sandbox than its root container. Blocks for a look."""
+    try:
+        return bool(os.listdir(f"{root}/{sandbox_id}{_paths.DIRECTORY}/{_paths.MEMBERS}"))
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # for want of descriptors, say: what isn't known to be its own isn't touched
+
+
 def read_members(root: str, record: Record) -> list[Record]:
     """The records of the containers in that root container's sandbox, by id. Blocks for reads.
 

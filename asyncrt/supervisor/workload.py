@@ -467,6 +467,10 @@ class Workload:
         if self.paused:
             return {"paused": True}
         (peer,) = fds
+        try:
+            self.own_namespaces()
+        except (FileNotFoundError, ProcessLookupError):
+            return {"ended": True}  # its init has, and is about to be reaped
         self.sandbox.launch(peer)
         return {"ok": {}}
 

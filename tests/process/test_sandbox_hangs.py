@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -11,6 +12,7 @@ from asyncrt import (
     Container,
     Engine,
     InvalidTransition,
+    Overlay,
     Sandbox,
     SandboxUnresponsive,
     Status,
@@ -18,7 +20,7 @@ from asyncrt import (
 )
 from asyncrt.container import beside, change
 from asyncrt.sandbox import launcher
-from tests.helpers.containers import is_alive, record_of
+from tests.helpers.containers import SECONDS, gone, init_of, is_alive, record_of
 from tests.helpers.pods import Pods, members
 
 pytestmark = [
@@ -110,6 +112,27 @@ async def test_a_kill_and_a_destroy_are_done_without_it(hung: _Hung, pods: Pods)
     assert members(pods.root) == []
     with pytest.raises(InvalidTransition):
         await hung.sandbox.root.resume()
+
+
+async def test_an_end_is_waited_for_and_not_whoever_stays_for_others_or_a_layer(
+    pods: Pods,
+) -> None:
+    """Else a destroy right after a kill takes as long as it may take for a supervisor to end."""
+    sandbox = await pods.sandbox(overlay=Overlay.memory("1M"))
+    await pods.running(sandbox, "one")
+    supervisor = record_of(sandbox.root, pods.root).supervisor
+    assert supervisor is not None
+    assert _procid.send(supervisor, signal.SIGSTOP)
+    try:
+        init = init_of(sandbox.root, pods.root)
+        await sandbox.root.kill("KILL")
+        await gone(init)
+        destroying = asyncio.ensure_future(sandbox.root.destroy())
+        await asyncio.sleep(0.05)  # it has found an end that isn't recorded yet, or will find one
+    finally:
+        _procid.send(supervisor, signal.SIGCONT)
+    async with asyncio.timeout(SECONDS):
+        await destroying
 
 
 async def test_what_was_given_up_does_not_come_once_it_goes_on(hung: _Hung, pods: Pods) -> None:
