@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from asyncrt.cli import complete, errors, session
+from asyncrt.cli import complete, errors, options, session
 from asyncrt.cli import parameters as p
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
     from asyncrt.cli.signals import Signals
     from asyncrt.engine import Engine
@@ -29,6 +29,35 @@ _FIRST = ("/bin/sh", "-c", 'trap : HUP INT QUIT TERM USR1 USR2; "$@"; exit $?', 
 _PASSED = ("HOME", "LANG", "LC_ALL", "PATH", "TERM", "TZ")
 
 
+class _Size(click.ParamType[str]):
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from asyncrt.errors import SpecInvalid
+        from asyncrt.oci.sandbox_config import parse_size
+
+        try:
+            parse_size(str(value), "")
+        except SpecInvalid as error:
+            self.fail(error.why, param, ctx)
+        return str(value)
+
+
+class _Processors(click.ParamType[float]):
+    name = "number"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not 0 < number < math.inf:
+            self.fail(f"{value!r} is no number of CPUs above 0", param, ctx)
+        return number
+
+
 @click.command(
     cls=p.OnlyProgramCommand,
     examples=[
@@ -41,6 +70,7 @@ _PASSED = ("HOME", "LANG", "LC_ALL", "PATH", "TERM", "TZ")
 @click.option(
     "-w",
     "--writable",
+    type=click.Path(exists=True),
     metavar="DIR",
     multiple=True,
     shell_complete=complete.directories,
@@ -48,6 +78,7 @@ _PASSED = ("HOME", "LANG", "LC_ALL", "PATH", "TERM", "TZ")
 )
 @click.option(
     "--rootfs",
+    type=click.Path(exists=True, file_okay=False),
     metavar="DIR",
     shell_complete=complete.directories,
     help="Its root; default: the host's, read-only.",
@@ -57,11 +88,16 @@ _PASSED = ("HOME", "LANG", "LC_ALL", "PATH", "TERM", "TZ")
 @click.option(
     "-m",
     "--memory",
+    type=_Size(),
     metavar="SIZE",
     help="The most memory it may have, as 256M; no swap beside it.",
 )
-@click.option("--pids", type=int, metavar="N", help="The most processes and threads.")
-@click.option("--cpu", type=float, metavar="N", help="How many CPUs' time; 0.5 is half of one.")
+@click.option(
+    "--pids", type=p.WholeNumber(min=1), metavar="N", help="The most processes and threads."
+)
+@click.option(
+    "--cpu", type=_Processors(), metavar="N", help="How many CPUs' time; 0.5 is half of one."
+)
 @p.ENV_CHOSEN
 @p.CWD_HERE
 @p.USER
@@ -102,6 +138,11 @@ def do(
     Exits with the program's status, as 'asyncrt run' does, and leaves nothing. On the host's root a
     shell is its parent, so that signals end it; with --rootfs it is the first process itself.
     """
+    if options.of(context).platform == "host":
+        raise click.UsageError(
+            "the host platform makes no sandbox; leave out --platform, or run it in none by "
+            "'asyncrt run'"
+        )
     on_terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
     wants_terminal = on_terminal if tty is None else tty
     passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
@@ -135,7 +176,7 @@ def do(
         )
         return await attached.run_attached(engine, signals, wanted, keep=False)
 
-    return session.run_attached(context, work)
+    return session.run_attached(context, work, creates=True)
 
 
 class _Sandbox:
@@ -166,8 +207,10 @@ class _Sandbox:
     async def spec(self) -> Spec:
         """The spec, made now. If cancelled, nothing has happened."""
         from asyncrt._threads import run_blocking
+        from asyncrt.cli import flags
 
-        return await run_blocking(self._make)
+        with flags.named():
+            return await run_blocking(self._make)
 
     def _make(self) -> Spec:
         from asyncrt.oci import DEFAULT_PATH, Spec

@@ -8,6 +8,7 @@ import click
 
 from asyncrt.cli import options, output, placing, session
 from asyncrt.cli import parameters as p
+from asyncrt.ids import check_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,6 +74,10 @@ def delete(context: click.Context, ids: Sequence[str], sandbox: str | None, forc
     of a sandbox the others in it are stopped, and stay; --sandbox deletes them too, before it.
     """
     placing.check(ids, sandbox)
+    if force and session.is_missing(options.of(context).root):
+        for each in (*ids, *([sandbox] if sandbox is not None else [])):
+            check_id(each)
+        return 0  # nothing is there, as is to be
 
     async def work(engine: Engine) -> int:
         from asyncrt.cli import batch

@@ -109,6 +109,7 @@ def exec_(
     async def work(engine: Engine, signals: Signals) -> int:
         from asyncrt import DEVNULL, INHERIT, Lease
         from asyncrt._threads import run_blocking
+        from asyncrt.cli import flags
         from asyncrt.cli import pid_file as pid_files
         from asyncrt.cli.preserved import preserved
         from asyncrt.cli.tty import own_size
@@ -126,29 +127,30 @@ def exec_(
         if not detach:
             signals.hold()
         container = await engine.load(id)
-        running = await container.exec(
-            program or None,
-            process=process,
-            env=dict(variables) if variables else None,
-            cwd=cwd,
-            user=user,
-            additional_gids=additional_gids,
-            capabilities=cap,
-            no_new_privs=no_new_privs,
-            apparmor_profile=apparmor,
-            selinux_label=process_label,
-            cgroup=cgroup,
-            stdin=DEVNULL if detach else INHERIT,
-            stdout=INHERIT,
-            stderr=INHERIT,
-            # Sent elsewhere it is as large as its file says; here it is as large as ours.
-            terminal=own_size() if tty or (on_terminal and console_socket is None) else None,
-            console_socket=console_socket,
-            pass_fds=passed,
-            deadline_seconds=deadline,
-            lease=None if detach else Lease(0),
-            ignore_paused=ignore_paused,
-        )
+        with flags.named():
+            running = await container.exec(
+                program or None,
+                process=process,
+                env=dict(variables) if variables else None,
+                cwd=cwd,
+                user=user,
+                additional_gids=additional_gids,
+                capabilities=cap,
+                no_new_privs=no_new_privs,
+                apparmor_profile=apparmor,
+                selinux_label=process_label,
+                cgroup=cgroup,
+                stdin=DEVNULL if detach else INHERIT,
+                stdout=INHERIT,
+                stderr=INHERIT,
+                # Sent elsewhere it is as large as its file says; here it is as large as ours.
+                terminal=own_size() if tty or (on_terminal and console_socket is None) else None,
+                console_socket=console_socket,
+                pass_fds=passed,
+                deadline_seconds=deadline,
+                lease=None if detach else Lease(0),
+                ignore_paused=ignore_paused,
+            )
         if detach:
             return await _leave(running, pid_file)
         return await _attend(running, signals, pid_file, name)

@@ -105,7 +105,7 @@ def create(
                 raise
         return 0
 
-    return session.run(context, work)
+    return session.run(context, work, creates=True)
 
 
 @click.command(

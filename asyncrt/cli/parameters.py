@@ -301,6 +301,12 @@ class WholeNumber(click.IntRange):
     name = "whole number"
 
 
+def _check_absolute(context: click.Context, param: click.Parameter, path: str | None) -> str | None:
+    if path is not None and not path.startswith("/"):
+        raise click.BadParameter(f"{path!r} isn't an absolute path", context, param)
+    return path
+
+
 NEW_ID = click.argument("id", metavar="ID")
 ID = click.argument("id", metavar="ID", shell_complete=complete.ids)
 IDS = click.argument("ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete.ids)
@@ -321,6 +327,7 @@ ENV_BESIDE = click.option(
 )
 CWD = click.option(
     "--cwd",
+    callback=_check_absolute,
     metavar="DIR",
     shell_complete=complete.directories,
     help="The program's working directory, an absolute path; / if not given.",
@@ -334,12 +341,14 @@ ENV_CHOSEN = click.option(
 )
 CWD_HERE = click.option(
     "--cwd",
+    callback=_check_absolute,
     metavar="DIR",
     shell_complete=complete.directories,
     help="The program's working directory, an absolute path; this one if not given, / with --rootfs.",
 )
 CWD_BESIDE = click.option(
     "--cwd",
+    callback=_check_absolute,
     metavar="DIR",
     shell_complete=complete.directories,
     help="Its working directory; the container's if not given.",

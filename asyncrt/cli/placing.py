@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from asyncrt.cli import complete
+from asyncrt.cli import complete, errors
+from asyncrt.cli import options as global_options
 from asyncrt.cli.errors import CommandFailedError
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from asyncrt.container import Container
     from asyncrt.engine import Engine
     from asyncrt.engine.sandboxes import Sandbox
+    from asyncrt.oci import Spec
 
 
 class Place(NamedTuple):
@@ -36,12 +38,45 @@ class Place(NamedTuple):
 
     async def create(self, engine: Engine, id: str, **options: Any) -> Container:
         """A new container there. If cancelled, everything begun is undone first."""
+        is_open = await _is_open(options.get("spec"), options.get("bundle"))
+        container = await self._create(engine, id, options)
+        if is_open:
+            errors.say(
+                f"warning: {id!r} isn't isolated: its config names no namespaces. 'asyncrt do' runs a "
+                "program in new ones, 'asyncrt spec' writes a config that names them"
+            )
+        return container
+
+    async def _create(self, engine: Engine, id: str, given: dict[str, Any]) -> Container:
+        from asyncrt.cli import flags
+
         if self.as_sandbox:
-            return (await engine.create_sandbox(id, **options)).root
+            with flags.placed("--as-sandbox"):
+                return (await engine.create_sandbox(id, **given)).root
         if self.sandbox is not None:
             sandbox = await load(engine, self.sandbox)
-            return await sandbox.create(id, share_pid=self.share_pid, **options)
-        return await engine.create(id, **options)
+            with flags.placed("--sandbox"):
+                return await sandbox.create(id, share_pid=self.share_pid, **given)
+        return await engine.create(id, **given)
+
+
+async def _is_open(spec: Spec | None, bundle: str | None) -> bool:
+    """Whether isolation was asked for, by --platform linux, and the config asks for none.
+
+    If cancelled, nothing has happened.
+    """
+    if global_options.of(click.get_current_context()).platform != "linux":
+        return False
+    from asyncrt._threads import run_blocking
+    from asyncrt.errors import AsyncrtError
+    from asyncrt.oci import Spec
+
+    if spec is None and bundle is not None:
+        try:
+            spec = await run_blocking(Spec.from_bundle, bundle)
+        except AsyncrtError:
+            return False  # which is told by the creation
+    return spec is not None and not (spec.config.linux and spec.config.linux.namespaces)
 
 
 def options(command: Callable[..., Any]) -> Callable[..., Any]:

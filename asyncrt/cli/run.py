@@ -118,4 +118,4 @@ def run(
             return await attached.run_detached(engine, wanted)
         return await attached.run_attached(engine, signals, wanted, keep=keep)
 
-    return session.run_attached(context, work)
+    return session.run_attached(context, work, creates=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from asyncrt.cli import options
+from asyncrt.cli.errors import CommandFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -18,12 +19,16 @@ if TYPE_CHECKING:
     AttachedWork = Callable[[Engine, Signals], Awaitable[int]]
 
 
-def run(context: click.Context, work: Work) -> int:
-    """The exit status of `work`, run with the engine that the global options ask for."""
-    return run_attached(context, lambda engine, _: work(engine))
+def run(context: click.Context, work: Work, *, creates: bool = False) -> int:
+    """The exit status of `work`, run with the engine that the global options ask for.
+
+    Unless it `creates` a container, a root directory that was named must be there: one that is
+    mistyped has nothing in it, and isn't made to say so. Raises CommandFailedError.
+    """
+    return run_attached(context, lambda engine, _: work(engine), creates=creates)
 
 
-def run_attached(context: click.Context, work: AttachedWork) -> int:
+def run_attached(context: click.Context, work: AttachedWork, *, creates: bool = False) -> int:
     """As run, for work that decides for itself what becomes of signals."""
     import asyncio
 
@@ -31,7 +36,19 @@ def run_attached(context: click.Context, work: AttachedWork) -> int:
 
     given = options.of(context)
     logs.set_up(given)
+    if not creates and is_missing(given.root):
+        raise CommandFailedError(
+            f"there is no root directory {given.root}, and none was made; give another with --root "
+            "(the first container that is created there makes it)"
+        )
     return asyncio.run(_run(context, given, work))
+
+
+def is_missing(root: str | None) -> bool:
+    """Whether a root directory was named that isn't there, not even as a link to nothing."""
+    import os
+
+    return bool(root) and not os.path.lexists(root or "")
 
 
 async def _run(context: click.Context, given: options.Options, work: AttachedWork) -> int:

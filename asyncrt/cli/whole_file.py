@@ -40,23 +40,25 @@ async def writing(path: str) -> AsyncIterator[Write]:
         return
     directory, name = os.path.split(path)
     beside = f"{directory}/{_paths.temporary(name)}"
-    file = await finish(_open(path, beside))
+    opened: list[AsyncBufferedIOBase] = []  # kept here: who is cancelled meanwhile has it removed
     try:
         try:
+            await finish(_open(path, beside, opened))
 
             async def write(data: bytes) -> None:
                 try:
-                    await finish(_write(file, data))
+                    await finish(_write(opened[0], data))
                 except OSError as error:
                     raise _failed(path, error) from error
 
             yield write
             await write(b"")
             with _told(path):
-                await run_blocking(os.fsync, file.fileno())
+                await run_blocking(os.fsync, opened[0].fileno())
         finally:
             with _told(path):
-                await finish(_close(file))
+                for file in opened:
+                    await finish(_close(file))
         with _told(path):
             await run_blocking(_rename, beside, path)
     except BaseException:
@@ -84,9 +86,9 @@ def _opened(path: str) -> int:
         return fd
 
 
-async def _open(path: str, beside: str) -> AsyncBufferedIOBase:
+async def _open(path: str, beside: str, opened: list[AsyncBufferedIOBase]) -> None:
     try:
-        return await aiofiles.open(beside, "xb", executor=file_threads.executor)
+        opened.append(await aiofiles.open(beside, "xb", executor=file_threads.executor))
     except OSError as error:
         raise _failed(path, error) from error
 

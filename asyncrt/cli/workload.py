@@ -72,13 +72,14 @@ class Workload:
         """
         if not self.program:
             return None
+        from asyncrt._threads import run_blocking
+        from asyncrt.cli import flags
         from asyncrt.oci import Spec
 
-        if self._user is None:
-            return self._command(Spec)
-        from asyncrt._threads import run_blocking
-
-        return await run_blocking(self._command, Spec)  # names may be looked up over a network
+        with flags.named():
+            if self._user is None:
+                return self._command(Spec)
+            return await run_blocking(self._command, Spec)  # names may be looked up over a network
 
     def _command(self, kind: type[Spec]) -> Spec:
         return kind.command(self.program, env=self._env, cwd=self._cwd or "/", user=self._user)

@@ -74,7 +74,7 @@ def test_its_limits_hold(asyncrt: Asyncrt) -> None:
     fork = "while :; do sleep 1000 & done"
     _, err = asyncrt.both(*limited, "--deadline", "20", "--", "sh", "-c", fork, status=2)
     assert "fork" in err
-    assert "'much'" in asyncrt.fails("do", "--memory", "much", "true")
+    assert "'much'" in asyncrt.fails("do", "--memory", "much", "true", status=2)
     assert asyncrt.left() == []
 
 

@@ -58,9 +58,6 @@ def test_a_layer_that_is_kept_has_what_was_written(
 def test_one_that_cant_be_had_is_told_and_nothing_is_left(asyncrt: Asyncrt) -> None:
     assert "is none of memory, disk" in asyncrt.fails("do", "--overlay", "x", "true", status=2)
     assert "/nowhere/" in asyncrt.fails("do", "--overlay", "disk=/nowhere", "true")
-    assert "overlay" in asyncrt.fails(
-        "do", "--overlay", "memory", "true", options=["--platform", "host"]
-    )
     assert asyncrt.left() == []
 
 
