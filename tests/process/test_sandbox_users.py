@@ -25,7 +25,7 @@ pytestmark = [
 # Reads a config, or "host", and whether there are to be cgroups. Says what it found wrong by an
 # assertion, else "well".
 LIFE = """
-import asyncio, contextlib, json, os, sys
+import asyncio, contextlib, json, os, signal, sys
 import asyncrt
 from asyncrt import Status, _cgroups
 from tests.helpers.cgroups import left
@@ -56,8 +56,8 @@ SLEEP = "/bin/sleep", "1000"
 async def status(*containers):
     return [(await each.view()).status for each in containers]
 
-async def running(sandbox, id, *args, **options):
-    container = await sandbox.create(id, spec=spec(*(args or SLEEP), **options))
+async def running(sandbox, id, *args, score=None, **options):
+    container = await sandbox.create(id, spec=spec(*(args or SLEEP), score=score), **options)
     await container.start()
     return container
 
@@ -65,6 +65,24 @@ async def seen(terminal, text):
     said = b""
     while text not in said:
         said += await terminal.read()
+
+async def with_layers(engine):
+    # one whose gofer dies stops, the others go on; the root's gofer's death stops the sandbox
+    memory = asyncrt.Overlay.memory("8M")
+    sandbox = await engine.create_sandbox("pod", spec=spec(*SLEEP), overlay=memory)
+    await sandbox.root.start()
+    one, two = [await running(sandbox, id, overlay=memory) for id in ("one", "two")]
+    gofers = {each: record_of(each, root).gofer.pid for each in (sandbox.root, one, two)}
+    os.kill(gofers[one], signal.SIGKILL)
+    assert (await one.wait()).reason == "gofer died"
+    assert await status(two, sandbox.root) == [Status.RUNNING] * 2
+    assert b"".join([each async for each in two.export()])
+    os.kill(gofers[sandbox.root], signal.SIGKILL)
+    assert (await sandbox.root.wait()).reason == "gofer died"
+    assert (await two.wait()).reason == "sandbox ended"
+    await sandbox.destroy()
+    assert not any(map(is_alive, gofers.values()))
+    assert os.listdir(root) == ["~events"], os.listdir(root)
 
 async def main():
     async with asyncrt.Engine(root) as engine, asyncio.timeout(150):
@@ -189,6 +207,8 @@ async def main():
         await sandbox.destroy()
         assert os.listdir(root) == ["~events"], os.listdir(root)
         assert left(made_here) == [], left(made_here)
+        if made is not None:
+            await with_layers(engine)
     print("well")
 
 print("ready")
