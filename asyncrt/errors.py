@@ -113,6 +113,10 @@ class AmbiguousId(AsyncrtError, LookupError):
         )
 
 
+# Operations that no verb is called like.
+_WORDS = {"events": "follow", "stats": "measure", "ps": "list the processes of", "exec": "exec in"}
+
+
 class InvalidTransition(AsyncrtError):
     """The operation isn't allowed in the container's status. Nothing was changed."""
 
@@ -124,7 +128,7 @@ class InvalidTransition(AsyncrtError):
         self.status = status
         self.allowed = tuple(allowed)
         self._set(
-            f"can't {operation} container {container_id!r}: it is {status}, "
+            f"can't {_WORDS.get(operation, operation)} container {container_id!r}: it is {status}, "
             f"and must be {' or '.join(self.allowed)}",
             container_id=container_id,
             operation=operation,

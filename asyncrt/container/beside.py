@@ -77,6 +77,8 @@ async def find_sandbox(
     try:
         found = await context.run(_look, context.root, sandbox_id)
     except ContainerNotFound as error:
+        if instance is not None:
+            raise
         raise refuse(f"there is no sandbox {sandbox_id!r} below {context.root}") from error
     record, observed, config = found
     if instance is not None and record.instance != instance:

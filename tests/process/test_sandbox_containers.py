@@ -224,6 +224,9 @@ async def test_a_second_sandbox_of_the_same_id_has_none_of_the_firsts_containers
     one = await pods.running(first, "one")
     await first.root.destroy()
     second = await pods.sandbox()
+    os.makedirs(f"{pods.root}/pod.d/members", exist_ok=True)
+    with open(f"{pods.root}/pod.d/members/one", "w"):
+        pass  # its record says that it is of a sandbox of that id
     assert await second.containers() == []
     with pytest.raises(asyncrt.ContainerNotFound):
         await first.create("two", spec=pods.sleeper())

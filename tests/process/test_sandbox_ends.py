@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 import asyncrt
 from asyncrt import Engine, Status, _cgroups
-from tests.helpers.cgroups import left, where
+from asyncrt.container import destroy, tree
+from asyncrt.platforms.cgroups.machine import discover
+from tests.helpers import capabilities
+from tests.helpers.cgroups import left, unique, where
 from tests.helpers.containers import gone, init_of, is_alive, line, supervisor_of
 from tests.helpers.pods import Pods, members, pids
-from tests.helpers.processes import until
+from tests.helpers.processes import until, wait_until
 from tests.helpers.terminals import seen
 
 pytestmark = [
@@ -105,6 +109,63 @@ async def test_what_outlives_the_init_of_one_and_the_supervisor_ends_and_no_sibl
     for sibling in (two, sandbox.root):
         assert (await sibling.view()).status is Status.RUNNING
         assert is_alive(init_of(sibling, pods.root))
+    await sandbox.destroy()
+    assert os.listdir(pods.root) == ["~events"]
+
+
+@contextlib.contextmanager
+def _unkillable(pid: int) -> Iterator[None]:
+    """What version 1 has frozen takes no signal, SIGKILL neither, until it is thawed."""
+    freezer = discover().v1.get("freezer")
+    if freezer is None:
+        capabilities.skip_lacking("the freezer of cgroup version 1")
+    directory = f"{freezer.top}{unique()}"
+    os.mkdir(directory)
+    try:
+        _cgroups.write(f"{directory}/cgroup.procs", str(pid))
+        _cgroups.write(f"{directory}/freezer.state", "FROZEN")
+        wait_until(
+            lambda: _cgroups.read(f"{directory}/freezer.state") == b"FROZEN\n", "it is frozen"
+        )
+        yield
+    finally:
+        _cgroups.write(f"{directory}/freezer.state", "THAWED")
+        wait_until(lambda: not _cgroups.pids(directory), "it has ended")
+        os.rmdir(directory)
+
+
+@pytest.mark.parametrize("who", ["init", "daemon"])
+async def test_what_takes_no_kill_is_told_in_time_its_record_stays_and_a_second_destroy_ends_it(
+    pods: Pods, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    """HAZARDS 14. No sibling has to do with it."""
+    for module, name in ((destroy, "_KILLED_SECONDS"), (tree, "_ENDING_SECONDS")):
+        monkeypatch.setattr(module, name, 0.2)
+    sandbox = await pods.sandbox()
+    plain = pods.shell("sleep 1000 & while :; do sleep 1000; done")
+    one = await pods.running(sandbox, "one", _without_pid_namespace(plain))
+    two = await pods.running(sandbox, "two")
+    init, cgroup = init_of(one, pods.root), where(one, pods.root)
+    await until(lambda: len(_cgroups.pids(cgroup)) == 3, "its daemon runs")
+    pid = init if who == "init" else next(each for each in _cgroups.pids(cgroup) if each != init)
+    with _unkillable(pid):
+        with pytest.raises(asyncrt.DestroyFailed) as caught:
+            async with asyncio.timeout(20):
+                await one.destroy(timeout=0.2)
+        first, *others = caught.value.left  # others: of further hierarchies
+        expected = f"init (pid {pid})" if who == "init" else f"cgroup {cgroup} (pids {pid})"
+        assert first == expected
+        assert all(f"(pids {pid})" in each for each in others)
+        assert "\n" not in str(caught.value)
+        assert members(pods.root) == ["one", "two"]
+        with pytest.raises(asyncrt.ContainerExists):
+            await sandbox.create("one", spec=pods.sleeper())
+        assert is_alive(pid)
+        assert (await two.view()).status is Status.RUNNING
+    await one.destroy()
+    assert left([cgroup]) == []
+    assert members(pods.root) == ["two"]
+    assert (await two.view()).status is Status.RUNNING
     await sandbox.destroy()
     assert os.listdir(pods.root) == ["~events"]
 

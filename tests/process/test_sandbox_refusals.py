@@ -16,6 +16,9 @@ import pytest
 
 import asyncrt
 from asyncrt import AsyncrtError, Engine, InvalidTransition, Sandbox, SpecInvalid, Status
+from asyncrt.container import beside
+from asyncrt.container import create as creation
+from asyncrt.engine import making
 from asyncrt.platforms.cgroups import place
 from asyncrt.platforms.cgroups.machine import discover
 from asyncrt.state import read_record
@@ -190,6 +193,47 @@ async def test_a_sandbox_that_is_being_created_takes_nobody_in(pods: Pods) -> No
         await sandbox.create("app", spec=pods.sleeper())
     os.unlink(f"{pods.root}/~hooked")
     os.unlink(f"{pods.root}/~go")
+
+
+@pytest.mark.parametrize("seam", ["is looked at", "is asked for an init"])
+@pytest.mark.parametrize("what", ["pause", "stop", "destroy", "replace"])
+async def test_what_becomes_of_the_sandbox_just_before_it_is_needed_is_told(
+    pods: Pods, monkeypatch: pytest.MonkeyPatch, what: str, seam: str
+) -> None:
+    """HAZARDS 11: by somebody else, and the creation is about to go by what it knew."""
+    sandbox = await pods.sandbox()
+    asked = seam == "is asked for an init"
+    call: Any = beside.hand if asked else beside.find_sandbox
+
+    async def late(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        async with Engine(pods.root) as engine:
+            root = await engine.load("pod")
+            if what == "pause":
+                await root.pause()
+            elif what == "stop":
+                await root.stop(grace_seconds=0)
+            else:
+                await root.destroy()
+            if what == "replace":
+                await engine.create_sandbox("pod", spec=pods.sleeper())
+        return await call(*arguments, **options)
+
+    if asked:
+        monkeypatch.setattr(creation, "hand", late)
+    else:
+        monkeypatch.setattr(making, "find_sandbox", late)
+    with pytest.raises(AsyncrtError) as caught:
+        await sandbox.create("app", spec=pods.sleeper())
+    assert "\n" not in str(caught.value)
+    assert isinstance(
+        caught.value,
+        InvalidTransition if what in {"pause", "stop"} else asyncrt.ContainerNotFound,
+    ), caught.value
+    assert not [name for name in os.listdir(pods.root) if name.startswith(("app", ".app"))]
+    if what != "destroy":
+        assert members(pods.root) == []
+        assert (await pods.engine.load("pod")).id == "pod"
 
 
 BEYOND: list[tuple[str, dict[str, Any]]] = [

@@ -110,3 +110,15 @@ def test_the_module_imports_nothing_of_ours_at_run_time() -> None:
         module = getattr(value, "__module__", "") or ""
         assert not module.startswith("asyncrt.") or module == "asyncrt.errors"
     assert not typing.TYPE_CHECKING
+
+
+@pytest.mark.parametrize(
+    ("operation", "said"),
+    [("pause", "can't pause container 'web'"), ("events", "can't follow container 'web'")],
+)
+def test_a_wrong_status_is_told_in_words_for_every_operation(operation: str, said: str) -> None:
+    error = errors.InvalidTransition(
+        container_id="web", operation=operation, status="stopped", allowed=("running",)
+    )
+    assert str(error) == f"{said}: it is stopped, and must be running"
+    assert error.operation == operation
