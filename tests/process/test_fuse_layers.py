@@ -194,7 +194,7 @@ with open("/work/mapped", "w+b") as file:
     memory = mmap.mmap(file.fileno(), 8192)
 memory[5000:5004] = b"kept"
 os.close(1)
-time.sleep(1000)
+time.sleep(1000)  # until it is killed
 """
 
 

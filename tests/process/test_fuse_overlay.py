@@ -403,5 +403,5 @@ async def test_a_layer_in_memory_takes_no_more_than_its_size_and_says_so_at_the_
         "echo; exec sleep 1000"
     )
     with Elsewhere(root, ROOT, ordinary_user, open_directory, script) as box:
-        assert await box.next_line() == "0"
+        assert await box.next_line() == "1"
         assert await box.told("destroy") == "[]"
