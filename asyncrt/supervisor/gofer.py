@@ -56,12 +56,12 @@ class Gofer:
         """End what serves its overlay, unless that is the kernel; it ends with it."""
         servers.end(self.pid)
 
-    def is_dying(self) -> bool:
-        """Whether its death is to be told, or that of what serves its overlay, which is its own too."""
+    def serves_no_more(self) -> bool:
+        """Whether what serves its overlay has died, or is to die with it; the kernel never does."""
         if any(servers.is_ending(each) for each in self._servers):
             return True
         try:
-            return not self._sock.recv(1, _socket.MSG_PEEK)
+            return bool(self._servers) and not self._sock.recv(1, _socket.MSG_PEEK)
         except BlockingIOError:
             return False
         except OSError:

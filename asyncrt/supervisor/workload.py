@@ -299,8 +299,8 @@ class Workload:
                 self.gofer.kill()  # nobody will ask for what was never begun
         elif self._failed:
             code, reason = None, "start failed"  # 127 is ours, no program ever had it
-        elif self.gofer is not None and not self._asked and self.gofer.is_dying():
-            reason = "gofer died"  # the program may have heard of it before us, and not survived it
+        elif self._lost_files(number):
+            reason = "gofer died"
         kills = self.processes.oom_kills()
         if kills and number == _csignal.SIGKILL and not self._asked:
             reason = "oom"
@@ -312,6 +312,15 @@ class Workload:
             reason=self._reason or reason,
             started_at=self._started_at,
         )
+
+    def _lost_files(self, signal: int | None) -> bool:
+        """Whether the program can have ended for want of its files, of which it hears before we do.
+
+        A SIGKILL came from somebody else.
+        """
+        if self.gofer is None or self._asked or signal == _csignal.SIGKILL:
+            return False
+        return self.gofer.serves_no_more()
 
     def settle(self, *, alone: bool) -> bool:
         """After init's end: see to the end of the rest, then record it; whether that was done just now.

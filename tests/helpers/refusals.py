@@ -53,6 +53,11 @@ def cover(path: str, source: str) -> None:
     os.close(target)
 
 
+def mount(type: str, path: str) -> None:
+    """Have a new file system there."""
+    mounts.attach(mounts.new(type, []), _place(path))
+
+
 def stack(path: str, upper: str = "", work: str = "") -> None:
     """Mount an overlay of what is there on it; without an upper directory it is read-only."""
     empty = f"{path}.empty"  # a second one, without which it would have to be written to

@@ -16,7 +16,7 @@ from asyncrt.launch import servers
 from asyncrt.state import read_record
 from tests.helpers import layers, sandboxes
 from tests.helpers.capabilities import User
-from tests.helpers.containers import gone
+from tests.helpers.containers import gone, in_state
 from tests.helpers.layers import ADDED, REMOVED, members, owned_rootfs
 from tests.helpers.processes import Interpreter, until
 from tests.helpers.refusals import HIDDEN
@@ -211,6 +211,23 @@ async def test_whoever_is_killed_no_server_stays_and_the_container_says_why_it_e
     assert sandboxes.mounts_below(str(open_directory), " - fuse") == []
 
 
+@pytest.mark.crash
+async def test_a_program_that_hears_of_the_servers_death_first_ends_for_that_reason(
+    root: str, open_directory: Path, ordinary_user: User
+) -> None:
+    """It gets an error for each of its files, or a SIGBUS, and what it makes of that is no reason."""
+    script = "echo ready; while :; do cat /etc/passwd > /dev/null || exit 3; done"
+    with Elsewhere(root, ROOT, ordinary_user, open_directory, script) as box:
+        assert await box.next_line() == "ready"
+        pids = box.pids()
+        os.kill(pids["gofer"], signal.SIGSTOP)  # it says nothing meanwhile
+        await in_state(pids["gofer"], "T")
+        os.kill(pids["server"], signal.SIGKILL)
+        assert (await box.told("wait")).startswith("gofer died ")
+        await gone(pids["init"])
+        assert await box.told("destroy") == "[]"
+
+
 def _waiting(root: str, user: User, directory: Path) -> Elsewhere:
     """With a container that waits for its file server, which waits for somebody else."""
     script = "echo ready; read line < /data/leased"
@@ -323,9 +340,9 @@ async def test_a_server_has_nothing_of_the_hosts_and_no_descriptor_that_isnt_its
 async def test_what_is_mounted_below_an_ordinary_users_root_isnt_in_it(
     root: str, open_directory: Path, ordinary_user: User
 ) -> None:
-    script = f"ls -a /data; ls /data/{HIDDEN} || echo new > /data/f; exec sleep 1000"
+    script = f"ls -A /data | wc -l; ls /data/{HIDDEN} || echo new > /data/f; exec sleep 1000"
     with given_back(root), Elsewhere(root, USER, ordinary_user, open_directory, script) as box:
-        assert await box.next_line() == "."
+        assert await box.next_line() == "0"
         assert await box.told("export") == "."  # one can't write there either
         assert await box.told("destroy") == "[]"
 
