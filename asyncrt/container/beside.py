@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 from typing import TYPE_CHECKING, NamedTuple
 
 from asyncrt import _durable, _paths
@@ -30,7 +31,8 @@ from asyncrt.state import look, read_record
 from asyncrt.status import Status
 
 if TYPE_CHECKING:
-    import socket
+    from collections.abc import Iterator
+    from typing import Any
 
     from asyncrt.container.context import Context
     from asyncrt.state import Observed, Record
@@ -57,7 +59,7 @@ async def find_sandbox(
     """The sandbox that the spec's annotations put the container in, None if that is its own.
 
     `instance`: only in that one. Raises SpecInvalid for one that there isn't or that no container
-    can be put in, InvalidTransition when it isn't live, ContainerNotFound when it is another by now. If
+    can be put in, InvalidTransition when it isn't live, ContainerNotFound when that one is gone. If
     cancelled, nothing has changed.
     """
     member = membership(spec.config)
@@ -122,41 +124,110 @@ def _leaves(record: Record) -> tuple[str, ...]:
     return tuple(each for each in found if f"{each}/{SUPERVISOR}" in record.cgroups)
 
 
-async def hand(context: Context, sandbox: Sandbox, theirs: socket.socket) -> None:
-    """Have the sandbox's supervisor fork an init that listens to that socket, which stays ours.
+class Seat:
+    """An init of the sandbox's supervisor, asked for, and the socket over which it hears the rest.
 
-    Raises InvalidTransition when it can't any more, ContainerNotFound when it is another by now,
-    SandboxUnresponsive, StorageFailed. If cancelled, one may have been forked; it ends with the socket.
+    It is no container's before it does, and ends with the socket: it may be asked for early.
     """
-    record = sandbox.record
-    try:
-        with context.channel(record, "create") as channel:
-            answer = await channel.request("launch", [theirs.fileno()], instance=record.instance)
-    except (ChannelClosed, SandboxUnresponsive) as error:
-        # It has ended; so has the container, unless somebody has killed the supervisor alone.
-        _, observed = await context.look(record.id, record.instance)
-        if observed.status not in _HOSTS:
-            raise _refused(record, observed.status) from error
-        if isinstance(error, SandboxUnresponsive):
-            raise
-        raise SandboxUnresponsive(
-            container_id=record.id, operation="create", why="its supervisor has ended just now"
-        ) from error
-    except AsyncrtError:
-        raise  # it says what it is, be it an OSError as well
-    except OSError as error:
-        raise context.unreachable(record, error) from error
-    if "ok" in answer:
+
+    def __init__(self, context: Context, record: Record) -> None:
+        """Ask, `record` being the root container's. Why that failed is told to whoever takes it."""
+        self._context = context
+        self._record = record
+        self._channel: Channel | None = None
+        self._is_taken = False
+        self._failure: Exception | None = None
+        self._answer: asyncio.Future[dict[str, Any]] | None = None
+        self._theirs: socket.socket | None = None
+        self._used = contextlib.ExitStack()
+        try:
+            ours, self._theirs = socket.socketpair()
+            ours.setblocking(False)
+            self._channel = Channel(ours)
+            supervisor = self._used.enter_context(context.channel(record, "create"))
+            fds = [self._theirs.fileno()]
+            self._answer = supervisor.ask("launch", fds, instance=record.instance)
+        except (AsyncrtError, ChannelClosed, OSError) as error:
+            self._failure = error
+            self._let_go()
+
+    def take(self) -> Channel:
+        """The channel to it, whose end is the caller's to see to from here on. Raises OSError."""
+        if self._channel is None:
+            assert self._failure is not None  # noqa: S101 - or there was one
+            raise self._failure
+        self._is_taken = True
+        return self._channel
+
+    async def taken(self) -> None:
+        """Returns once there is an init.
+
+        Raises InvalidTransition when there can't be any more, ContainerNotFound when the root is
+        another by now, SandboxUnresponsive, StorageFailed. If cancelled, there may be one; it ends
+        with the socket.
+        """
+        context, record = self._context, self._record
+        try:
+            answer = await self._answered()
+        except (ChannelClosed, SandboxUnresponsive) as error:
+            # It has ended; so has the container, unless somebody has killed the supervisor alone.
+            _, observed = await context.look(record.id, record.instance)
+            if observed.status not in _HOSTS:
+                raise _refused(record, observed.status) from error
+            if isinstance(error, SandboxUnresponsive):
+                raise
+            raise SandboxUnresponsive(
+                container_id=record.id, operation="create", why="its supervisor has ended just now"
+            ) from error
+        except AsyncrtError:
+            raise  # it says what it is, be it an OSError as well
+        except OSError as error:
+            raise context.unreachable(record, error) from error
+        if "ok" in answer:
+            return
+        if "replaced" in answer:
+            root, instance = context.root, record.instance
+            raise ContainerNotFound(container_id=record.id, root=root, instance=instance)
+        if "paused" in answer or "ended" in answer:
+            raise _refused(record, Status.PAUSED if "paused" in answer else Status.STOPPED)
+        if "failed" in answer:
+            why = f"its supervisor can't fork: {os.strerror(answer['failed']['errno'])}"
+        else:
+            why = f"its supervisor answered {answer}"
+        raise SandboxUnresponsive(container_id=record.id, operation="create", why=why)
+
+    async def _answered(self) -> dict[str, Any]:
+        try:
+            if self._answer is None:
+                assert self._failure is not None  # noqa: S101 - or it was asked
+                raise self._failure
+            return await self._answer
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Of what is needed until there is an answer; their end, or ours would never hear of its end."""
+        if self._answer is not None:
+            self._answer.cancel()
+        if self._theirs is not None:
+            self._theirs.close()
+        self._used.close()
+
+    def close(self) -> None:
+        """Let go of all of it but a channel that was taken. Idempotent."""
+        self._let_go()
+        if self._channel is not None and not self._is_taken:
+            self._channel.close()
+
+
+@contextlib.contextmanager
+def seated(context: Context, sandbox: Sandbox | None) -> Iterator[Seat | None]:
+    """An init asked for in that sandbox, for the time of the block or for whoever takes it."""
+    if sandbox is None:
+        yield None
         return
-    if "replaced" in answer:
-        raise ContainerNotFound(container_id=record.id, root=context.root, instance=record.instance)
-    if "paused" in answer or "ended" in answer:
-        raise _refused(record, Status.PAUSED if "paused" in answer else Status.STOPPED)
-    if "failed" in answer:
-        why = f"its supervisor can't fork: {os.strerror(answer['failed']['errno'])}"
-    else:
-        why = f"its supervisor answered {answer}"
-    raise SandboxUnresponsive(container_id=record.id, operation="create", why=why)
+    with contextlib.closing(Seat(context, sandbox.record)) as seat:
+        yield seat
 
 
 async def tell(context: Context, record: Record, what: str, patience: float | None = None) -> None:

@@ -10,7 +10,6 @@ import logging
 import os
 import uuid
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -18,7 +17,7 @@ import msgspec
 from asyncrt import _durable, _paths
 from asyncrt._threads import finish, run_blocking
 from asyncrt.container import cgroup, hooks, layer, leaves
-from asyncrt.container.beside import hand, tell
+from asyncrt.container.beside import seated, tell
 from asyncrt.container.change import Change, busy, check_timeout, unresponsive
 from asyncrt.container.context import own_identity, patience
 from asyncrt.container.create_hooks import CreateHooks, start_failed
@@ -57,7 +56,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
 
-    from asyncrt.container.beside import Sandbox
+    from asyncrt.container.beside import Sandbox, Seat
     from asyncrt.container.context import Context
     from asyncrt.container.lease import Lease
     from asyncrt.container.log import Log
@@ -230,8 +229,9 @@ class Creation:
                 await self._finish_deletion(unfinished)
             try:
                 async with context.launcher.turns:
-                    await self._begin()
-                    await self._launch()
+                    with seated(context, self._sandbox) as seat:
+                        await self._begin()
+                        await self._launch(seat)
                 assert self._channel is not None  # noqa: S101 - it was launched
                 await CreateHooks(
                     context, self._spec, self.record, self._channel, waits=self._waits
@@ -320,7 +320,7 @@ class Creation:
             fds[number] = fd
         return fds
 
-    async def _launch(self) -> None:
+    async def _launch(self, seat: Seat | None) -> None:
         context, record, seconds = self._context, self.record, self._patience
         if self._console_path is not None:
             self._console = connect_console(record.id, self._console_path)
@@ -334,7 +334,7 @@ class Creation:
                 await finish(run_blocking(self._hold_layer, self._layer))
             async with asyncio.timeout(seconds):
                 try:
-                    launched = await self._ask(dir_fd)
+                    launched = await self._ask(dir_fd, seat)
                 except ChannelClosed:
                     if await context.run(self._was_ended):
                         raise  # by a forced delete, which is to have its way
@@ -343,7 +343,8 @@ class Creation:
                         with contextlib.suppress(OSError):
                             os.unlink(name, dir_fd=dir_fd)
                     await self._clear_cgroups()
-                    launched = await self._ask(dir_fd)
+                    with seated(context, self._sandbox) as another:
+                        launched = await self._ask(dir_fd, another)
         except AsyncrtError:
             raise  # it says what it is, be it an OSError as well
         except TimeoutError:
@@ -406,12 +407,10 @@ class Creation:
         if left:
             raise DestroyFailed(container_id=self.record.id, left=left)
 
-    async def _ask(self, dir_fd: int) -> Launched:
-        context, sandbox = self._context, self._sandbox
-        given = None if sandbox is None else partial(hand, context, sandbox)
+    async def _ask(self, dir_fd: int, seat: Seat | None) -> Launched:
         fds = (dir_fd, *self._fds(), *self._passed.fds, *self._held)
-        return await context.launcher.launch(
-            self.record.supervision, self._message(), fds, given, self._patience
+        return await self._context.launcher.launch(
+            self.record.supervision, self._message(), fds, seat, self._patience
         )
 
     def _message(self) -> dict[str, object]:

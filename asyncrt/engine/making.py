@@ -44,7 +44,7 @@ class Options(TypedDict):
 class Place(NamedTuple):
     """Where a container is to be, if its spec alone doesn't say: a sandbox to be, or inside of one."""
 
-    sandbox: Record | None = None  # of the root container
+    sandbox: tuple[str, str] | None = None  # id and instance of the root container
     share_pid: bool = False
 
 
@@ -73,16 +73,16 @@ async def make(
     if not isinstance(given, Spec):
         why = f"spec={given!r:.40} is no Spec; Spec.command([...]) makes one"
         raise SpecInvalid(json_path="", why=why)
-    root = None if place is None else place.sandbox
+    root, instance = (None if place is None else place.sandbox) or (None, None)
     if place is not None:
-        spec = placed(spec, None if root is None else root.id)
+        spec = placed(spec, root)
     sandbox = None
     if options["supervision"] == "own":  # else annotations are but words
         sandbox = await find_sandbox(
             context,
             container_id,
             spec,
-            instance=None if root is None else root.instance,
+            instance=instance,
             share_pid=place is not None and place.share_pid,
         )
     planning = partial(

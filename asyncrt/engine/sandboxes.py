@@ -72,16 +72,13 @@ class Sandbox:
         context = self._context
         if id == self.id:
             raise ContainerExists(container_id=id, root=context.root)
-        root = await context.run(read_record, context.root, self.id)
-        if root.instance != self.instance:
-            raise ContainerNotFound(container_id=self.id, root=context.root, instance=self.instance)
         record, streams = await make(
             context,
             id,
             spec=spec,
             bundle=bundle,
             streams=(stdin, stdout, stderr),
-            place=Place(root, share_pid),
+            place=Place((self.id, self.instance), share_pid),
             supervision="own",
             deadline_seconds=deadline_seconds,
             lease=lease,

@@ -105,6 +105,8 @@ def go_on(
         theirs.close()
         _stand_by(ours, pid, maps, keep, gofer)
     ours.close()
+    if maps is None and gofer is None:
+        return theirs  # nothing is done for it out there that it would have to wait for
     said, _ = frames.receive_message(theirs)
     if "failed" in said:
         failed = said["failed"]
@@ -136,14 +138,15 @@ def _stand_by(
         if maps is not None and any(maps["programs"]):
             beside = [] if gofer is None else gofer.fds
             process.close_all_but([*kept, *beside])  # as below: they may take their time
-        said: dict[str, object] = {}
-        try:
-            write_maps(pid, maps)
-            if gofer is not None:
-                gofer.fork(0 if maps is None else pid)
-        except Failure as failure:
-            said = {"failed": failure.report()}
-        frames.send(ours, frames.encode(said))
+        if maps is not None or gofer is not None:
+            said: dict[str, object] = {}
+            try:
+                write_maps(pid, maps)
+                if gofer is not None:
+                    gofer.fork(0 if maps is None else pid)
+            except Failure as failure:
+                said = {"failed": failure.report()}
+            frames.send(ours, frames.encode(said))
         # Whoever waits for the child's end must not wait for ours.
         process.close_all_but(kept)
         frames.send(ours, frames.encode({"made": _procid.facts(pid)}))

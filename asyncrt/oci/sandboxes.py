@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import msgspec
-
 from asyncrt.errors import SpecInvalid
-from asyncrt.oci._encode import encode
 from asyncrt.oci._why import child
-from asyncrt.oci.spec import Spec
+from asyncrt.oci.spec import annotated
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncrt.oci.config import Config
+    from asyncrt.oci.spec import Spec
 
 _DIALECTS = (
     ("io.kubernetes.cri.container-type", "io.kubernetes.cri.sandbox-id"),
@@ -79,6 +77,4 @@ def placed(spec: Spec, sandbox_id: str | None) -> Spec:
         return spec
     kind, of = _DIALECTS[0]
     added = {kind: "sandbox"} if sandbox_id is None else {kind: "container", of: sandbox_id}
-    config = msgspec.json.decode(spec.encoded())
-    config["annotations"] = {**(config.get("annotations") or {}), **added}
-    return Spec.decode(encode(config), bundle=spec.bundle, path=spec.path)
+    return annotated(spec, added)

@@ -132,13 +132,37 @@ class Channel:
         if self.closed or self._backlog:
             return False
         try:
-            frame, _ = self._push(frames.encode(message), ())
+            self._send_soon(frames.encode(message), ())
         except (ChannelClosed, OSError):
             return False
-        if frame:
-            self._backlog.append((frame, (), lambda: None))
-            self._loop.add_writer(self._sock.fileno(), self._writable)
         return True
+
+    def ask(
+        self, operation: str, fds: Sequence[int], **fields: object
+    ) -> asyncio.Future[dict[str, Any]]:
+        """Ask now, or as soon as there is room; the answer to come, which is to be awaited or cancelled.
+
+        The descriptors stay the caller's and have to be open until then. Raises ChannelClosed, and
+        OSError when nothing could be sent.
+        """
+        if self.closed:
+            raise ChannelClosed
+        self._requests += 1
+        number = self._requests
+        message = {"op": operation, "req": number, **fields, "fds": len(fds)}
+        self._send_soon(frames.encode(message), fds)
+        answer: asyncio.Future[dict[str, Any]] = self._loop.create_future()
+        self._pending[number] = answer
+        answer.add_done_callback(lambda _: self._pending.pop(number, None))
+        return answer
+
+    def _send_soon(self, frame: bytes, fds: Sequence[int]) -> None:
+        if not self._backlog:
+            frame, fds = self._push(frame, fds)
+            if not frame:
+                return
+        self._backlog.append((frame, fds, lambda: None))
+        self._loop.add_writer(self._sock.fileno(), self._writable)
 
     def _push(self, frame: bytes, fds: Sequence[int]) -> tuple[bytes, Sequence[int]]:
         """What is left of the frame and the descriptors after one try."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from asyncrt._threads import finish
 from asyncrt.launch import frames
@@ -13,13 +13,11 @@ from asyncrt.sandbox.channel import Channel, ChannelClosed
 from asyncrt.sandbox.fork_server import ForkServer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
     from asyncrt.launch.failure import FailureReport
     from asyncrt.launch.plan import CgroupReport, HookPlan, IdMaps
-
-    Hand = Callable[[socket.socket], Awaitable[None]]
 
 # The fork server forks one at a time. A few under way keep it busy; more would only pile up
 # descriptors, and let a burst of creates hold the event loop for one long tick.
@@ -53,6 +51,19 @@ class Launched(NamedTuple):
     gofer: dict[str, Any] | None
 
 
+class Seat(Protocol):
+    """An init that was asked of somebody else than the fork server."""
+
+    def take(self) -> Channel:
+        """The channel over which it hears what it is to become, whose end is the caller's to see to."""
+
+    async def taken(self) -> None:
+        """Returns once there is one; raises why there is none."""
+
+    def close(self) -> None:
+        """Let go of all of it but a channel that was taken. Idempotent."""
+
+
 class Launcher:
     """What an engine starts processes with. Belongs to one event loop.
 
@@ -69,21 +80,21 @@ class Launcher:
         supervision: str,
         message: dict[str, Any],
         fds: Sequence[int],
-        hand: Hand | None = None,
+        seat: Seat | None = None,
         patience: float = _GIVE_UP_SECONDS,
     ) -> Launched:
         """Launch an init; `fds` are the container's directory and three streams, still the caller's.
 
-        `hand` gives the socket over which all is said to who makes the init, where that isn't the
-        fork server. One that gives no answer is waited for `patience` seconds more. Raises LaunchFailed, ChannelClosed when the launcher was killed, OSError, and
-        what `hand` raises. If cancelled, or on an error, everything that was started has ended when
-        this returns.
+        `seat` is an init that doesn't come from the fork server. One that gives no answer is waited
+        for `patience` seconds more. Raises LaunchFailed, ChannelClosed when the launcher was killed,
+        OSError, and what the seat raises. If cancelled, or on an error, everything that was started
+        has ended when this returns.
         """
         message = {"op": "launch", **message}
-        if hand is None:
+        if seat is None:
             channel, rest = self._ask(ROLES[supervision], message, fds)
         else:
-            channel, rest = await self._ask_another(hand, message, fds, patience)
+            channel, rest = await self._sit_down(seat, message, fds, patience), b""
         try:
             await channel.send_rest(rest)
             report = await channel.greeting()
@@ -130,27 +141,23 @@ class Launcher:
             theirs.close()
         return Channel(ours), frame[sent:]
 
-    async def _ask_another(
-        self, hand: Hand, message: dict[str, Any], fds: Sequence[int], patience: float
-    ) -> tuple[Channel, bytes]:
+    async def _sit_down(
+        self, seat: Seat, message: dict[str, Any], fds: Sequence[int], patience: float
+    ) -> Channel:
         """As `_ask`; if cancelled, what was made of it has ended."""
-        frame = frames.encode({**message, "fds": len(fds)})
-        ours, theirs = socket.socketpair()
+        channel = seat.take()
         try:
-            ours.setblocking(False)
-            sent = frames.send(ours, frame, fds)
+            try:
+                await channel.send(message, fds)
+            except ChannelClosed:
+                await seat.taken()  # that there is none may be why
+                raise
+            await seat.taken()
         except BaseException:
-            ours.close()
-            theirs.close()
-            raise
-        channel = Channel(ours)
-        try:
-            with theirs:
-                await hand(theirs)
-        except BaseException:
+            seat.close()
             await finish(self.abandon(channel, patience))
             raise
-        return channel, frame[sent:]
+        return channel
 
     @staticmethod
     async def abandon(channel: Channel, patience: float = _GIVE_UP_SECONDS) -> None:

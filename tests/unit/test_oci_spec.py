@@ -21,6 +21,7 @@ from asyncrt.oci import (
     derive_exec,
     hook_plans,
     membership,
+    placed,
     state_report,
 )
 from asyncrt.oci.users import resolve_user
@@ -394,6 +395,23 @@ def test_containerds_annotations_win_over_cri_os() -> None:
     (containerd, sandbox_id), (crio, _) = TYPES
     config = annotated(**{crio: "sandbox", containerd: "container", sandbox_id: "pod"})
     assert membership(config).sandbox_id == "pod"
+
+
+def test_a_spec_placed_in_a_sandbox_keeps_all_else_as_it_was_byte_for_byte() -> None:
+    given = b'{"ociVersion":"1.2.0", "process":{"args":["a"],  "cwd":"/"},"x-new":{"y": [1,2 ]},'
+    given += b'"annotations":{"k":"v"}}'
+    spec = Spec.decode(given, bundle="/b", path="/b/config.json")
+    made = placed(spec, "pod")
+    assert b'"process":{"args":["a"],  "cwd":"/"}' in made.encoded()
+    assert b'"x-new":{"y": [1,2 ]}' in made.encoded()
+    kind, id = TYPES[0]
+    assert made.config.annotations == {"k": "v", kind: "container", id: "pod"}
+    again = Spec.decode(made.encoded(), bundle="/b")
+    assert (made, made.config, made.path) == (again, again.config, "/b/config.json")
+    assert placed(made, "pod") is made
+    with pytest.raises(SpecInvalid):
+        placed(made, "other")
+    assert membership(placed(Spec.command(["a"]), None).config).is_sandbox
 
 
 # -- the state report

@@ -13,6 +13,7 @@ import pytest
 import asyncrt
 from asyncrt import Engine, Status, _cgroups
 from asyncrt.container import create
+from asyncrt.container.beside import Seat
 from asyncrt.sandbox import ChannelClosed, Launched
 from tests.helpers.cgroups import everywhere, existing, left, limited, made_for, unique, where
 from tests.helpers.containers import (
@@ -165,8 +166,8 @@ async def test_an_init_killed_on_its_way_leaves_its_cgroup_to_nobody(
     ask = create.Creation._ask
     asked = []
 
-    async def killed_once(self: create.Creation, dir_fd: int) -> Launched:
-        launched = await ask(self, dir_fd)
+    async def killed_once(self: create.Creation, dir_fd: int, seat: Seat | None) -> Launched:
+        launched = await ask(self, dir_fd, seat)
         asked.append(launched)
         if len(asked) == 1:
             for each in (launched.launcher, launched.init):  # the first would tell of the second
