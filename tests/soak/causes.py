@@ -19,12 +19,6 @@ if TYPE_CHECKING:
 _SLACK = timedelta(seconds=0.05)
 _EVER = datetime(1970, 1, 2, tzinfo=UTC)
 
-# What gc has to mend only because somebody was killed: not cancelled, nor refused.
-_OF_KILLED = {
-    *(report.CREATION, report.LEFT_OVER, report.TEMPORARY, report.LOCKLESS),
-    *(report.MEMBER, report.PROCESS),
-}
-
 _KILLERS = {"kill", "kill_all", "stop", "destroy", "delete", "end"}
 _WITH_ALL = {"end"}  # on a sandbox: they end each container in it, too
 
@@ -36,14 +30,17 @@ class Causes:
         self._kills: dict[str, list[Line]] = defaultdict(list)  # by role
         self._done: dict[str, list[Line]] = defaultdict(list)  # by id
         self._ends: dict[tuple[str, int], Line] = {}  # by who and operation
-        self._found: list[Line] = []  # by gc
+        self._begun: dict[tuple[str, int], Line] = {}
+        self._found: list[Line] = []  # by gc: members that are none
         for line in lines:
             if line["what"] == "killing":
                 self._kills[line["role"]].append(line)
             elif line["what"] in {"begin", "target"}:
                 self._done[line["id"]].append(line)
+                self._begun.setdefault((line["who"], line["op"]), line)
             elif line["what"] == "found":
-                self._found.append(line)
+                if (line["kind"], line["outcome"]) == (report.MEMBER, "mended"):
+                    self._found.append(line)
             elif line["what"] == "end":
                 self._ends[line["who"], line["op"]] = line
 
@@ -56,21 +53,25 @@ class Causes:
             if not self._supervisor_killed(gap.life):
                 yield f"its supervisor wasn't killed, and its end wasn't told: {gap}"
         for line in self._found:
-            if _is_of_killed(line) and not self._left_by_killed(line, stories):
+            if not self._forgotten_by_killed(line, stories):
                 yield f"nobody was killed who could have left it: {line}"
         for life in stories.lives.values():
             yield from self._judge(life, stories)
 
-    def _left_by_killed(self, found: Line, stories: Stories) -> bool:
-        """Whether a worker was killed after whatever it is about was in order, as far as is known."""
-        name = found["path"].rpartition("/")[2] if found["kind"] == report.MEMBER else found["id"]
-        # Mending a creation is its removal, which is told before this is.
-        begun = found["kind"] == report.CREATION
-        lives = (each for each in stories.lives.values() if each.id == name)
-        times = (each.began if begun else each.told for each in lives)
-        until = moment(found) + _SLACK
-        since = max((each for each in times if each <= until), default=_EVER) - _SLACK
-        return any(since <= moment(each) <= until for each in self._kills["worker"])
+    def _forgotten_by_killed(self, found: Line, stories: Stories) -> bool:
+        """Whether a worker was killed after the last container of that name there was gone.
+
+        It may have been found stale at any time since that gc began; others may have come since.
+        """
+        begun = self._begun.get((found["who"], found["op"]), found)
+        name, sandbox = found["path"].rpartition("/")[2], found["id"]
+        told = (
+            each.told
+            for each in stories.lives.values()
+            if (each.id, each.sandbox) == (name, sandbox) and each.told <= moment(begun)
+        )
+        since = max(told, default=_EVER) - _SLACK
+        return any(since <= moment(each) <= moment(found) for each in self._kills["worker"])
 
     def _explains(self, gap: Gap) -> bool:
         return any(
@@ -134,7 +135,3 @@ def _root_ended(life: Life, stories: Stories) -> bool:
         and each.told >= life.began
         for each in stories.lives.values()
     )
-
-
-def _is_of_killed(line: Line) -> bool:
-    return line["kind"] in _OF_KILLED and line["outcome"] == "mended"

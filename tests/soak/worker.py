@@ -55,7 +55,7 @@ class Task:
 
     def found(self, report: asyncrt.RecoveryReport) -> None:
         """What gc had to mend; whoever is killed after it did and before this has told nobody."""
-        oplog.write_findings(self._log, report)
+        oplog.write_findings(self._log, self._number, report)
 
     def end(self, outcome: str) -> None:
         """It is done, refused or cancelled."""
