@@ -2,50 +2,65 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from asyncrt.engine.recovery import report
-from tests.soak.oplog import moment
+from tests.soak.oplog import Line, moment
+from tests.soak.worker import HANGS_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from tests.soak.oplog import Line
     from tests.soak.story import Gap, Life, Stories
 
 # Clocks are the same; what is stamped before a deed and what after it may be told apart by little.
 _SLACK = timedelta(seconds=0.05)
 _EVER = datetime(1970, 1, 2, tzinfo=UTC)
+_NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+_LINGERING = timedelta(seconds=10)
 
-# What gc has to mend only because somebody was killed: not cancelled, nor refused.
-_OF_KILLED = {
-    *(report.CREATION, report.LEFT_OVER, report.TEMPORARY, report.LOCKLESS),
-    *(report.MEMBER, report.PROCESS),
-}
-
+_LONGEST = timedelta(seconds=2 * HANGS_SECONDS)
+_CREATORS = {"create", "sandbox"}
 _KILLERS = {"kill", "kill_all", "stop", "destroy", "delete", "end"}
 _WITH_ALL = {"end"}  # on a sandbox: they end each container in it, too
+
+
+class Timed(NamedTuple):
+    """A line, and when it was written."""
+
+    at: datetime
+    line: Line
 
 
 class Causes:
     """What was done, by container and by time."""
 
     def __init__(self, lines: Iterable[Line]) -> None:
-        self._kills: dict[str, list[Line]] = defaultdict(list)  # by role
-        self._done: dict[str, list[Line]] = defaultdict(list)  # by id
+        self._kills: dict[str, list[Timed]] = defaultdict(list)  # by role
+        self._done: dict[str, list[Timed]] = defaultdict(list)  # by id, what may end one
         self._ends: dict[tuple[str, int], Line] = {}  # by who and operation
-        self._found: list[Line] = []  # by gc
+        self._died: dict[str, datetime] = {}  # workers
+        self._begun: dict[tuple[str, int], Line] = {}
+        self._found: list[Line] = []  # by gc: members that are none
         for line in lines:
             if line["what"] == "killing":
-                self._kills[line["role"]].append(line)
+                self._kills[line["role"]].append(Timed(moment(line), line))
+                if line["role"] == "worker":
+                    self._died[line["name"]] = moment(line)
             elif line["what"] in {"begin", "target"}:
-                self._done[line["id"]].append(line)
+                if line["verb"] in _KILLERS | _CREATORS:
+                    self._done[line["id"]].append(Timed(moment(line), line))
+                self._begun.setdefault((line["who"], line["op"]), line)
             elif line["what"] == "found":
-                self._found.append(line)
+                if (line["kind"], line["outcome"]) == (report.MEMBER, "mended"):
+                    self._found.append(line)
             elif line["what"] == "end":
                 self._ends[line["who"], line["op"]] = line
+        for each in self._done.values():
+            each.sort(key=_when)
 
     def wanting(self, stories: Stories) -> Iterator[str]:
         """What has none."""
@@ -56,32 +71,35 @@ class Causes:
             if not self._supervisor_killed(gap.life):
                 yield f"its supervisor wasn't killed, and its end wasn't told: {gap}"
         for line in self._found:
-            if _is_of_killed(line) and not self._left_by_killed(line, stories):
+            if not self._forgotten_by_killed(line, stories):
                 yield f"nobody was killed who could have left it: {line}"
         for life in stories.lives.values():
             yield from self._judge(life, stories)
 
-    def _left_by_killed(self, found: Line, stories: Stories) -> bool:
-        """Whether a worker was killed after whatever it is about was in order, as far as is known."""
-        name = found["path"].rpartition("/")[2] if found["kind"] == report.MEMBER else found["id"]
-        # Mending a creation is its removal, which is told before this is.
-        begun = found["kind"] == report.CREATION
-        lives = (each for each in stories.lives.values() if each.id == name)
-        times = (each.began if begun else each.told for each in lives)
-        until = moment(found) + _SLACK
-        since = max((each for each in times if each <= until), default=_EVER) - _SLACK
-        return any(since <= moment(each) <= until for each in self._kills["worker"])
+    def _forgotten_by_killed(self, found: Line, stories: Stories) -> bool:
+        """Whether a worker was killed after the last container of that name there was gone.
+
+        It may have been found stale at any time since that gc began; others may have come since.
+        """
+        begun = self._begun.get((found["who"], found["op"]), found)
+        name, sandbox = found["path"].rpartition("/")[2], found["id"]
+        told = (
+            each.told
+            for each in stories.of(name)
+            if each.sandbox == sandbox and each.told <= moment(begun)
+        )
+        since = max(told, default=_EVER) - _SLACK
+        return any(since <= each.at <= moment(found) for each in self._kills["worker"])
 
     def _explains(self, gap: Gap) -> bool:
         return any(
-            gap.after - _SLACK <= moment(line) <= gap.before + _SLACK
-            for line in self._kills["worker"]
+            gap.after - _SLACK <= each.at <= gap.before + _SLACK for each in self._kills["worker"]
         )
 
     def _supervisor_killed(self, life: Life) -> bool:
         return any(
-            line["id"] == life.sandbox and moment(line) >= life.began - _SLACK
-            for line in self._kills["supervisor"]
+            each.line["id"] == life.sandbox and each.at >= life.began - _SLACK
+            for each in self._kills["supervisor"]
         )
 
     def _judge(self, life: Life, stories: Stories) -> Iterator[str]:
@@ -98,29 +116,40 @@ class Causes:
                 yield f"nobody killed it: {life}"
 
     def _gofer_killed(self, life: Life) -> bool:
-        return any(line["instance"] == life.instance for line in self._kills["gofer"])
+        return any(each.line["instance"] == life.instance for each in self._kills["gofer"])
 
     def _was_killed(self, life: Life) -> bool:
         """By an operation on it, or on its sandbox, or by its own creation's being undone."""
         return any(
-            self._overlaps(line, life)
-            and (line["verb"] in _KILLERS or self._undone(line))
+            (line["verb"] in _KILLERS or self._undone(line))
             and (line["id"] == life.id or line["verb"] in _WITH_ALL)
-            for id in (life.id, life.sandbox)
-            for line in self._done[id]
+            for id in {life.id, life.sandbox}
+            for line in self._at_its_end(id, life)
         )
 
-    def _overlaps(self, line: Line, life: Life) -> bool:
-        """Whether an operation went on at its end; one that was never ended may have for ever."""
+    def _at_its_end(self, id: str, life: Life) -> Iterator[Line]:
+        """Operations that had begun at its end and weren't over at its beginning."""
         assert life.end is not None
+        done = self._done[id]
         # Of an end that only the kernel told of nobody knows when it was.
-        if moment(line) > (life.end.finished_at or life.told) + _SLACK:
-            return False
+        finished = (life.end.finished_at or life.told) + _SLACK
+        for index in range(bisect_right(done, finished, key=_when) - 1, -1, -1):
+            at, line = done[index]
+            if self._ended(line) >= life.began - _SLACK:
+                yield line
+            elif at < life.began - _LONGEST:
+                return
+
+    def _ended(self, line: Line) -> datetime:
+        """When an operation was over; what a killed worker had sent may come a little later."""
         ended = self._ends.get((line["who"], line["op"]))
-        return ended is None or moment(ended) >= life.began - _SLACK
+        if ended is not None:
+            return moment(ended)
+        died = self._died.get(line["who"])
+        return _NEVER if died is None else died + _LINGERING
 
     def _undone(self, line: Line) -> bool:
-        if line["verb"] not in {"create", "sandbox"}:
+        if line["verb"] not in _CREATORS:
             return False
         ended = self._ends.get((line["who"], line["op"]))
         return ended is None or ended["outcome"] != "done"
@@ -129,12 +158,10 @@ class Causes:
 def _root_ended(life: Life, stories: Stories) -> bool:
     """Whether a root container of that id has ended, or is gone, in its time or right after."""
     return life.id != life.sandbox and any(
-        each.id == life.sandbox
-        and each.status in {"stopped", "destroyed"}
-        and each.told >= life.began
-        for each in stories.lives.values()
+        each.status in {"stopped", "destroyed"} and each.told >= life.began
+        for each in stories.of(life.sandbox)
     )
 
 
-def _is_of_killed(line: Line) -> bool:
-    return line["kind"] in _OF_KILLED and line["outcome"] == "mended"
+def _when(timed: Timed) -> datetime:
+    return timed.at

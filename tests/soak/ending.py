@@ -44,7 +44,7 @@ async def recovered(engine: Engine, log: OpLog) -> list[str]:
     """As often as it takes until there is nothing to mend."""
     report = await engine.recover()
     for _ in range(_RECOVERIES):
-        oplog.write_findings(log, report)
+        oplog.write_findings(log, -1, report)
         again = await engine.recover()
         if not report.complete:
             return [f"not mended: {each}" for each in report.findings]

@@ -36,10 +36,10 @@ class OpLog:
         os.close(self._fd)
 
 
-def write_findings(log: OpLog, report: RecoveryReport) -> None:
+def write_findings(log: OpLog, op: int, report: RecoveryReport) -> None:
     """What was mended, or failed to be."""
     for each in report.findings:
-        log.write("found", kind=each.kind, outcome=each.outcome, id=each.id, path=each.path)
+        log.write("found", op=op, kind=each.kind, outcome=each.outcome, id=each.id, path=each.path)
 
 
 def read(path: str) -> list[Line]:

@@ -39,12 +39,14 @@ class Child:
     ) -> None:
         self.process = process
         self.name = name
+        self.works = False  # it has said so
         self._hear = hear
         self._reading = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
         assert self.process.stdout is not None
         while line := await self.process.stdout.readline():
+            self.works = True
             self._hear(json.loads(line))
 
     def say(self, text: bytes) -> None:
@@ -130,7 +132,8 @@ class Soak:
         )
 
     def _fault(self, name: str, said: dict[str, object]) -> None:
-        self.wrong.append(f"{name}: {said['wrong']}")
+        if "wrong" in said:
+            self.wrong.append(f"{name}: {said['wrong']}")
 
     def _observe(self, said: dict[str, object]) -> None:
         if "wrong" in said:
@@ -155,6 +158,8 @@ class Soak:
 
     async def _kill_worker(self, index: int) -> None:
         victim = self._workers[index]
+        if not victim.works:
+            return  # on a busy machine none would come to do anything
         self._log.write("killing", role="worker", pid=victim.process.pid, name=victim.name)
         await victim.kill()
         self._killer.killed["workers"] += 1

@@ -6,6 +6,7 @@ What can't be is told at once. What can be only because of a kill is kept, for w
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,7 @@ class Stories:
 
     def __init__(self) -> None:
         self.lives: dict[str, Life] = {}
+        self._by_id: dict[str, list[Life]] = defaultdict(list)
         self.gaps: list[Gap] = []
         self.unheard: list[Gap] = []  # gone without a word of their end
 
@@ -73,10 +75,15 @@ class Stories:
         if life is None:
             life = Life(event.id, event.instance, event.sandbox, event.time, event.time)
             self.lives[event.instance] = life
+            self._by_id[event.id].append(life)
         wrong = [f"{each}: {event}, after {life}" for each in self._judge(event, life)]
         life.told, life.status = event.time, event.status
         life.revision = max(life.revision, event.revision or 0)
         return wrong
+
+    def of(self, id: str) -> list[Life]:
+        """Those with that id, one after the other."""
+        return self._by_id.get(id, [])
 
     def end(self, instance: str, end: ExitResult | None) -> list[str]:
         """That somebody says it ended so: all who say something say the same."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import os
 import random
 import tarfile
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,7 @@ class Task:
 
     def found(self, report: asyncrt.RecoveryReport) -> None:
         """What gc had to mend; whoever is killed after it did and before this has told nobody."""
-        oplog.write_findings(self._log, report)
+        oplog.write_findings(self._log, self._number, report)
 
     def end(self, outcome: str) -> None:
         """It is done, refused or cancelled."""
@@ -323,8 +324,9 @@ _VERBS = [name for name, (weight, _, _) in _WEIGHTED.items() for _ in range(weig
 
 
 async def work(scene: Scene, name: str, seed: int, tasks: int) -> list[str]:
-    """Work until standard input ends; what went wrong."""
+    """Say that it begins, and work until standard input ends; what went wrong."""
     worker = Worker(scene, name, seed)
+    os.write(1, b"{}\n")
     loop = asyncio.get_running_loop()
     loop.add_reader(0, worker.stopping.set)
     try:
