@@ -10,6 +10,7 @@ looking again and again.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import time
@@ -313,7 +314,10 @@ def remove(cgroup: str) -> None:
         os.rmdir(cgroup)
 
 
-def remove_parent(cgroup: str) -> None:
-    """Remove one that others may have come to use: then it stays."""
-    with contextlib.suppress(OSError):
+def remove_parent(cgroup: str) -> bool:
+    """Remove one that others may have come to use: then it stays. False: it stays for another reason."""
+    try:
         os.rmdir(cgroup)
+    except OSError as error:
+        return error.errno in {errno.EBUSY, errno.ENOTEMPTY, errno.ENOENT}
+    return True

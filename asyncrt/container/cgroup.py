@@ -190,8 +190,7 @@ def end(record: Record, seconds: float) -> list[str]:
             continue  # another container's, made at the same place since
         if not _removed(path, max(0.0, deadline - time.monotonic())):
             left.append(_describe(path))
-    for path in parents:
-        _cgroups.remove_parent(path)
+    left += [_describe(path) for path in parents if not _cgroups.remove_parent(path)]
     return list(dict.fromkeys(left))
 
 
