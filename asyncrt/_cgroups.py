@@ -315,9 +315,16 @@ def remove(cgroup: str) -> None:
 
 
 def remove_parent(cgroup: str) -> bool:
-    """Remove one that others may have come to use: then it stays. False: it stays for another reason."""
-    try:
-        os.rmdir(cgroup)
-    except OSError as error:
-        return error.errno in {errno.EBUSY, errno.ENOTEMPTY, errno.ENOENT}
-    return True
+    """Remove one that others may have come to use: then it stays. False: it stays for another reason.
+
+    Tried twice: the kernel may have had no memory for it, and whose it is it says then only.
+    """
+    for _ in range(2):
+        try:
+            os.rmdir(cgroup)
+        except OSError as error:
+            if error.errno in {errno.EBUSY, errno.ENOTEMPTY, errno.ENOENT}:
+                return True
+        else:
+            return True
+    return False
