@@ -342,7 +342,7 @@ class Creation:
                     for name in (_paths.GATE, _paths.CONTROL):
                         with contextlib.suppress(OSError):
                             os.unlink(name, dir_fd=dir_fd)
-                    await self._clear_cgroups()
+                    await self._clear()
                     launched = await self._ask(dir_fd)
         except AsyncrtError:
             raise  # it says what it is, be it an OSError as well
@@ -389,8 +389,9 @@ class Creation:
         record = self.record
         return read_exit(self._context.root, record.id, record.instance) is not None
 
-    async def _clear_cgroups(self) -> None:
+    async def _clear(self) -> None:
         """What an init that was killed has made would be somebody else's to the next."""
+        await layer.clear(self._context, self.record)
         planned = self._plan.get("cgroup")
         if planned is None:
             return
