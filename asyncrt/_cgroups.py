@@ -10,6 +10,7 @@ looking again and again.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import time
@@ -313,7 +314,17 @@ def remove(cgroup: str) -> None:
         os.rmdir(cgroup)
 
 
-def remove_parent(cgroup: str) -> None:
-    """Remove one that others may have come to use: then it stays."""
-    with contextlib.suppress(OSError):
-        os.rmdir(cgroup)
+def remove_parent(cgroup: str) -> bool:
+    """Remove one that others may have come to use: then it stays. False: it stays for another reason.
+
+    Tried twice: the kernel may have had no memory for it, and whose it is it says then only.
+    """
+    for _ in range(2):
+        try:
+            os.rmdir(cgroup)
+        except OSError as error:
+            if error.errno in {errno.EBUSY, errno.ENOTEMPTY, errno.ENOENT}:
+                return True
+        else:
+            return True
+    return False

@@ -156,19 +156,17 @@ def end_at_once(records: Sequence[Record]) -> list[bool]:
     As it mostly can be once a supervisor has seen the end, and none is waited for. What several made
     together is looked at once.
     """
-    found: list[bool] = []
-    above: dict[str, None] = {}
+    found: list[tuple[bool, list[str]]] = []
     for record in records:
         if not _same_boot(record):
-            found.append(True)
+            found.append((True, []))
             continue
         own, parents = _made(record)
         gone = [_removed_at_once(*each) for each in own] if _has_left(record) else [False]
-        found.append(all(gone))
-        above.update(dict.fromkeys(parents))
-    for path in above:
-        _cgroups.remove_parent(path)
-    return found
+        found.append((all(gone), parents))
+    above = dict.fromkeys(path for _, parents in found for path in parents)
+    stays = {path for path in above if not _cgroups.remove_parent(path)}
+    return [gone and stays.isdisjoint(parents) for gone, parents in found]
 
 
 def end(record: Record, seconds: float) -> list[str]:
@@ -190,8 +188,7 @@ def end(record: Record, seconds: float) -> list[str]:
             continue  # another container's, made at the same place since
         if not _removed(path, max(0.0, deadline - time.monotonic())):
             left.append(_describe(path))
-    for path in parents:
-        _cgroups.remove_parent(path)
+    left += [_describe(path) for path in parents if not _cgroups.remove_parent(path)]
     return list(dict.fromkeys(left))
 
 

@@ -342,7 +342,7 @@ class Creation:
                     for name in (_paths.GATE, _paths.CONTROL):
                         with contextlib.suppress(OSError):
                             os.unlink(name, dir_fd=dir_fd)
-                    await self._clear_cgroups()
+                    await self._clear()
                     with seated(context, self._sandbox) as another:
                         launched = await self._ask(dir_fd, another)
         except AsyncrtError:
@@ -390,8 +390,9 @@ class Creation:
         record = self.record
         return read_exit(self._context.root, record.id, record.instance) is not None
 
-    async def _clear_cgroups(self) -> None:
+    async def _clear(self) -> None:
         """What an init that was killed has made would be somebody else's to the next."""
+        await layer.clear(self._context, self.record)
         planned = self._plan.get("cgroup")
         if planned is None:
             return

@@ -148,6 +148,7 @@ _HARMLESS = set(
 )
 
 
+_HOW = {"kill": (), "errno": ("--errno",)}
 _ALONE = ("--without", boxes.NAME, "--without", pods.NAME)
 
 
@@ -188,7 +189,7 @@ def _sandboxes() -> None:
 def test_nothing_is_left_of_a_sandbox_by_a_kill_or_an_error_at_any_call(
     how: str, full: bool
 ) -> None:
-    options = ["--verb", boxes.NAME, *(["--errno"] if how == "errno" else [])]
+    options = ("--verb", boxes.NAME, "--without", pods.NAME, *_HOW[how])
     _sweep(*options, *([] if full else ["--sample", "16"]), timeout=3500)
 
 
@@ -199,5 +200,4 @@ def test_nothing_is_left_of_a_sandbox_by_a_kill_or_an_error_at_any_call(
 def test_what_is_beside_a_container_is_untouched_by_a_kill_or_an_error_at_any_call(
     how: str, full: bool
 ) -> None:
-    options = ["--verb", pods.NAME, *(["--errno"] if how == "errno" else [])]
-    _sweep(*options, *([] if full else ["--sample", "24"]), timeout=3500)
+    _sweep("--verb", pods.NAME, *_HOW[how], *([] if full else ["--sample", "24"]), timeout=3500)

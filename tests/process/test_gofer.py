@@ -14,6 +14,9 @@ import pytest
 
 import asyncrt
 from asyncrt import _procid
+from asyncrt.container import create
+from asyncrt.container.beside import Seat
+from asyncrt.sandbox import ChannelClosed, Launched
 from asyncrt.state import Record, read_record
 from tests.helpers import layers, sandboxes
 from tests.helpers.capabilities import User
@@ -344,3 +347,38 @@ async def test_an_export_whose_supervisor_is_killed_before_it_answers_says_so(
         with pytest.raises(asyncrt.SandboxUnresponsive):
             await exporting
         assert (await container.view()).status == "running"
+
+
+@pytest.mark.parametrize("kind", ["disk", "upper"])
+async def test_an_init_killed_on_its_way_leaves_its_layer_to_nobody(
+    engine: asyncrt.Engine,
+    rootfs: str,
+    open_directory: Path,
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The second try makes its own: it would fail for a directory that the first has left."""
+    ask = create.Creation._ask
+    asked = []
+
+    async def killed_once(self: create.Creation, dir_fd: int, seat: Seat | None) -> Launched:
+        launched = await ask(self, dir_fd, seat)
+        asked.append(launched)
+        if len(asked) == 1:
+            for each in (launched.launcher, launched.init):
+                os.kill(each["pid"], signal.SIGKILL)
+            assert launched.gofer is not None
+            await gone(launched.gofer["pid"])
+            await engine._context.launcher.abandon(launched.channel)
+            raise ChannelClosed
+        return launched
+
+    monkeypatch.setattr(create.Creation, "_ask", killed_once)
+    place = open_directory / "layers"
+    place.mkdir()
+    of = {"disk": asyncrt.Overlay.disk(place), "upper": asyncrt.Overlay.upper(place / "kept")}
+    container = await engine.create("box", spec=spec(config(rootfs, _SLEEP)), overlay=of[kind])
+    async with destroyed(container):
+        assert len(asked) == 2
+        assert await exported(container)
+    assert os.listdir(place) == ([] if kind == "disk" else ["kept"])

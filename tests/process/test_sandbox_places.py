@@ -176,6 +176,28 @@ async def test_the_last_of_a_sandbox_takes_the_cgroups_away_whoever_that_is(pods
     assert left([above]) == []
 
 
+async def test_a_cgroup_above_them_that_cannot_be_removed_is_told_and_removed_at_the_next_try(
+    pods: Pods, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HAZARDS 14."""
+    sandbox = await pods.sandbox()
+    above = os.path.dirname(where(sandbox.root, pods.root))
+    rmdir = os.rmdir
+
+    def failing(path: str, **options: int) -> None:
+        if path == above:
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), path)
+        rmdir(path, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rmdir", failing)
+        with pytest.raises(asyncrt.DestroyFailed, match=above):
+            await sandbox.destroy()
+    assert [view.id for view in await pods.engine.list()] == ["pod"]
+    await sandbox.destroy()
+    assert left([above]) == []
+
+
 async def test_without_a_way_to_tell_them_apart_it_is_refused(pods: Pods) -> None:
     root = await pods.engine.create("pod", spec=sleeper())  # plain, and so without a cgroup
     beside = sleeper(annotations=in_sandbox("pod"))

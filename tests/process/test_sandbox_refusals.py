@@ -17,11 +17,10 @@ import pytest
 import asyncrt
 from asyncrt import AsyncrtError, Engine, InvalidTransition, Sandbox, SpecInvalid, Status
 from asyncrt.container import beside
-from asyncrt.container import create as creation
 from asyncrt.engine import making
 from asyncrt.platforms.cgroups import place
 from asyncrt.platforms.cgroups.machine import discover
-from asyncrt.state import read_record
+from asyncrt.state import StateFile, read_record
 from tests.helpers.containers import Fifo, record_of, shell_hook, supervisor_of
 from tests.helpers.pods import ID, TYPE, Pods, children, in_sandbox, members
 from tests.helpers.processes import until
@@ -203,7 +202,7 @@ async def test_what_becomes_of_the_sandbox_just_before_it_is_needed_is_told(
     """HAZARDS 11: by somebody else, and the creation is about to go by what it knew."""
     sandbox = await pods.sandbox()
     asked = seam == "is asked for an init"
-    call: Any = beside.hand if asked else beside.find_sandbox
+    call: Any = StateFile.lock_for_new if asked else beside.find_sandbox
 
     async def late(*arguments: Any, **options: Any) -> Any:
         monkeypatch.undo()
@@ -220,7 +219,7 @@ async def test_what_becomes_of_the_sandbox_just_before_it_is_needed_is_told(
         return await call(*arguments, **options)
 
     if asked:
-        monkeypatch.setattr(creation, "hand", late)
+        monkeypatch.setattr(StateFile, "lock_for_new", late)  # right after it
     else:
         monkeypatch.setattr(making, "find_sandbox", late)
     with pytest.raises(AsyncrtError) as caught:

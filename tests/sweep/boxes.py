@@ -178,10 +178,20 @@ class Left:
     def __init__(self, root: str) -> None:
         self._root = root
         self._instances: set[str] = set()
+        self._last: list[str] = []
+        self._told: set[str] = set()
 
     def __call__(self) -> list[str]:
         """Mounts, cgroups, layers and gofers of any that there ever was."""
         self._instances |= _instances(self._root)
+        self._last = [each for each in self._found() if each not in self._told]
+        return self._last
+
+    def forget(self) -> None:
+        """What was found last is told, and no fault of the next."""
+        self._told.update(self._last)
+
+    def _found(self) -> list[str]:
         found = sandboxes.mounts_below(rootfs_beside(self._root), layers_beside(self._root))
         found += os.listdir(layers_beside(self._root))
         found += [f"gofer {each.pid}" for each in psutil.process_iter() if _is_gofer(each)]

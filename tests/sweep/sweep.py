@@ -278,6 +278,7 @@ class Sweep:
             faults.append(f"files left: {sorted(left)}")
         if _is_boxed(name) and (found := reality.settles(self._left)):
             faults.append(f"mounts or cgroups left: {found}")
+            self._left.forget()
         if alive := reality.settles(self._strays):
             faults.append(f"processes left: {alive}")
         if listed := self._judge.ask("list"):

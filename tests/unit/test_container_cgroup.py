@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -159,3 +160,26 @@ def cgroup_plan(*tops: str) -> CgroupPlan:
         "writes": [],
         "devices": None,
     }
+
+
+def test_one_that_others_use_is_theirs_although_the_kernel_had_no_memory_to_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    above = tmp_path / "above"
+    (above / "theirs").mkdir(parents=True)
+    rmdir, failures = os.rmdir, [errno.ENOMEM]
+
+    def failing(path: str) -> None:
+        if failures:
+            raise OSError(failures.pop(), "no memory", path)
+        rmdir(path)
+
+    monkeypatch.setattr(os, "rmdir", failing)
+    assert _cgroups.remove_parent(str(above))
+    failures += [errno.EIO, errno.EIO]
+    assert not _cgroups.remove_parent(str(above))
+    (above / "theirs").rmdir()
+    for _ in range(2):
+        failures += [errno.ENOMEM]
+        assert _cgroups.remove_parent(str(above))
+        assert not above.exists()

@@ -14,16 +14,17 @@ class _Ended:
     """A container whose init has ended; its exit record can't be written yet."""
 
     status = 0
-    recorded = False
+    recorded = has_ended = False
     goodbye = b""
     sandbox: object = None
 
     def __init__(self) -> None:
         self.settled = 0
 
-    def settle(self, *, alone: bool) -> None:
+    def settle(self, *, alone: bool) -> bool:
         assert alone
         self.settled += 1
+        return False
 
     def expire(self, reason: str) -> None:
         assert reason == "sandbox ended"
