@@ -29,8 +29,8 @@ from asyncrt.container.streams import NAMES
 from asyncrt.container.terminal import connect_console, planned
 from asyncrt.errors import (
     AsyncrtError,
+    ContainerNotFound,
     DestroyFailed,
-    InvalidTransition,
     LockTimeout,
     SandboxUnresponsive,
     SpecInvalid,
@@ -279,11 +279,9 @@ class Creation:
         try:
             await self._context.run(add_member, self._context.root, sandbox_id, self.record.id)
         except FileNotFoundError as error:
-            raise InvalidTransition(
-                container_id=sandbox_id,
-                operation="create one beside",
-                status="gone",
-                allowed=(Status.CREATED.value, Status.RUNNING.value),
+            root, instance = self._context.root, self._sandbox.record.instance
+            raise ContainerNotFound(
+                container_id=sandbox_id, root=root, instance=instance
             ) from error
         except OSError as error:
             path = f"{self._context.directory(sandbox_id)}/{_paths.MEMBERS}"
