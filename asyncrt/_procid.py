@@ -84,6 +84,9 @@ def pid_namespace() -> int:
     return _namespace[1]
 
 
+PF_EXITING = 0x4  # one of the flags: the process is on its way out (linux/sched.h)
+
+
 class Stat:
     """What proc(5) stat says of one process: name, one-letter state, parent, session, flags, start."""
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from asyncrt.platforms.cgroups.update import PlannedUpdate
 
 _PASSES = 100  # over what forks faster than it can be moved
-_EXITING = 0x4  # PF_EXITING (linux/sched.h), in proc(5) stat's flags
 _CGROUPS_PATH = "linux.cgroupsPath"
 
 # What says of a device that nothing is said of it, by the beginning of the file's name.
@@ -164,7 +163,9 @@ def _move(who: Callable[[], Iterable[int]], path: str) -> None:
 def _lives(pid: int) -> bool:
     """What has begun to end is moved no more, and a pid namespace's init may be at it for long."""
     found = _procid.stat(pid)
-    return found is not None and found.state not in {"Z", "X"} and not found.flags & _EXITING
+    return (
+        found is not None and found.state not in {"Z", "X"} and not found.flags & _procid.PF_EXITING
+    )
 
 
 def _check_usage(writes: Iterable[_Write]) -> None:

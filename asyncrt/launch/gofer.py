@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import _socket
 import contextlib
+import errno
 import os
 import select
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from asyncrt.launch.plan import LinuxPlan
+
+_PIDS = "pid", "pid_for_children"  # pid_namespaces(7)
 
 
 class Gofer:
@@ -77,10 +80,11 @@ class Gofer:
         """
         user = -1
         with step(overlay.WHAT, "gofer"):
-            if not self._outside and not self._plan["new"] & namespaces.CLONE_NEWPID:
-                # Of one that was joined it is the children that are in it.
-                found = [os.stat(f"/proc/self/ns/{each}") for each in ("pid", "pid_for_children")]
-                self._watched = found[0].st_ino == found[1].st_ino
+            self._watched = not self._outside and not self._plan["new"] & namespaces.CLONE_NEWPID
+            ours, theirs = (os.stat(f"/proc/self/ns/{each}") for each in _PIDS)
+            if ours.st_ino != theirs.st_ino:
+                # By its pid in there it would be taken for somebody else out here.
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), f"/proc/self/ns/{_PIDS[1]}")
             if pid:
                 # Now, before that process lets nobody look at it.
                 user = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)

@@ -55,8 +55,12 @@ def enter(
     one. `shared` are its sandbox's, of which it joins those that the plan says. `gofer` is one that
     belongs into the new user namespace, and is to be forked for it.
     """
-    join(linux["join"], shared)
     flags = linux["new"]
+    if gofer is None or flags & CLONE_NEWUSER:
+        join(linux["join"], shared)
+    else:
+        join(linux["join"], shared, gofer.fork)
+        gofer = None
     maps = linux["maps"]
     offsets = linux["time_offsets"]
     outer: _socket.socket | None = None
@@ -241,10 +245,15 @@ def open_all(pid: int | str) -> list[int]:
     return found
 
 
-def join(wanted: Sequence[tuple[str, str, int]], shared: Sequence[int] = ()) -> None:
+def join(
+    wanted: Sequence[tuple[str, str, int]],
+    shared: Sequence[int] = (),
+    outside: Callable[[], None] | None = None,
+) -> None:
     """Join namespaces by path: each has its place in the config, the path and the kind.
 
-    Without a path it is the one of `shared`, which are open, and are closed here.
+    Without a path it is the one of `shared`, which are open, and are closed here. `outside` is called
+    right after a user namespace: whom it forks is in none of what that owns, no pid namespace either.
 
     A user namespace comes when those that it doesn't own are joined: what needs the privilege that
     we have now before what needs the one we have there.
@@ -272,8 +281,13 @@ def join(wanted: Sequence[tuple[str, str, int]], shared: Sequence[int] = ()) -> 
             except OSError:
                 late.append((fd, each))
         for fd, (at, path, kind) in late:
+            if kind != CLONE_NEWUSER and outside is not None:
+                outside()
+                outside = None
             with step(at, path):
                 setns(fd, kind)
+        if outside is not None:
+            outside()
     finally:
         for fd in (*(fd for fd, _ in opened), *shared):
             os.close(fd)

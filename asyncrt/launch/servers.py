@@ -5,10 +5,8 @@ Found by a look at /proc, as it is seldom asked for.
 
 from __future__ import annotations
 
-from asyncrt import _csignal, _durable, _paths, _procid
+from asyncrt import _csignal, _paths, _procid
 from asyncrt.launch import tree
-
-_EXITING = 0x4  # linux/sched.h, PF_EXITING
 
 
 def find(gofer: int) -> list[int]:
@@ -30,8 +28,5 @@ def is_ending(pid: int) -> bool:
 
     Its files are closed before its pidfd tells of it: who uses what it serves may hear of it first.
     """
-    try:
-        raw = _durable.read(f"/proc/{pid}/stat")
-        return bool(int(raw[raw.rindex(b")") + 2 :].split(b" ")[6]) & _EXITING)  # proc(5), flags
-    except (OSError, ValueError, IndexError):
-        return True
+    found = _procid.stat(pid)
+    return found is None or bool(found.flags & _procid.PF_EXITING)

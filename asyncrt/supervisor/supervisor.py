@@ -17,7 +17,7 @@ from __future__ import annotations
 import _socket
 import os
 
-from asyncrt import _csignal, _events
+from asyncrt import _csignal, _events, _procid
 from asyncrt.launch import devices, frames, handover, init, process
 from asyncrt.supervisor.exits import id_of
 from asyncrt.supervisor.scores import Scores
@@ -283,6 +283,17 @@ class Supervisor:
                 birth.pid = 0
         if self._spare is not None and self._spare.pid == pid:
             self._end_spare(self._spare)
+
+    def took_along(self, sub: Workload, signal: int | None) -> bool:
+        """Whether that ended because the root did, whose pid namespace it is in.
+
+        The kernel kills all in there first, and has the root's init reaped when these are
+        (pid_namespaces(7)).
+        """
+        if sub is self.root or signal != _csignal.SIGKILL or self.root.status is not None:
+            return False
+        found = _procid.stat(self.root.init)
+        return found is not None and bool(found.flags & _procid.PF_EXITING)
 
     # --- want of memory
 

@@ -301,6 +301,8 @@ class Workload:
             code, reason = None, "start failed"  # 127 is ours, no program ever had it
         elif self._lost_files(number):
             reason = "gofer died"
+        elif self.sandbox is not None and self.sandbox.took_along(self, number):
+            reason = "sandbox ended"
         kills = self.processes.oom_kills()
         if kills and number == _csignal.SIGKILL and not self._asked:
             reason = "oom"

@@ -114,6 +114,15 @@ async def test_with_share_pid_each_sees_the_others_and_a_kill_hits_its_own_only(
     assert (await app.wait()).signal == 9
 
 
+async def test_with_share_pid_who_ends_by_the_roots_end_says_so(linux: Pods) -> None:
+    """HAZARDS 14: the kernel kills all of the pid namespace before the root's init can be reaped."""
+    sandbox = await linux.sandbox()
+    app = await linux.running(sandbox, "app", share_pid=True)
+    await sandbox.root.kill("KILL")
+    assert (await app.wait()).reason == "sandbox ended"
+    assert (await sandbox.root.wait()).reason == "signal"
+
+
 async def test_a_namespace_by_path_is_that_one(linux: Pods, rootfs: str) -> None:
     sandbox = await linux.sandbox()
     made = sandboxes.config(rootfs, ["/bin/sleep", "1000"])

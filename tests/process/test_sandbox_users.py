@@ -71,7 +71,8 @@ async def with_layers(engine):
     memory = asyncrt.Overlay.memory("8M")
     sandbox = await engine.create_sandbox("pod", spec=spec(*SLEEP), overlay=memory)
     await sandbox.root.start()
-    one, two = [await running(sandbox, id, overlay=memory) for id in ("one", "two")]
+    shared = {"share_pid": with_cgroups}  # whose gofer is outside of it all the same
+    one, two = [await running(sandbox, id, overlay=memory, **shared) for id in ("one", "two")]
     gofers = {each: record_of(each, root).gofer.pid for each in (sandbox.root, one, two)}
     os.kill(gofers[one], signal.SIGKILL)
     assert (await one.wait()).reason == "gofer died"
