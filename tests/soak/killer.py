@@ -1,10 +1,10 @@
-"""Who kills: workers, supervisors and gofers, each noted down before it is done."""
+"""Who kills: workers, supervisors and gofers, each noted down before it is done, and after."""
 
 from __future__ import annotations
 
 import signal
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from asyncrt import _procid
 from asyncrt.errors import AsyncrtError
@@ -44,14 +44,16 @@ class Killer:
             if whom is None or not _procid.alive(whom):
                 continue
             # It is noted for all of the sandbox: whom it supervises may not be told from the record.
-            self._log.write(
-                "killing",
-                role=role,
-                pid=whom.pid,
-                id=record.sandbox if role == "supervisor" else record.id,
-                instance=record.instance,
-            )
+            facts: dict[str, Any] = {
+                "role": role,
+                "pid": whom.pid,
+                "id": record.sandbox if role == "supervisor" else record.id,
+                "instance": record.instance,
+            }
+            self._log.write("killing", **facts)
             if _procid.send(whom, signal.SIGKILL):
                 self.killed[f"{role}s"] += 1
+            # We may be held up before it is done: who began meanwhile has died of it as well.
+            self._log.write("killing", **facts)
             return True
         return False
