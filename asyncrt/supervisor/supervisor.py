@@ -214,8 +214,10 @@ class Supervisor:
     def _end_subs(self) -> None:
         self._end_spare(self._spare)
         for birth in list(self._births):
-            self._forget(birth)
-            birth.watch.close()  # the init that it has made may live, and ends for want of us
+            # Whoever has handed over is a container, that its creator may call created by now; whoever
+            # hasn't can't any more, and ends for want of us without having said that it is one.
+            birth.watch.shutdown(_socket.SHUT_RD)
+            self._hear(birth, last=True)
             if birth.pid:
                 os.kill(birth.pid, _csignal.SIGKILL)
         for each in self._subs:

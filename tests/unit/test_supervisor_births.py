@@ -22,6 +22,7 @@ class _Loop:
 
 class _Root:
     sandbox: object = None
+    status = 0
     umask = 0o22
     dir_fd = score = handover.NO_SCORE
 
@@ -29,6 +30,7 @@ class _Root:
 class _Sub:
     score = 0
     dir_fd = -1
+    reason = ""
     sandbox: object = None
 
     def __init__(self, *_: object) -> None: ...
@@ -36,6 +38,9 @@ class _Sub:
     def take_output(self) -> None: ...
 
     def listen(self) -> None: ...
+
+    def expire(self, reason: str) -> None:
+        self.reason = reason
 
 
 class _Scores:
@@ -76,4 +81,43 @@ def test_a_container_whose_creation_is_done_counts_for_the_score_of_the_next_cha
         else:
             supervisor.adjust_score()
     assert scores.heard == ["app has 0", what]
+    assert supervisor._births == []
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_at_the_sandboxs_end_an_init_is_a_container_or_never_will_be(
+    when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HAZARDS 14: one that was let go of when it had told its creator already had an end that nobody knew."""
+    take = handover.take
+    refused: list[type[OSError]] = []
+    said = b"that it is an init".ljust(handover._SIZE)
+
+    def taken(watch: Any) -> Any:
+        found = take(watch)
+        if when == "meanwhile":  # it says so right after somebody has looked
+            try:
+                theirs.send(said)
+            except OSError as error:
+                refused.append(type(error))
+        return found
+
+    monkeypatch.setattr(module, "Workload", _Sub)
+    monkeypatch.setattr(module, "id_of", lambda _: "app")
+    monkeypatch.setattr(handover, "take", taken)
+    monkeypatch.setattr(handover, "pid_of", lambda _: 1)
+    monkeypatch.setattr(handover, "unpack", lambda _: ())
+    supervisor = Supervisor(cast("Any", _Loop()), cast("Any", _Root()))
+    supervisor._scores = cast("Any", _Scores())
+    ours, theirs = socket.socketpair()
+    requests, asked = socket.socketpair()
+    with ours, theirs, requests, asked:
+        if when == "before":
+            theirs.send(said)
+        supervisor._births.append(module._Birth(0, ours, requests))
+        supervisor._end_subs()
+        ended = [cast("_Sub", each).reason for each in supervisor._subs]
+    assert (ended, refused) == (
+        (["sandbox ended"], []) if when == "before" else ([], [BrokenPipeError])
+    )
     assert supervisor._births == []
