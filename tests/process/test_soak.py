@@ -20,8 +20,8 @@ _ENDING_SECONDS = 400  # a net: what was begun comes to its end, all is mended a
 @pytest.mark.parametrize(
     ("who", "seconds"),
     [
-        pytest.param(ROOT, 5, marks=[pytest.mark.needs_root, pytest.mark.needs_cgroups]),
-        pytest.param(USER, 5, marks=[pytest.mark.needs_root, pytest.mark.needs_userns]),
+        pytest.param(ROOT, 30, marks=[pytest.mark.needs_root, pytest.mark.needs_cgroups]),
+        pytest.param(USER, 20, marks=[pytest.mark.needs_root, pytest.mark.needs_userns]),
     ],
 )
 def test_shared_sandboxes_outlive_whoever_is_killed(who: str, seconds: int, full: bool) -> None:
