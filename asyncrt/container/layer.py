@@ -32,8 +32,7 @@ def hold(container_id: str, plan: OverlayPlan) -> int:
     """The directory of a layer that is kept, made if it isn't there, with its lock.
 
     The descriptor is for its gofer, and the lock is there for as long as one of the two is open: it is
-    one container's at a time. Raises StartFailed. Blocks: it may be
-    anywhere.
+    one container's at a time. Raises StartFailed. Blocks: it may be anywhere.
     """
     path, fd = plan["upper"], -1
     try:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import pty
 import signal
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import pytest
 from tests.cli.command import Asyncrt
 from tests.helpers.capabilities import User
 from tests.helpers.leaks import LeakCheck
-from tests.helpers.processes import REPOSITORY
+from tests.helpers.processes import asyncrt_as
 
 pytestmark = pytest.mark.needs_root
 
@@ -130,18 +128,7 @@ def test_an_ordinary_user_stays_who_it_is(ordinary_user: User, leak_check: LeakC
     leak_check.watch_root(root)
     os.chown(root, ordinary_user.uid, ordinary_user.gid)
     script = "id -u; id -g; grep CapEff /proc/self/status; cat /etc/shadow"
-    done = subprocess.run(
-        [sys.executable, "-B", "-m", "asyncrt", "--root", root, "do", "--", "sh", "-c", script],
-        env={**os.environ, "PYTHONPATH": REPOSITORY},
-        cwd="/",
-        capture_output=True,
-        text=True,
-        check=False,
-        user=ordinary_user.uid,
-        group=ordinary_user.gid,
-        extra_groups=[],
-        timeout=50,
-    )
+    done = asyncrt_as(ordinary_user, "--root", root, "do", "--", "sh", "-c", script)
     assert done.stdout.split() == [
         str(ordinary_user.uid),
         str(ordinary_user.gid),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from tests.cli.command import Asyncrt
 from tests.helpers.capabilities import User
 from tests.helpers.layers import owned_rootfs, picture
 from tests.helpers.leaks import LeakCheck
-from tests.helpers.processes import REPOSITORY
+from tests.helpers.processes import asyncrt_as
 from tests.helpers.sandboxes import USER
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_program("busybox")]
@@ -73,18 +72,7 @@ def test_an_ordinary_user_has_one_or_is_told_why_not(
     before = picture(rootfs)
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-B", "-m", "asyncrt", "--root", root, "do", *words],
-            env={**os.environ, "PYTHONPATH": REPOSITORY},
-            cwd="/",
-            capture_output=True,
-            text=True,
-            check=False,
-            user=ordinary_user.uid,
-            group=ordinary_user.gid,
-            extra_groups=[],
-            timeout=50,
-        )
+        return asyncrt_as(ordinary_user, "--root", root, "do", *words)
 
     script = "echo x >/work/new; rm /etc/passwd; cat /work/new"
     for layer in ("memory", f"disk={root}"):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,7 @@ import pytest
 from asyncrt import Spec
 from tests.cli.command import Asyncrt
 from tests.helpers.capabilities import User
-from tests.helpers.processes import REPOSITORY
+from tests.helpers.processes import asyncrt_as
 
 
 def test_the_doctor_says_what_is_there_and_how_to_mend_the_rest(asyncrt: Asyncrt) -> None:
@@ -39,18 +37,7 @@ def test_the_doctor_fails_where_no_container_can_be_kept_track_of(asyncrt: Async
 
 
 def test_the_doctor_looks_with_the_eyes_of_who_asks(ordinary_user: User) -> None:
-    done = subprocess.run(
-        [sys.executable, "-B", "-m", "asyncrt", "doctor", "--format", "json"],
-        env={**os.environ, "PYTHONPATH": REPOSITORY, "HOME": "/"},
-        cwd="/",
-        capture_output=True,
-        text=True,
-        check=False,
-        user=ordinary_user.uid,
-        group=ordinary_user.gid,
-        extra_groups=[],
-        timeout=50,
-    )
+    done = asyncrt_as(ordinary_user, "doctor", "--format", "json")
     assert done.stderr == ""
     found = {each["check"]: each for each in json.loads(done.stdout)}
     assert ordinary_user.name in found["/etc/subuid"]["found"]

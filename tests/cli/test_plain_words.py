@@ -12,7 +12,7 @@ import pytest
 
 from tests.cli.command import Asyncrt
 from tests.helpers.capabilities import User
-from tests.helpers.processes import REPOSITORY
+from tests.helpers.processes import REPOSITORY, asyncrt_as
 
 _ANNOTATIONS = {
     "io.kubernetes.cri.container-type": "container",
@@ -121,18 +121,7 @@ def test_a_sandbox_that_a_user_cant_have_is_told_by_its_option(
 ) -> None:
     os.chown(open_directory, ordinary_user.uid, ordinary_user.gid)
     words = ("--root", str(open_directory / "root"), "run", "--as-sandbox", "pod", "--", "true")
-    done = subprocess.run(
-        [sys.executable, "-B", "-m", "asyncrt", *words],
-        env={**os.environ, "PYTHONPATH": REPOSITORY},
-        cwd="/",
-        capture_output=True,
-        text=True,
-        check=False,
-        user=ordinary_user.uid,
-        group=ordinary_user.gid,
-        extra_groups=[],
-        timeout=50,
-    )
+    done = asyncrt_as(ordinary_user, *words)
     if done.returncode == 0:  # where cgroups are delegated to it
         return
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)

@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.helpers.capabilities import User
+
 REPOSITORY = str(Path(__file__).parents[2])
 
 _PRELUDE = "from __future__ import annotations\n"
@@ -161,6 +163,22 @@ def run_python(
         text=True,
         timeout=timeout,
         check=False,
+    )
+
+
+def asyncrt_as(user: User, *words: str) -> subprocess.CompletedProcess[str]:
+    """The command `asyncrt` with these words as that user, run to its end."""
+    return subprocess.run(
+        [sys.executable, "-B", "-m", "asyncrt", *words],
+        env={**os.environ, "PYTHONPATH": REPOSITORY, "HOME": "/"},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+        user=user.uid,
+        group=user.gid,
+        extra_groups=[],
+        timeout=50,
     )
 
 

@@ -30,14 +30,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def place(open_directory: Path) -> str:
-    """A directory on disk for layers, which the test leaves empty."""
-    path = open_directory / "layers"
-    path.mkdir()
-    return str(path)
-
-
 @pytest.mark.parametrize("kind", ["memory", "disk", "upper"])
 @pytest.mark.parametrize("who", EVERYBODY)
 async def test_where_the_kernel_refuses_what_is_written_is_the_layers_all_the_same(

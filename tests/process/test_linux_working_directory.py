@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from asyncrt import Engine
 from tests.helpers.capabilities import User
 from tests.helpers.layers import owned_rootfs
 from tests.helpers.leaks import LeakCheck
-from tests.helpers.processes import REPOSITORY
+from tests.helpers.processes import asyncrt_as
 from tests.helpers.sandboxes import EVERYBODY, USER, config, spec
 
 pytestmark = [
@@ -88,17 +86,6 @@ async def test_where_nothing_may_be_made_it_is_missed(
     os.chown(root, ordinary_user.uid, ordinary_user.gid)
     words = ("do", "--cwd", _MISSING, "--", "true"), ("do", "--cwd", "/root", "--", "true")
     for each, why in zip(words, ("No such file or directory", "Permission denied"), strict=True):
-        done = subprocess.run(
-            [sys.executable, "-B", "-m", "asyncrt", "--root", root, *each],
-            env={**os.environ, "PYTHONPATH": REPOSITORY},
-            cwd="/",
-            capture_output=True,
-            text=True,
-            check=False,
-            user=ordinary_user.uid,
-            group=ordinary_user.gid,
-            extra_groups=[],
-            timeout=50,
-        )
+        done = asyncrt_as(ordinary_user, "--root", root, *each)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
         assert f"process.cwd '{each[2]}': {why}" in done.stderr

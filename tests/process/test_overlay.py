@@ -31,14 +31,6 @@ _SLEEP = ["/bin/sleep", "1000"]
 _MEMORY = asyncrt.Overlay.memory("16M")
 
 
-@pytest.fixture
-def place(open_directory: Path) -> str:
-    """A directory on disk for layers, which the test leaves empty."""
-    path = open_directory / "layers"
-    path.mkdir()
-    return str(path)
-
-
 @pytest.mark.parametrize("kind", ["memory", "disk", "upper"])
 @pytest.mark.parametrize("who", EVERYBODY)
 async def test_what_is_written_is_the_layers_and_the_root_stays_as_it_is(

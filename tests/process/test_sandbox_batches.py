@@ -22,14 +22,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(params=["host", "linux"])
-async def pods(request: pytest.FixtureRequest, engine: Engine, rootfs: str) -> AsyncIterator[Pods]:
-    """On each platform; nothing stays after a failed test either."""
-    yield Pods(engine, request.param, rootfs)
-    for each in await engine.list():
-        await engine.delete(each.id, force=True)
-
-
 async def _ends(engine: Engine) -> dict[str, Any]:
     """The signal that ended each, by its id; None of one that hasn't ended."""
     return {each.id: each.exit and each.exit.signal for each in await engine.list()}

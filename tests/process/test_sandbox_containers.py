@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -21,14 +20,6 @@ pytestmark = [
     pytest.mark.needs_cgroups,
     pytest.mark.needs_program("busybox"),
 ]
-
-
-@pytest.fixture(params=["host", "linux"])
-async def pods(request: pytest.FixtureRequest, engine: Engine, rootfs: str) -> AsyncIterator[Pods]:
-    """On each platform; nothing stays after a failed test either."""
-    yield Pods(engine, request.param, rootfs)
-    for each in await engine.list():
-        await engine.delete(each.id, force=True)
 
 
 async def _said(container: asyncrt.Container, script: str) -> str:

@@ -7,12 +7,12 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 import asyncrt
-from asyncrt import Engine, Status, _cgroups
+from asyncrt import Status, _cgroups
 from asyncrt.container import destroy, tree
 from asyncrt.platforms.cgroups.machine import discover
 from tests.helpers import capabilities
@@ -30,14 +30,6 @@ pytestmark = [
 
 # Forks in eight places at once as fast as it can be done, and stays small all the same.
 STORM = "for i in 0 1 2 3 4 5 6 7; do (while :; do (exit 0); done) & done; wait"
-
-
-@pytest.fixture(params=["host", "linux"])
-async def pods(request: pytest.FixtureRequest, engine: Engine, rootfs: str) -> AsyncIterator[Pods]:
-    """On each platform; nothing stays after a failed test either."""
-    yield Pods(engine, request.param, rootfs)
-    for each in await engine.list():
-        await engine.delete(each.id, force=True)
 
 
 def _without_pid_namespace(spec: asyncrt.Spec) -> asyncrt.Spec:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 import asyncrt
-from asyncrt import Engine, _cgroups, metrics
+from asyncrt import _cgroups, metrics
 from tests.helpers.cgroups import left, made_for, where
 from tests.helpers.containers import init_of, record_of
 from tests.helpers.metrics import openmetrics_families
@@ -21,14 +20,6 @@ pytestmark = [
     pytest.mark.needs_cgroups("memory", "pids", "cpu"),
     pytest.mark.needs_program("busybox"),
 ]
-
-
-@pytest.fixture(params=["host", "linux"])
-async def pods(request: pytest.FixtureRequest, engine: Engine, rootfs: str) -> AsyncIterator[Pods]:
-    """On each platform; nothing stays after a failed test either."""
-    yield Pods(engine, request.param, rootfs)
-    for each in await engine.list():
-        await engine.delete(each.id, force=True)
 
 
 async def test_an_update_limits_one_and_no_sibling(pods: Pods) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
 
 import asyncrt
-from asyncrt import ContainerExists, Engine, InvalidId, SpecInvalid, Status, _cgroups
+from asyncrt import ContainerExists, InvalidId, SpecInvalid, Status, _cgroups
 from asyncrt.platforms.cgroups import SUPERVISOR
 from tests.helpers.cgroups import holder, left, made_for, unique
 from tests.helpers.pods import TYPE, Pods, in_sandbox, members
@@ -20,14 +19,6 @@ pytestmark = [
     pytest.mark.needs_cgroups,
     pytest.mark.needs_program("busybox"),
 ]
-
-
-@pytest.fixture(params=["host", "linux"])
-async def pods(request: pytest.FixtureRequest, engine: Engine, rootfs: str) -> AsyncIterator[Pods]:
-    """On each platform; nothing stays after a failed test either."""
-    yield Pods(engine, request.param, rootfs)
-    for each in await engine.list():
-        await engine.delete(each.id, force=True)
 
 
 def _at(spec: asyncrt.Spec, path: str) -> asyncrt.Spec:

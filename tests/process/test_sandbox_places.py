@@ -43,14 +43,6 @@ pytestmark = [
 COUNT = "grep -l '^sleep$' /proc/[0-9]*/comm | wc -l"
 
 
-@pytest.fixture(params=["host", "linux"])
-async def pods(request: pytest.FixtureRequest, engine: Engine, rootfs: str) -> AsyncIterator[Pods]:
-    """On each platform; nothing stays after a failed test either."""
-    yield Pods(engine, request.param, rootfs)
-    for each in await engine.list():
-        await engine.delete(each.id, force=True)
-
-
 @pytest.fixture
 async def linux(engine: Engine, rootfs: str) -> AsyncIterator[Pods]:
     """On that one only."""

@@ -8,7 +8,6 @@ import json
 import os
 import tempfile
 import uuid
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +32,6 @@ pytestmark = [
 ]
 
 CRIO_TYPE, CRIO_ID = "io.kubernetes.cri-o.ContainerType", "io.kubernetes.cri-o.SandboxID"
-
-
-@pytest.fixture(params=["host", "linux"])
-async def pods(request: pytest.FixtureRequest, engine: Engine, rootfs: str) -> AsyncIterator[Pods]:
-    """On each platform; nothing stays after a failed test either."""
-    yield Pods(engine, request.param, rootfs)
-    for each in await engine.list():
-        await engine.delete(each.id, force=True)
 
 
 def _changed(spec: asyncrt.Spec, **fields: Any) -> asyncrt.Spec:

@@ -7,7 +7,6 @@ import json
 import os
 import random
 import sys
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -23,14 +22,6 @@ pytestmark = [
     pytest.mark.needs_cgroups,
     pytest.mark.needs_program("busybox"),
 ]
-
-
-@pytest.fixture(params=["host", "linux"])
-async def pods(request: pytest.FixtureRequest, engine: Engine, rootfs: str) -> AsyncIterator[Pods]:
-    """On each platform; nothing stays after a failed test either."""
-    yield Pods(engine, request.param, rootfs)
-    for each in await engine.list():
-        await engine.delete(each.id, force=True)
 
 
 def score(pid: int) -> int:

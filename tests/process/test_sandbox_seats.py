@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
 
 import pytest
 
-from asyncrt import Engine, SandboxUnresponsive, StorageFailed
+from asyncrt import SandboxUnresponsive, StorageFailed
 from asyncrt.container.create import Creation
 from tests.helpers.containers import init_of, supervisor_of
 from tests.helpers.pods import Pods, members
@@ -19,13 +18,6 @@ pytestmark = [
     pytest.mark.needs_cgroups,
     pytest.mark.needs_program("busybox"),
 ]
-
-
-@pytest.fixture(params=["host", "linux"])
-async def pods(request: pytest.FixtureRequest, engine: Engine, rootfs: str) -> AsyncIterator[Pods]:
-    yield Pods(engine, request.param, rootfs)
-    for each in await engine.list():
-        await engine.delete(each.id, force=True)
 
 
 def _children(pid: int) -> set[int]:
