@@ -25,9 +25,8 @@ class Gofer:
         self.pid = pid
         self._sock = _socket.socket(fileno=sock)
         self._sock.setblocking(False)
-        self._servers: list[
-            int
-        ] = []  # of the overlay, where the kernel isn't; not reused before it ends
+        # Of the overlay, where the kernel isn't; their pids aren't used again before it ends.
+        self._servers: list[int] = []
 
     def listen(self, loop: Loop, on_death: Callable[[], None]) -> None:
         """Have its death told from now on; it may have been reaped already."""
