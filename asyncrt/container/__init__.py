@@ -6,7 +6,8 @@ from asyncrt.container.callables import HookCalls
 from asyncrt.container.console import ConsoleSocket
 from asyncrt.container.container import Container
 from asyncrt.container.context import Context
-from asyncrt.container.create import Creation, Supervision
+from asyncrt.container.create import Creation
+from asyncrt.container.create_plan import Supervision, plan_create
 from asyncrt.container.exec import Process
 from asyncrt.container.following import Following, OutOfMemory
 from asyncrt.container.lease import Lease
@@ -57,4 +58,5 @@ __all__ = [
     "Watch",
     "measure",
     "open_streams",
+    "plan_create",
 ]

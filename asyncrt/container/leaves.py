@@ -8,6 +8,9 @@ from asyncrt.errors import InvalidId, SpecInvalid
 from asyncrt.platforms.cgroups import SUPERVISOR
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from asyncrt.container.beside import Sandbox
     from asyncrt.launch.plan import CgroupPlan
     from asyncrt.platforms import Beside
 
@@ -31,6 +34,13 @@ def refuse_clash(
                     "those, or give a path elsewhere"
                 )
                 raise SpecInvalid(json_path="linux.cgroupsPath", why=why)
+
+
+def recorded(made: Sequence[str], sandbox: Sandbox | None) -> tuple[str, ...]:
+    """Those made for a container, after its sandbox's own above them: whoever is last removes these."""
+    found = () if sandbox is None else sandbox.beside.cgroups
+    above = (each for each in found if any(_is_below(path, each) for path in made))
+    return (*above, *made)
 
 
 def _paths(plan: CgroupPlan | None) -> list[str]:

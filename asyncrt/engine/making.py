@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypedDict, Unpack
 
 from asyncrt._threads import run_blocking
-from asyncrt.container import Creation, open_streams
+from asyncrt.container import Creation, open_streams, plan_create
 from asyncrt.container.beside import find_sandbox
 from asyncrt.errors import SpecInvalid
 from asyncrt.ids import check_id
@@ -30,7 +30,7 @@ PathLike = str | os.PathLike[str]
 
 
 class Options(TypedDict):
-    """What a Creation takes as it is given."""
+    """What a create is planned with as it is given."""
 
     supervision: Supervision
     deadline_seconds: float | None
@@ -86,7 +86,7 @@ async def make(
             share_pid=place is not None and place.share_pid,
         )
     planning = partial(
-        Creation,
+        plan_create,
         context,
         container_id,
         spec,
@@ -94,8 +94,9 @@ async def make(
         sandbox=sandbox,
         **options,
     )
-    creation = planning() if is_known(spec.config.process) else await run_blocking(planning)
-    with open_streams(container_id, *streams, terminal=creation.has_terminal) as opened:
+    plan = planning() if is_known(spec.config.process) else await run_blocking(planning)
+    creation = Creation(context, plan)
+    with open_streams(container_id, *streams, terminal=plan.has_terminal) as opened:
         await opened.connect()
         try:
             await creation.run(opened, timeout)

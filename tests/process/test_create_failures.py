@@ -19,7 +19,7 @@ import pytest
 
 import asyncrt
 from asyncrt import PIPE, Engine, Status, StorageFailed, _paths
-from asyncrt.container import create, create_hooks, destroy
+from asyncrt.container import Supervision, create_hooks, create_launch, destroy
 from asyncrt.launch import frames
 from asyncrt.locking import _queue
 from asyncrt.sandbox import Channel, ChannelClosed, Launched, unix
@@ -59,8 +59,8 @@ async def test_what_init_cannot_become_makes_create_fail_with_the_fields_name(
 
 
 STAGES = [
-    "_make_directory",
-    "_launch",
+    "make_directory",
+    "run",
     "hooks",
     "first save",
     "second save",
@@ -72,7 +72,7 @@ STAGES = [
 @pytest.mark.parametrize("supervision", ["own", "caller"])
 async def test_a_failure_at_any_stage_leaves_nothing(
     stage: str,
-    supervision: create.Supervision,
+    supervision: Supervision,
     engine: Engine,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -96,9 +96,9 @@ async def test_a_failure_at_any_stage_leaves_nothing(
         elif stage == "hooks":
             patched.setattr(create_hooks.CreateHooks, "run", fail)
         elif stage == "launch message":
-            patched.setattr(create.Creation, "_message", fail)
+            patched.setattr(create_launch.CreateLaunch, "_message", fail)
         else:
-            patched.setattr(create.Creation, stage, fail)
+            patched.setattr(create_launch.CreateLaunch, stage, fail)
         with pytest.raises(asyncrt.AsyncrtError):
             await engine.create("web", spec=sleeper(), stdin=PIPE, supervision=supervision)
     assert names(engine.root) == []
@@ -108,7 +108,7 @@ async def test_a_failure_at_any_stage_leaves_nothing(
 
 @pytest.mark.parametrize("supervision", ["own", "caller"])
 async def test_a_create_that_cannot_acknowledge_its_init_fails_and_leaves_nothing(
-    supervision: create.Supervision, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    supervision: Supervision, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An init that isn't told ends: a create that hides it has made a stopped container."""
     send = frames.send

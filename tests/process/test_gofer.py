@@ -14,8 +14,8 @@ import pytest
 
 import asyncrt
 from asyncrt import _procid
-from asyncrt.container import create
 from asyncrt.container.beside import Seat
+from asyncrt.container.create_launch import CreateLaunch
 from asyncrt.sandbox import ChannelClosed, Launched
 from asyncrt.state import Record, read_record
 from tests.helpers import layers, sandboxes
@@ -358,10 +358,10 @@ async def test_an_init_killed_on_its_way_leaves_its_layer_to_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The second try makes its own: it would fail for a directory that the first has left."""
-    ask = create.Creation._ask
+    ask = CreateLaunch._ask
     asked = []
 
-    async def killed_once(self: create.Creation, dir_fd: int, seat: Seat | None) -> Launched:
+    async def killed_once(self: CreateLaunch, dir_fd: int, seat: Seat | None) -> Launched:
         launched = await ask(self, dir_fd, seat)
         asked.append(launched)
         if len(asked) == 1:
@@ -373,7 +373,7 @@ async def test_an_init_killed_on_its_way_leaves_its_layer_to_nobody(
             raise ChannelClosed
         return launched
 
-    monkeypatch.setattr(create.Creation, "_ask", killed_once)
+    monkeypatch.setattr(CreateLaunch, "_ask", killed_once)
     place = open_directory / "layers"
     place.mkdir()
     of = {"disk": asyncrt.Overlay.disk(place), "upper": asyncrt.Overlay.upper(place / "kept")}

@@ -371,7 +371,7 @@ async def main():
     async with asyncrt.Engine(sys.argv[1]) as engine:
         sandbox = await engine.load_sandbox("pod")
         spec = asyncrt.Spec.decode(sys.stdin.buffer.read())
-        Creation._acknowledge = lambda self: os.kill(os.getpid(), signal.SIGKILL)
+        Creation._acknowledge = lambda self, channel: os.kill(os.getpid(), signal.SIGKILL)
         await sandbox.create("app", spec=spec)
 asyncio.run(main())
 """

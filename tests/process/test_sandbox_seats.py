@@ -9,6 +9,7 @@ import pytest
 
 from asyncrt import SandboxUnresponsive, StorageFailed
 from asyncrt.container.create import Creation
+from asyncrt.container.create_launch import CreateLaunch
 from tests.helpers.containers import init_of, supervisor_of
 from tests.helpers.pods import Pods, members
 from tests.helpers.processes import until
@@ -33,7 +34,7 @@ async def test_it_ends_with_a_create_that_fails_before_its_record_is_saved(
     supervisor, root = supervisor_of(sandbox.root, pods.root), init_of(sandbox.root, pods.root)
     inits: list[set[int]] = []
 
-    async def fails(_: Creation) -> None:
+    async def fails(*_: object) -> None:
         await until(lambda: len(_children(supervisor)) > 1, "it has an init")
         inits.append(_children(supervisor) - {root})
         if cancelled:
@@ -60,8 +61,8 @@ async def test_that_there_is_none_is_told_and_nothing_stays(
     supervisor = supervisor_of(sandbox.root, pods.root)
     begin = Creation._begin
 
-    async def begins(creation: Creation) -> None:
-        await begin(creation)
+    async def begins(creation: Creation, launch: CreateLaunch) -> None:
+        await begin(creation, launch)
         os.kill(supervisor, 9)
         await until(lambda: not os.path.exists(f"/proc/{supervisor}"), "it is gone")
 

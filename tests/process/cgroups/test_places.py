@@ -12,8 +12,8 @@ import pytest
 
 import asyncrt
 from asyncrt import Engine, Status, _cgroups
-from asyncrt.container import create
 from asyncrt.container.beside import Seat
+from asyncrt.container.create_launch import CreateLaunch
 from asyncrt.sandbox import ChannelClosed, Launched
 from tests.helpers.cgroups import everywhere, existing, left, limited, made_for, unique, where
 from tests.helpers.containers import (
@@ -163,10 +163,10 @@ async def test_an_init_killed_on_its_way_leaves_its_cgroup_to_nobody(
 ) -> None:
     """The second try makes it again, or it would be taken for somebody else's, and stay."""
     path = unique()
-    ask = create.Creation._ask
+    ask = CreateLaunch._ask
     asked = []
 
-    async def killed_once(self: create.Creation, dir_fd: int, seat: Seat | None) -> Launched:
+    async def killed_once(self: CreateLaunch, dir_fd: int, seat: Seat | None) -> Launched:
         launched = await ask(self, dir_fd, seat)
         asked.append(launched)
         if len(asked) == 1:
@@ -176,7 +176,7 @@ async def test_an_init_killed_on_its_way_leaves_its_cgroup_to_nobody(
             raise ChannelClosed
         return launched
 
-    monkeypatch.setattr(create.Creation, "_ask", killed_once)
+    monkeypatch.setattr(CreateLaunch, "_ask", killed_once)
     spec = limited(sleeper(), path, memory={"limit": 64 << 20})
     async with destroyed(await engine.create("web", spec=spec)) as container:
         assert len(asked) == 2
