@@ -165,8 +165,8 @@ class Clients:
     def _connect(self, sock: _socket.socket) -> Connection:
         client = Connection(self, sock)
         self.connections.add(client)
-        if self.workload.goodbye:
-            client.send_frame(self.workload.goodbye)
+        if self.workload.end.goodbye:
+            client.send_frame(self.workload.end.goodbye)
         return client
 
     def broadcast(self, frame: bytes) -> None:
@@ -221,7 +221,7 @@ class Clients:
             if not self.workload.export(fds[0]):
                 client.send({"re": request, "ended": True})
                 return
-        elif self.workload.status is not None:
+        elif self.workload.end.status is not None:
             client.send({"re": request, "ended": True})
             return
         elif operation == "exec":
@@ -235,7 +235,7 @@ class Clients:
             self._execs.start(client, message, fds)
             return
         elif operation == "pause":
-            self.workload.let_init_hear()
+            self.workload.watch.wait_acknowledged()
             self.workload.processes.pause()
             self.paused = True
         elif operation == "resume":
@@ -254,11 +254,11 @@ class Clients:
             client.send({"re": request, **self.workload.launch(message, fds)})
             return
         elif operation in {"started", "destroyed"} and self.workload.sandbox is not None:
-            self.workload.hear()
+            self.workload.watch.hear()
             if operation == "destroyed":
                 self.workload.sandbox.adjust_score()
         elif operation == "end":
-            self.workload.end()
+            self.workload.end.want()
         else:
             raise ValueError(f"unknown operation {operation!r}")
         client.send({"re": request, "ok": {}})

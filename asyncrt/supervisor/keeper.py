@@ -233,7 +233,7 @@ def _rehearse() -> None:
                 *(fds, [], [], None),
             )
             root = Workload(loop, 0, watch, 0o077, handed)
-            root.init_ended(0)  # with 0, and reaped already
+            root.end.come(0)  # with 0, and reaped already
             Supervisor(loop, root).run()
     finally:
         os.close(nowhere)

@@ -48,4 +48,4 @@ class Lease:
     def _end(self, turn: int) -> None:
         if turn == self._turn:
             self.ended = True
-            self._workload.expire("lease")
+            self._workload.end.expire("lease")

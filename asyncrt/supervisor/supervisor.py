@@ -106,7 +106,7 @@ class Supervisor:
 
     def _over(self) -> bool:
         """Whether all have ended; those of whom that was told just now go with us."""
-        if not self.root.recorded or not self._alone:
+        if not self.root.end.recorded or not self._alone:
             return False
         return all(each.has_ended for each in self._subs)
 
@@ -161,7 +161,7 @@ class Supervisor:
 
         The fork, and what a fresh child does first, are then done while nobody waits for them.
         """
-        if not self.shared or self._spare is not None or self.root.status is not None:
+        if not self.shared or self._spare is not None or self.root.end.status is not None:
             return
         try:
             spare = self._spare = self._fork()
@@ -221,7 +221,7 @@ class Supervisor:
             if birth.pid:
                 os.kill(birth.pid, _csignal.SIGKILL)
         for each in self._subs:
-            each.expire("sandbox ended")
+            each.end.expire("sandbox ended")
 
     # --- children
 
@@ -232,18 +232,18 @@ class Supervisor:
                 first = self._first_ended()
                 pid, status = os.waitpid(first, os.WNOHANG) if first else (0, 0)
             except ChildProcessError:
-                self._alone = root.status is not None
+                self._alone = root.end.status is not None
                 break
             if pid == 0:
                 break
             self._reaped(pid, status)
-        if root.status is not None and self.shared:
+        if root.end.status is not None and self.shared:
             self._end_subs()
-        ended = [each for each in self._subs if each.settle(alone=self._alone)]
+        ended = [each for each in self._subs if each.end.settle(alone=self._alone)]
         if ended:
             self.tell(ended)
-        answered = all(each.goodbye for each in self._subs)  # recorded, or answered without
-        if answered and root.settle(alone=self._alone):
+        answered = all(each.end.goodbye for each in self._subs)  # recorded, or answered without
+        if answered and root.end.settle(alone=self._alone):
             self.tell([root])
 
     def tell(self, ended: list[Workload]) -> None:
@@ -255,7 +255,7 @@ class Supervisor:
         sandbox = id_of(self.root.dir_fd) if self._subs else ""
         lines, directory = b"", -1
         for each in ended:
-            event = each.event(sandbox)
+            event = each.end.event(sandbox)
             if event:
                 lines, directory = lines + event, each.dir_fd
         try:
@@ -264,7 +264,7 @@ class Supervisor:
         except OSError:
             pass  # a full disk
         for each in ended:
-            each.answer()
+            each.end.answer()
 
     def _first_ended(self) -> int:
         """Whom to reap, -1 for any, 0 for nobody. Who has ended has said before what it is: that is heard first."""
@@ -292,7 +292,7 @@ class Supervisor:
         The kernel kills all in there first, and has the root's init reaped when these are
         (pid_namespaces(7)).
         """
-        if sub is self.root or signal != _csignal.SIGKILL or self.root.status is not None:
+        if sub is self.root or signal != _csignal.SIGKILL or self.root.end.status is not None:
             return False
         found = _procid.stat(self.root.init)
         return found is not None and bool(found.flags & _procid.PF_EXITING)

@@ -20,9 +20,17 @@ class _Loop:
     def ignore(self, fd: int) -> None: ...
 
 
+class _End:
+    status = 0
+    reason = ""
+
+    def expire(self, reason: str) -> None:
+        self.reason = reason
+
+
 class _Root:
     sandbox: object = None
-    status = 0
+    end = _End()
     umask = 0o22
     dir_fd = score = handover.NO_SCORE
 
@@ -30,17 +38,14 @@ class _Root:
 class _Sub:
     score = 0
     dir_fd = -1
-    reason = ""
     sandbox: object = None
 
-    def __init__(self, *_: object) -> None: ...
+    def __init__(self, *_: object) -> None:
+        self.end = _End()
 
     def take_output(self) -> None: ...
 
     def listen(self) -> None: ...
-
-    def expire(self, reason: str) -> None:
-        self.reason = reason
 
 
 class _Scores:
@@ -116,7 +121,7 @@ def test_at_the_sandboxs_end_an_init_is_a_container_or_never_will_be(
             theirs.send(said)
         supervisor._births.append(module._Birth(0, ours, requests))
         supervisor._end_subs()
-        ended = [cast("_Sub", each).reason for each in supervisor._subs]
+        ended = [cast("_Sub", each).end.reason for each in supervisor._subs]
     assert (ended, refused) == (
         (["sandbox ended"], []) if when == "before" else ([], [BrokenPipeError])
     )

@@ -10,13 +10,12 @@ import pytest
 from asyncrt.supervisor.supervisor import Supervisor
 
 
-class _Ended:
-    """A container whose init has ended; its exit record can't be written yet."""
+class _End:
+    """An init has ended; the exit record can't be written yet."""
 
     status = 0
-    recorded = has_ended = False
+    recorded = False
     goodbye = b""
-    sandbox: object = None
 
     def __init__(self) -> None:
         self.settled = 0
@@ -28,6 +27,14 @@ class _Ended:
 
     def expire(self, reason: str) -> None:
         assert reason == "sandbox ended"
+
+
+class _Ended:
+    has_ended = False
+    sandbox: object = None
+
+    def __init__(self) -> None:
+        self.end = _End()
 
 
 class _Loop:
@@ -48,8 +55,8 @@ def test_a_root_whose_others_ends_cannot_be_written_is_told_once_theirs_are_answ
     supervisor.shared = True
     supervisor._subs.append(cast("Any", sub))
     loop.reap()
-    assert (root.settled, sub.settled) == (0, 1)
-    sub.goodbye = b"its end, as it couldn't be written"
+    assert (root.end.settled, sub.end.settled) == (0, 1)
+    sub.end.goodbye = b"its end, as it couldn't be written"
     loop.reap()
-    assert (root.settled, sub.settled) == (1, 2)
+    assert (root.end.settled, sub.end.settled) == (1, 2)
     assert not supervisor._over()
