@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 
 VERSION = 1
 MAX_FRAME = 16 << 20
+
+# What a request to a fork server asks for: an init below a supervisor, or one whose caller supervises
+# by itself; who runs a hook; who clears a directory.
+SUPERVISED = b"S"
+ONE_SHOT = b"O"
+HOOK = b"H"
+CLEAR = b"C"
+
 _MAX_FDS = 253  # with one message (SCM_MAX_FD of the kernel)
 _FD_SIZE = array.array("i").itemsize
 _SPACE = _socket.CMSG_SPACE(_MAX_FDS * _FD_SIZE)

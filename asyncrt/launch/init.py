@@ -14,29 +14,23 @@ import contextlib
 import errno
 import os
 import select
-import time
 
-from asyncrt import _cjson, _paths, _procid, clock
-from asyncrt.launch import frames, handover, passing, process, sockets
+from asyncrt import _paths, _procid
+from asyncrt.launch import frames, passing, process, sockets
 from asyncrt.launch import gate as gates
 from asyncrt.launch import hook as hooks
 from asyncrt.launch.failure import Failure
 from asyncrt.launch.own_cgroups import Cgroups
+from asyncrt.launch.parent import Parent
 from asyncrt.launch.rehearsal import rehearse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import Any, NoReturn
 
     from asyncrt.launch.inside import Inside
     from asyncrt.launch.plan import CgroupReport, ProcessPlan
-
-# The roles that a request may ask for.
-SUPERVISED = b"S"
-ONE_SHOT = b"O"
-HOOK = b"H"
-CLEAR = b"C"
 
 # How who ran a hook to its end exits: what that left behind is on its own account.
 HOOK_DONE = 3
@@ -45,64 +39,6 @@ HOOK_DONE = 3
 TAKEN = b"T"
 
 _CONTROL_BACKLOG = 128
-_TRIES = 50
-_RETRY_SECONDS = 0.02
-
-
-class Parent:
-    """Init's side of what it shares with the process above it.
-
-    `pid` is its own, `identities` tells who it is and who we are, `watch` leads there, `theirs` is
-    the other end of that, `alarm` is the epoll instance that it sleeps on: what is added to it here
-    wakes it (epoll(7), shared over fork).
-    `exempt`: descriptors may lie in its socket for as long as it sleeps, see `_must_take`. `waiting`:
-    where init is not the spare any more but a child that it cloned, what the spare waits at, to be
-    closed once the process above knows of the child.
-
-    Above one more container of a sandbox it is awake: `alarm` is None and `theirs` -1. `score` is
-    what such an init has without an OOM score of its own, and `shared` the sandbox's namespaces.
-    `null` is a mount of /dev/null that sandboxes open theirs through, -1: there is none.
-    """
-
-    __slots__ = (
-        "alarm",
-        "exempt",
-        "identities",
-        "null",
-        "pid",
-        "score",
-        "shared",
-        "theirs",
-        "waiting",
-        "watch",
-    )
-
-    def __init__(
-        self,
-        pid: int,
-        watch: _socket.socket,
-        theirs: int = -1,
-        alarm: select.epoll | None = None,
-        *,
-        exempt: bool = True,
-        null: int = -1,
-        score: int | None = None,
-        shared: Sequence[int] = (),
-    ) -> None:
-        self.pid = pid
-        self.score = score
-        self.shared = shared
-        # Now, while nobody waits for it, and before another user, whom /proc may show less.
-        self.identities: dict[str, Any] = {
-            "init": _procid.facts(os.getpid()),
-            "launcher": _procid.facts(pid),
-        }
-        self.watch = watch
-        self.theirs = theirs
-        self.alarm = alarm
-        self.exempt = exempt
-        self.null = null
-        self.waiting: _socket.socket | None = None
 
 
 def live(
@@ -138,11 +74,11 @@ def live(
         if role:
             peer = _socket.socket(fileno=fds[0])
             os.write(taking, TAKEN)
-            if role == HOOK:
+            if role == frames.HOOK:
                 os.close(taking)
                 hooks.serve(peer, umask)
                 code = HOOK_DONE
-            elif role == CLEAR:
+            elif role == frames.CLEAR:
                 from asyncrt.launch import clearing  # seldom asked for
 
                 os.close(taking)
@@ -188,7 +124,7 @@ def live_beside(
         if not role:
             raise EOFError
         peer = _socket.socket(fileno=fds[0])
-        _launch(SUPERVISED, peer, parent, umask)
+        _launch(frames.SUPERVISED, peer, parent, umask)
     except (gates.NobodyWants, EOFError, ConnectionError, frames.BadFrame):
         code = 125
     except Exception as error:  # noqa: BLE001 - see there
@@ -221,67 +157,33 @@ def _launch(role: bytes, peer: _socket.socket, parent: Parent, umask: int) -> No
     passed = [fds.pop() for _ in numbers][::-1]
     if message["plan"]["oom_score_adj"] is None:
         message["plan"]["oom_score_adj"] = parent.score
-    watch = parent.watch
     client: _socket.socket | None = None
     launched = False
     try:
         gate = _prepare(role, message, peer, parent, fds, passed, umask)
         launched = True
-
-        def on_acknowledged() -> bool:
-            # A supervisor that has just been killed is no signal to die by: its end is no exit.
-            _insist(watch.send, handover.ACKNOWLEDGED, frames.NOSIGNAL)
-            if role == ONE_SHOT:
-                return False
-            if parent.alarm is None:
-                return True
-            # From here on what the creator says is the supervisor's to hear.
-            events = select.EPOLLIN | select.EPOLLONESHOT
-            if message.get("lease") is not None:
-                events |= select.EPOLLRDHUP  # its end is to be heard as well
-            _insist(parent.alarm.modify, peer, events)
-            return True
-
-        client = gates.Waiting(gate, watch, peer, on_acknowledged).for_go()
+        client = gates.Waiting(
+            gate, parent.watch, peer, lambda: parent.acknowledged(role, message, peer)
+        ).for_go()
         for hook in message["hooks"]:
             why = hooks.run(hook, message["state"].encode())
             if why:
                 raise Failure("startContainer hook", hook["path"], errno.ECANCELED, hook=why)
         if passed:
-            away = passing.moved((client.fileno(), watch.fileno()), numbers)
-            client, watch = (_socket.socket(fileno=each) for each in away)
+            away = passing.moved((client.fileno(), parent.watch.fileno()), numbers)
+            client, parent.watch = (_socket.socket(fileno=each) for each in away)
             passing.place(passed, numbers)
         # The starter first: a deadline of nothing at all may end us right after the other.
         gates.announce(client)
-        with contextlib.suppress(OSError):
-            _insist(watch.send, handover.STARTED + clock.stamp().encode(), frames.NOSIGNAL)
+        parent.started()
         process.execute(message["plan"])
     except Failure as failure:
         if client is not None:
             gates.refuse(client, failure)
         if launched:
-            said = handover.FAILED + _cjson.dumps(failure.report()).encode()
-            with contextlib.suppress(OSError):
-                watch.send(said, frames.NOSIGNAL)
+            parent.failed(failure)
         else:
             frames.send(peer, frames.encode({"failed": failure.report()}))
-
-
-def _insist(call: Callable[..., object], *arguments: object) -> None:
-    """Call, again for a while where the kernel has no memory for it.
-
-    A parent that isn't told here would never know: not that it is wanted, and not of the start.
-    """
-    for _ in range(_TRIES):
-        try:
-            call(*arguments)
-        except OSError as error:
-            if error.errno not in {errno.ENOMEM, errno.ENOBUFS, errno.ENOSPC}:
-                raise
-            time.sleep(_RETRY_SECONDS)
-        else:
-            return
-    call(*arguments)
 
 
 def _prepare(
@@ -296,12 +198,12 @@ def _prepare(
     """Become what the plan says, hand over, report; returns the gate. Raises Failure."""
     dir_fd, *streams = fds
     plan: ProcessPlan = message["plan"]
-    cgroups = Cgroups(plan, peer, parent, opened=role == SUPERVISED)
+    cgroups = Cgroups(plan, peer, parent, opened=role == frames.SUPERVISED)
     control: _socket.socket | None = None
     name = _paths.GATE
     try:
         gate = gates.listen(dir_fd)
-        if role == SUPERVISED:
+        if role == frames.SUPERVISED:
             name = _paths.CONTROL
             control = sockets.listen(dir_fd, _paths.CONTROL, _CONTROL_BACKLOG)
     except OSError as error:
@@ -321,16 +223,16 @@ def _prepare(
         process.prepare(plan, umask)
     else:
         if message.get("waits"):
-            _hand_over(role, message, parent, given, control, held, cgroups, inside)
+            parent.hand_over(role, message, given, control, held, cgroups, inside)
             _wait_for_hooks(message, peer, parent, cgroups.report)
         inside.enter_root()
         process.become(plan, umask, inside.proc)
-    if role == ONE_SHOT:
+    if role == frames.ONE_SHOT:
         # Who supervises by itself expects create to fail for a program that isn't there.
         process.resolve(plan)
     if not message.get("waits"):
-        _hand_over(role, message, parent, given, control, held, cgroups, inside)
-    if _hung_up(parent, inside=inside is not None):
+        parent.hand_over(role, message, given, control, held, cgroups, inside)
+    if parent.hung_up(inside=inside is not None):
         # It was killed. Our creator would take whoever has us now for the supervisor, and kill it.
         raise gates.NobodyWants
     # First, so that the fork server hears of it: once launched, init may be paused at any time.
@@ -338,61 +240,6 @@ def _prepare(
     process.close_all_but([*(each.fileno() for each in kept if each is not None), *passed])
     frames.send(peer, frames.encode({"launched": parent.identities, "cgroup": cgroups.report}))
     return gate
-
-
-def _hand_over(
-    role: bytes,
-    message: dict[str, Any],
-    parent: Parent,
-    fds: list[int],
-    control: _socket.socket | None,
-    held: list[int],
-    cgroups: Cgroups,
-    inside: Inside | None,
-) -> None:
-    """Give the process above us what it is to have, and have it sleep until it is needed."""
-    if parent.waiting is not None:
-        from asyncrt.launch import namespaces  # it is there already
-
-        parent.identities["init"] = namespaces.identity(parent.waiting)
-    handover.send(
-        parent.watch,
-        role,
-        [*fds, *(() if control is None else (control.fileno(),)), *held],
-        durable=message["durable"],
-        deadline=message["deadline"],
-        lease=message.get("lease"),
-        instance=message["instance"],
-        pid=parent.identities["init"]["pid"],
-        score=message.get("score"),
-        cgroups=cgroups.opened,
-        namespaces=() if inside is None else inside.opened,
-        gofer=None if inside is None or inside.gofer is None else inside.gofer.handed,
-    )
-    if parent.alarm is not None:
-        _set_alarm(parent.alarm, role, message, parent, fds[1], control, held)
-    if parent.waiting is not None:
-        parent.waiting.close()
-
-
-def _set_alarm(
-    alarm: select.epoll,
-    role: bytes,
-    message: dict[str, Any],
-    parent: Parent,
-    creator: int,
-    control: _socket.socket | None,
-    held: list[int],
-) -> None:
-    """Say what is to wake the process above us."""
-    if control is not None:
-        alarm.register(control, select.EPOLLIN)
-        alarm.register(creator, select.EPOLLONESHOT)
-    heard = message["deadline"] is not None or message.get("score") is not None
-    if role == ONE_SHOT or heard or held:
-        alarm.register(parent.theirs, select.EPOLLIN)
-    elif _must_take(parent, message):
-        alarm.register(parent.theirs, select.EPOLLIN | select.EPOLLONESHOT)
 
 
 def _wait_for_hooks(
@@ -403,7 +250,7 @@ def _wait_for_hooks(
     Prestart and createRuntime hooks see the namespaces from outside, createContainer hooks from
     inside, with the host's files (config.md, "POSIX-platform Hooks").
     """
-    if _hung_up(parent, inside=True):
+    if parent.hung_up(inside=True):
         raise gates.NobodyWants
     frames.send(
         peer, frames.encode({"launched": parent.identities, "waits": True, "cgroup": report})
@@ -416,23 +263,10 @@ def _wait_for_hooks(
     said, _ = frames.receive_message(peer)
     for hook in message["container_hooks"]:
         why = hooks.run(hook, said["state"].encode(), abandon=either.fileno())
-        if why and _hung_up(parent, inside=True):
+        if why and parent.hung_up(inside=True):
             raise gates.NobodyWants
         if why:
             raise Failure("createContainer hook", hook["path"], errno.ECANCELED, hook=why)
-
-
-def _hung_up(parent: Parent, *, inside: bool) -> bool:
-    """Whether the process above us is gone."""
-    if not inside:
-        return os.getppid() != parent.pid
-    # From inside a pid namespace no parent can be seen. Our copy of its end would keep it open.
-    if parent.theirs >= 0:
-        os.close(parent.theirs)
-        parent.theirs = -1
-    poller = select.poll()
-    poller.register(parent.watch, select.POLLIN)
-    return bool(poller.poll(0))
 
 
 def _connect(message: dict[str, Any], streams: list[int], inside: Inside | None) -> list[int]:
@@ -457,15 +291,3 @@ def _connect(message: dict[str, Any], streams: list[int], inside: Inside | None)
         return [master, slave]
     terminal.give(streams[3], master)
     return []
-
-
-def _must_take(parent: Parent, message: dict[str, Any]) -> bool:
-    """Whether the parent is to take what was handed over now, before it sleeps on.
-
-    It does if there is a spare to be reaped. And a user may have no more descriptors lying in sockets
-    than it may have open files (unix(7), ETOOMANYREFS): 341 containers reached the usual 1024, and then
-    none of that user's programs could pass descriptors. They count for who sends them, and init is the
-    container's user by now.
-    """
-    plan = message["plan"]
-    return not parent.exempt or plan["uid"] is not None or parent.waiting is not None

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
 
-    from asyncrt.launch.init import Parent
+    from asyncrt.launch.parent import Parent
     from asyncrt.launch.plan import CgroupReport, ProcessPlan
 
 

@@ -9,8 +9,6 @@ from asyncrt import _procid, clock
 from asyncrt.launch import frames, handover, process
 from asyncrt.launch.failure import Failure
 
-_ROLE = b"S"  # the most usual one
-
 
 def rehearse() -> None:
     """Run what a launch will run, without effect, so that its pages are touched already.
@@ -35,8 +33,9 @@ def _rehearse() -> None:
     ours.send(frames.encode({"op": "launch", "instance": "0" * 32, **times, **message}))
     frames.receive_message(theirs)
     fds = [ours.fileno()]
+    role = frames.SUPERVISED  # the most usual one
     handover.send(
-        ours, _ROLE, fds, durable=True, deadline=None, lease=None, instance="0" * 32, pid=1
+        ours, role, fds, durable=True, deadline=None, lease=None, instance="0" * 32, pid=1
     )
     handed = handover.take(theirs)
     if handed is not None:

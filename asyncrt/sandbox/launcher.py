@@ -25,7 +25,7 @@ _AT_ONCE = 8
 _HOOKS_AT_ONCE = 64  # the fork server's socket holds some 270 requests, one more is an error
 _GIVE_UP_SECONDS = 10.0
 
-ROLES = {"own": b"S", "caller": b"O"}
+ROLES = {"own": frames.SUPERVISED, "caller": frames.ONE_SHOT}
 
 
 class LaunchFailed(Exception):  # noqa: N818 - internal: create makes a StartFailed of it
@@ -180,7 +180,7 @@ class Launcher:
         """
         async with self._hooks:
             try:
-                channel, rest = self._ask(b"H", {"hook": hook, "state": state}, ())
+                channel, rest = self._ask(frames.HOOK, {"hook": hook, "state": state}, ())
             except OSError as error:
                 return f"its runner can't be started: {error.strerror}"
             try:
@@ -202,7 +202,7 @@ class Launcher:
         If cancelled, it goes on to its end.
         """
         try:
-            channel, rest = self._ask(b"C", {"path": path, "maps": maps, "ids": ids}, ())
+            channel, rest = self._ask(frames.CLEAR, {"path": path, "maps": maps, "ids": ids}, ())
         except OSError as error:
             return f"nobody can be started for it: {error.strerror}"
         try:

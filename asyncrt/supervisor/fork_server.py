@@ -3,7 +3,7 @@
 The engine starts it lazily with one end of a socket pair as descriptor 3. It keeps one spare pair of
 processes, a supervisor to be and below it an init to be, which waits on that socket: a create wakes
 it, and the next pair is forked once that is launched, or the next request is there. Each request is
-one byte, the role (see asyncrt.launch.init), with one descriptor: the socket to talk to the engine
+one byte, the role (see asyncrt.launch.frames), with one descriptor: the socket to talk to the engine
 over. All of it ends when the engine's end closes; what took a request stays.
 """
 

@@ -169,7 +169,7 @@ def _keep(
     pid: int, watch: _socket.socket, wakeup: int, umask: int, handed: handover.Handed
 ) -> None:
     unpacked = handover.unpack(handed)
-    if unpacked[0] == init.ONE_SHOT:
+    if unpacked[0] == frames.ONE_SHOT:
         one_shot.keep(pid, watch)
         return
     loop = Loop(wakeup)
@@ -229,7 +229,7 @@ def _rehearse() -> None:
             fds = [nowhere, creator.fileno(), creator.fileno()]
             score = handover.NO_SCORE
             handed: handover.Unpacked = (
-                *(init.SUPERVISED, True, -1.0, -1.0, b"0" * 32, score),
+                *(frames.SUPERVISED, True, -1.0, -1.0, b"0" * 32, score),
                 *(fds, [], [], None),
             )
             root = Workload(loop, 0, watch, 0o077, handed)

@@ -128,7 +128,7 @@ class Supervisor:
         self._births.append(birth)
         self._loop.listen(birth.watch.fileno(), lambda _: self._hear(birth, last=True))
         try:  # noqa: SIM105 - a context manager costs pages
-            frames.send(birth.requests, init.SUPERVISED, [peer])
+            frames.send(birth.requests, frames.SUPERVISED, [peer])
         except (BrokenPipeError, ConnectionResetError):
             pass  # somebody has killed it, which its creator hears
         birth.requests.close()
