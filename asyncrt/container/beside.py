@@ -242,9 +242,10 @@ async def tell(context: Context, record: Record, what: str, patience: float | No
     with contextlib.suppress(AsyncrtError, ChannelClosed, OSError):  # a TimeoutError is one
         if what == "destroyed":
             told = await context.run(read_record, context.root, record.sandbox)
-        if told.supervisor is None or told.supervisor != record.supervisor:
+        # A creator may have been killed before it could write down who that is.
+        if told.supervisor is None or record.supervisor not in {None, told.supervisor}:
             return
         with context.watching(told) as watch:
             if isinstance(watch, Channel):
                 async with asyncio.timeout(seconds):
-                    await watch.request(what)
+                    await watch.request(what, id=record.id)

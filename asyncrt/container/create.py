@@ -178,11 +178,10 @@ class Creation:
         try:
             await end_processes(held)
             await hooks.run_poststop(held, Status.STOPPED)
-            await self._state.destroy()
             if self._sandbox is not None and self.record.oom_score_adj is not None:
                 # Somebody else's start may have counted it already.
-                self.record.supervisor = self._sandbox.record.supervisor
                 await tell(self._context, self.record, "destroyed")
+            await self._state.destroy()
         except Exception:  # noqa: BLE001 - the error that led here is the one to raise
             # The record stays and says creating or deleting; delete and gc finish it.
             _log.exception("container %s: could not be rolled back", self.record.id)

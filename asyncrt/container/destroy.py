@@ -101,10 +101,11 @@ async def remove(held: Change, patience: float | None = None, *, ending: bool = 
     before = record.status
     await end_processes(held, patience, ending=ending)
     await hooks.run_poststop(held, Status.STOPPED)
+    if record.sandbox != record.id and not ending and _is_supervised(record):
+        # Before there is nothing left to find: whoever is killed in between is done by the next.
+        await tell(held.context, record, "destroyed", patience)
     await held.state.destroy()
     held.context.watches.drop((record.id, record.instance))
-    if record.sandbox != record.id and not ending and _is_supervised(record):
-        await tell(held.context, record, "destroyed", patience)
     _log.info("container %s: %s -> gone", record.id, before)
 
 

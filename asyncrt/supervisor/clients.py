@@ -256,7 +256,7 @@ class Clients:
         elif operation in {"started", "destroyed"} and self.workload.sandbox is not None:
             self.workload.watch.hear()
             if operation == "destroyed":
-                self.workload.sandbox.adjust_score()
+                self.workload.sandbox.adjust_score(str(message.get("id", "")))
         elif operation == "end":
             self.workload.end.want()
         else:

@@ -38,8 +38,12 @@ class Scores:
         """A container has started: without any score all stays as it is."""
         self._become(self._now)
 
-    def destroyed(self) -> None:
-        """A container is gone: without any score we get back what we began with."""
+    def destroyed(self, container_id: str) -> None:
+        """That one is gone, or is as soon as its files are: without any score we get back our own.
+
+        It is a member for that long, and nobody may live to tell that it isn't any more.
+        """
+        self._by_id.pop(container_id, None)
         self._become(self.original)
 
     def _become(self, without: int) -> None:

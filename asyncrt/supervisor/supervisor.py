@@ -315,8 +315,8 @@ class Supervisor:
             self._hear_all()
             self._keep_scores().started()
 
-    def adjust_score(self) -> None:
-        """A container is gone from its sandbox."""
+    def adjust_score(self, gone: str) -> None:
+        """That container is gone from its sandbox; "": one of which an older engine says no more."""
         if self._scores is not None:
             self._hear_all()
-            self._scores.destroyed()
+            self._scores.destroyed(gone)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import signal
 import sys
 from typing import Any
 
@@ -15,7 +16,7 @@ import asyncrt
 from asyncrt import Engine, SpecInvalid
 from tests.helpers.containers import Fifo, init_of, record_of, shell_hook, supervisor_of
 from tests.helpers.pods import TYPE, Pods
-from tests.helpers.processes import REPOSITORY
+from tests.helpers.processes import REPOSITORY, run_python
 
 pytestmark = [
     pytest.mark.needs_root,
@@ -134,6 +135,73 @@ async def test_a_creation_that_is_undone_counts_no_longer(pods: Pods) -> None:
         assert (counted, score(above)) == (100, 500)
         for fifo in (hooked, go):
             os.unlink(fifo.path)
+
+
+# Destroys a container and is killed as soon as its record is gone.
+KILLED = """
+import asyncio, os, signal, sys
+import asyncrt
+
+unlink = os.unlink
+
+def unlinked(path, **options):
+    unlink(path, **options)
+    if path == f"{sys.argv[1]}/{sys.argv[2]}.state":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+os.unlink = unlinked
+
+async def main():
+    async with asyncrt.Engine(sys.argv[1]) as engine:
+        await (await engine.load(sys.argv[2])).destroy()
+asyncio.run(main())
+"""
+
+
+async def test_what_a_killed_destroyer_has_removed_counts_no_longer(pods: Pods) -> None:
+    """Nobody lives to tell of it then."""
+    sandbox = await pods.sandbox()
+    above = supervisor_of(sandbox.root, pods.root)
+    await pods.running(sandbox, "high", pods.sleeper(oom_score_adj=700))
+    low = await pods.running(sandbox, "low", pods.sleeper(oom_score_adj=300))
+    assert score(above) == 300
+    assert run_python(KILLED, pods.root, low.id).returncode == -signal.SIGKILL
+    assert not os.path.exists(f"{pods.root}/low.state")
+    assert score(above) == 700
+    assert (await pods.engine.recover()).complete
+
+
+# Creates a container in the sandbox "pod" and is killed before it could write down who supervises it.
+BEGUN = """
+import asyncio, os, signal, sys
+import asyncrt
+from asyncrt.container.create_hooks import CreateHooks
+
+async def killed(self):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+CreateHooks.run = killed
+
+async def main():
+    async with asyncrt.Engine(sys.argv[1]) as engine:
+        sandbox = await engine.load_sandbox("pod")
+        spec = asyncrt.Spec.decode(sys.argv[2].encode())
+        await sandbox.create("low", spec=spec, stdout=asyncrt.DEVNULL, stderr=asyncrt.DEVNULL)
+asyncio.run(main())
+"""
+
+
+async def test_what_a_killed_creator_had_begun_counts_until_it_is_removed(pods: Pods) -> None:
+    """Its record doesn't say yet whom to tell."""
+    sandbox = await pods.sandbox()
+    above = supervisor_of(sandbox.root, pods.root)
+    spec = pods.sleeper(oom_score_adj=300).encoded().decode()
+    assert run_python(BEGUN, pods.root, spec).returncode == -signal.SIGKILL
+    await pods.running(sandbox, "high", pods.sleeper(oom_score_adj=700))
+    assert score(above) == 300
+    assert (await pods.engine.recover()).complete
+    assert not os.path.exists(f"{pods.root}/low.state")
+    assert score(above) == 700
 
 
 @pytest.mark.parametrize("beyond", [1001, -1001])

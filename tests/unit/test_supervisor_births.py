@@ -60,7 +60,7 @@ class _Scores:
     def started(self) -> None:
         self.heard.append("started")
 
-    def destroyed(self) -> None:
+    def destroyed(self, _: str) -> None:
         self.heard.append("destroyed")
 
 
@@ -84,7 +84,7 @@ def test_a_container_whose_creation_is_done_counts_for_the_score_of_the_next_cha
         if what == "started":
             supervisor.started(cast("Any", _Sub()))
         else:
-            supervisor.adjust_score()
+            supervisor.adjust_score("")
     assert scores.heard == ["app has 0", what]
     assert supervisor._births == []
 
