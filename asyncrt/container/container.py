@@ -369,7 +369,8 @@ class Container:
         which a warning tells. The pieces come as fast as they are taken; any number of exports may
         go on at a time.
 
-        Raises ExportFailed for a container without an overlay, and when it couldn't come to its end.
+        Raises ExportFailed for a container without an overlay, and when it couldn't come to its end: also
+        when its writer, stopped say, sends nothing for `timeout` seconds, 60 for None.
         If cancelled, nothing stays open; who breaks off earlier closes it (`contextlib.aclosing`), or
         the interpreter does.
         """

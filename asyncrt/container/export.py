@@ -7,17 +7,21 @@ import contextlib
 import errno
 import logging
 import socket
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from asyncrt import _procid
+from asyncrt._threads import run_blocking
 from asyncrt.container.change import unresponsive
 from asyncrt.container.context import patience
 from asyncrt.errors import ExportFailed, SandboxUnresponsive
+from asyncrt.launch import tree
 from asyncrt.sandbox import ChannelClosed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from asyncrt.container.context import Context
     from asyncrt.ids import ContainerId
@@ -27,6 +31,9 @@ _log = logging.getLogger("asyncrt.container")
 
 _PIECE = 1 << 18
 _LENGTH = 4  # bytes of a length, see asyncrt.launch.layer
+_SILENT_SECONDS = (
+    60.0  # how long its writer may take to the next byte, a tree of many files to be read
+)
 
 
 class _Report(msgspec.Struct, frozen=True):
@@ -60,7 +67,8 @@ async def export(
             await _ask(context, record, theirs, patience(timeout))
         finally:
             theirs.close()
-        pieces = _pieces(container_id, ours)
+        receive = partial(_receive, ours, record, timeout)
+        pieces = _pieces(container_id, receive)
         async with contextlib.aclosing(pieces):
             async for data in pieces:
                 yield data
@@ -95,12 +103,44 @@ def _failed(container_id: str, why: str, number: int | None) -> ExportFailed:
     return ExportFailed(container_id=container_id, why=why, errno=number or errno.EIO)
 
 
-async def _pieces(container_id: str, sock: socket.socket) -> AsyncGenerator[bytes, None]:
+async def _receive(sock: socket.socket, record: Record, timeout: float | None) -> bytes:
+    """What its writer says next, b"" when it has ended. Raises ExportFailed when it says nothing."""
+    seconds = timeout or _SILENT_SECONDS
     loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(seconds):
+            return await loop.sock_recv(sock, _PIECE)
+    except TimeoutError:
+        stopped = await run_blocking(_stopped, record)
+        silent = f"has sent nothing for {seconds:g} s"
+        if stopped is not None:
+            why = f"{stopped} is stopped, and {silent}; 'kill -CONT' it and export again"
+        else:
+            gofer = "its gofer" if record.gofer is None else f"its gofer (pid {record.gofer.pid})"
+            why = f"{gofer} {silent}; see to the file system of its layer and export again"
+        raise ExportFailed(container_id=record.id, why=why) from None
+
+
+def _stopped(record: Record) -> str | None:
+    """Which of those that write it a signal has stopped, if one has. Blocks for reads of /proc."""
+    gofer = record.gofer
+    if gofer is None or not _procid.alive(gofer):
+        return None
+    for pid in (gofer.pid, *tree.descendants(gofer.pid)):
+        found = _procid.stat(pid)
+        if found is not None and found.state in {"T", "t"}:
+            above = "" if pid == gofer.pid else f" (pid {gofer.pid})'s process"
+            return f"its gofer{above} (pid {pid})"
+    return None
+
+
+async def _pieces(
+    container_id: str, receive: Callable[[], Awaitable[bytes]]
+) -> AsyncGenerator[bytes, None]:
     head = b""
     left = 0
     while True:
-        data = await loop.sock_recv(sock, _PIECE)
+        data = await receive()
         if not data:
             why = "its gofer was killed in the middle of it"
             raise ExportFailed(container_id=container_id, why=why)
@@ -113,13 +153,14 @@ async def _pieces(container_id: str, sock: socket.socket) -> AsyncGenerator[byte
             if len(head) == _LENGTH:
                 left, head = int.from_bytes(head, "big"), b""
                 if not left:
-                    await _read_report(container_id, sock, data)
+                    await _read_report(container_id, receive, data)
                     return
 
 
-async def _read_report(container_id: str, sock: socket.socket, said: bytes) -> None:
-    loop = asyncio.get_running_loop()
-    while data := await loop.sock_recv(sock, _PIECE):
+async def _read_report(
+    container_id: str, receive: Callable[[], Awaitable[bytes]], said: bytes
+) -> None:
+    while data := await receive():
         said += data
     try:
         report = msgspec.json.decode(said, type=_Report)

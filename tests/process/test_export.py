@@ -16,6 +16,7 @@ import pytest
 
 import asyncrt
 from asyncrt import _procid
+from asyncrt.container import export
 from tests.helpers.containers import SECONDS, destroyed, gone, line, record_of
 from tests.helpers.layers import content, exported, members
 from tests.helpers.processes import until
@@ -299,3 +300,42 @@ async def test_an_export_without_a_supervisor_says_so_and_not_that_it_took_too_l
             loaded = await other.load("box")
             with pytest.raises(asyncrt.SandboxUnresponsive, match="its supervisor is gone"):
                 await exported(loaded)
+
+
+@pytest.mark.parametrize("victim", ["gofer", "writer"])
+async def test_a_gofer_that_stands_still_is_named_and_holds_nobody_up_for_ever(
+    engine: asyncrt.Engine,
+    root: str,
+    rootfs: str,
+    victim: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with _large(engine, rootfs, megabytes=20) as container:
+        async with contextlib.aclosing(container.export()) as pieces:
+            stopped = gofer = _gofer(container, root)
+            if victim == "writer":
+                await anext(pieces)
+                (stopped,) = gofer.children()
+            stopped.suspend()
+            await until(lambda: stopped.status() == psutil.STATUS_STOPPED, "it stands still")
+            with monkeypatch.context() as patch, pytest.raises(asyncrt.ExportFailed) as caught:
+                patch.setattr(export, "_SILENT_SECONDS", 0.3)
+                async with asyncio.timeout(SECONDS):
+                    async for _ in pieces:
+                        pass
+            assert f"(pid {gofer.pid})" in str(caught.value)
+            assert f"(pid {stopped.pid}) is stopped" in str(caught.value)
+            assert "'kill -CONT' it and export again" in str(caught.value)
+        reading = asyncio.create_task(exported(container))
+        if victim == "gofer":
+            # Nobody else can be asked: it still waits, and can still be cancelled.
+            await asyncio.wait((reading,), timeout=0.1)
+            assert not reading.done()
+            reading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+        else:
+            assert len(await reading) > 20 << 20  # which has a writer of its own
+        stopped.resume()
+        assert len(await exported(container)) > 20 << 20
+        await until(lambda: not _gofer(container, root).children(), "no writer is left")
