@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import asyncrt
-from asyncrt import Engine, Status
+from asyncrt import Engine, Status, _procid
+from asyncrt.state import Record, read_record
 from tests.helpers import layers, reality, sandboxes
 from tests.helpers.capabilities import User
 from tests.helpers.containers import SECONDS, gone, record_of, rest
@@ -159,13 +160,28 @@ asyncio.run(main())
 async def test_a_killed_owners_stock_ends_and_gc_takes_its_layers_away(
     engine: Engine, rootfs: str, tmp_path: Path
 ) -> None:
+    """Of what never ran nobody exports anything, so that its layer's holders end too."""
     made = json.dumps(config(rootfs, _SLEEP))
     with Interpreter(_OWNER, engine.root, made, tmp_path) as owner:
         assert await owner.next_line() == "ready"
-        inits = [view.pid for view in await engine.list() if view.pid is not None]
+        taken: list[Record] = []
+        stock: list[Record] = []
+        for view in await engine.list():
+            if view.status in {Status.CREATED, Status.RUNNING}:
+                record = read_record(engine.root, view.id)
+                (taken if view.status is Status.RUNNING else stock).append(record)
+        assert (len(taken), len(stock)) in {(1, 2), (1, 3)}
         owner.kill()
-        for each in inits:
-            await gone(each)
+    for record in (*taken, *stock):
+        assert record.init is not None
+        await gone(record.init.pid)
+    for record in stock:
+        for each in (record.gofer, record.supervisor):
+            assert each is not None
+            await gone(each.pid)
+    (ran,) = taken
+    assert ran.gofer is not None
+    assert _procid.alive(ran.gofer)  # what it wrote is there to be exported
     async with asyncio.timeout(SECONDS):
         while names(engine.root):  # of the one that was being made the end may come a moment later
             await engine.recover()
