@@ -94,7 +94,7 @@ class CreateLaunch:
         try:
             if self._plan.console_path is not None:
                 self._console = connect_console(record.id, self._plan.console_path)
-            if self._plan.layer is not None and self._plan.layer["kind"] == "kept":
+            if self._plan.layer is not None and self._plan.layer["upper"]:
                 await finish(run_blocking(self._hold_layer, self._plan.layer))
             async with asyncio.timeout(seconds):
                 try:
@@ -150,7 +150,9 @@ class CreateLaunch:
 
     def _hold_layer(self, plan: OverlayPlan) -> None:
         """Kept here and not returned: who is cancelled meanwhile has it closed all the same."""
-        self._held = [layer.hold(self._record.id, plan)]
+        layer.refuse_place(plan)
+        if plan["kind"] == "kept":
+            self._held = [layer.hold(self._record.id, plan)]
 
     def _was_ended(self) -> bool:
         """Whether a supervisor has written this instance's end down: it is to have but one."""

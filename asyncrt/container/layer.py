@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from portalocker import LockFlags
 from portalocker.portalocker import FlockLocker
 
-from asyncrt import _procid
+from asyncrt import _fskind, _procid
 from asyncrt._threads import run_blocking
 from asyncrt.container import hooks
 from asyncrt.errors import DestroyFailed, SpecInvalid, StartFailed
@@ -26,6 +26,18 @@ if TYPE_CHECKING:
     from asyncrt.state import Record
 
 _flock = FlockLocker().locker
+
+
+def refuse_place(plan: OverlayPlan) -> None:
+    """Raise SpecInvalid for a directory where nobody can write files. Blocks: it may be anywhere."""
+    for path in (plan["upper"], os.path.dirname(plan["made"])):
+        type = _fskind.made_up(path)
+        if type:
+            why = (
+                f"{path} is on a {type} file system, which can hold nothing that a container writes; "
+                "give a directory on a disk, or on a tmpfs"
+            )
+            raise SpecInvalid(json_path="overlay", why=why)
 
 
 def hold(container_id: str, plan: OverlayPlan) -> int:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 import asyncrt
+from tests.helpers import reality
+from tests.helpers.cgroups import existing, unique
 from tests.helpers.sandboxes import config, spec
 
 pytestmark = [
@@ -57,6 +59,33 @@ async def test_what_can_be_no_layer_is_one_error_and_the_id_is_free_again(
     assert (
         await engine.run("box", spec=made, overlay=asyncrt.Overlay.memory())
     ).exit.exit_code == 0
+
+
+@pytest.mark.needs_cgroups
+@pytest.mark.parametrize("how", ["upper", "existing", "disk"])
+@pytest.mark.parametrize("where", ["cgroup", "/proc", "/sys"])
+async def test_a_layer_where_the_kernel_makes_up_the_files_is_refused_before_anything_is_made(
+    engine: asyncrt.Engine, rootfs: str, where: str, how: str
+) -> None:
+    """A directory made among cgroups is one, and what the kernel puts there can't be removed again."""
+    pod = unique()
+    with existing(pod) as directory:
+        place = {"cgroup": directory, "/proc": "/proc/self", "/sys": "/sys/kernel"}[where]
+        overlay = {
+            "upper": asyncrt.Overlay.upper(f"{place}/kept"),
+            "existing": asyncrt.Overlay.upper(place),
+            "disk": asyncrt.Overlay.disk(place),
+        }[how]
+        with pytest.raises(asyncrt.SpecInvalid, match="file system, which can hold") as caught:
+            await engine.create(pod[1:], spec=spec(config(rootfs, _WRITE)), overlay=overlay)
+        assert caught.value.json_path == "overlay"
+        assert place in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert reality.files(engine.root) == set()
+        for each in (place, os.path.dirname(directory)):
+            assert not [
+                name for name in os.listdir(each) if "kept" in name or f"{pod[1:]}." in name
+            ]
 
 
 @pytest.mark.parametrize("path", ["//", "//.", "/..", "\udcff", b"/bytes", 1, None])

@@ -44,6 +44,18 @@ def test_a_file_system_is_classified_by_its_type(
     assert kind_given(monkeypatch, other + line(fs_type) + other) == kind
 
 
+@pytest.mark.parametrize(
+    ("fs_type", "made_up"),
+    [("proc", "proc"), ("cgroup2", "cgroup2"), ("tmpfs", ""), ("ext4", ""), ("never-heard-of", "")],
+)
+def test_where_the_kernel_makes_up_the_files_is_known_by_the_nearest_directory_there(
+    monkeypatch: pytest.MonkeyPatch, fs_type: str, made_up: str
+) -> None:
+    monkeypatch.setattr(_fskind, "_mounts", line(fs_type).encode)
+    assert _fskind.made_up("/there/is/no such") == made_up
+    assert _fskind.made_up("/") == made_up
+
+
 @pytest.mark.parametrize("mounts", ["", "garbage\n\n1 2\n", "36 35 999:999 / / rw - tmpfs t rw\n"])
 def test_what_is_not_found_counts_as_disk(monkeypatch: pytest.MonkeyPatch, mounts: str) -> None:
     assert kind_given(monkeypatch, mounts) == "disk"
