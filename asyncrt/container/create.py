@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from asyncrt import _paths
-from asyncrt._threads import finish
+from asyncrt._threads import finish, run_blocking
 from asyncrt.container import cgroup, hooks, leaves
 from asyncrt.container.beside import seated, tell
 from asyncrt.container.change import Change, busy, check_timeout
@@ -15,6 +15,7 @@ from asyncrt.container.context import patience
 from asyncrt.container.create_hooks import CreateHooks
 from asyncrt.container.create_launch import CreateLaunch
 from asyncrt.container.destroy import end_processes
+from asyncrt.container.nesting import refuse_nested
 from asyncrt.container.streams import NAMES
 from asyncrt.errors import (
     ContainerNotFound,
@@ -123,6 +124,9 @@ class Creation:
         self.record.layer = None if layer is None else layer["made"] or None
         await self._become_member()
         await self._state.save_locked(self.record)
+        linux = self._plan.spec.config.linux
+        if planned is not None and linux is not None and linux.cgroups_path:
+            await run_blocking(refuse_nested, self._context.root, self.record, planned)
 
     async def _become_member(self) -> None:
         if self._sandbox is None:

@@ -75,6 +75,13 @@ def everywhere(path: str) -> list[str]:
     return [each.top + path for each in held]
 
 
+def path_of(directory: str) -> str:
+    """The absolute cgroupsPath that is that directory in its hierarchy."""
+    machine = discover()
+    held = {*machine.v1.values(), *([machine.v2] if machine.v2 else [])}
+    return next(directory[len(each.top) :] for each in held if each.holds(directory))
+
+
 @contextlib.contextmanager
 def existing(path: str) -> Iterator[str]:
     """A cgroup of somebody else's at that cgroupsPath, where containers are frozen; removed at the end."""

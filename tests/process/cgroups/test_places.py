@@ -15,7 +15,16 @@ from asyncrt import Engine, Status, _cgroups
 from asyncrt.container.beside import Seat
 from asyncrt.container.create_launch import CreateLaunch
 from asyncrt.sandbox import ChannelClosed, Launched
-from tests.helpers.cgroups import everywhere, existing, left, limited, made_for, unique, where
+from tests.helpers.cgroups import (
+    everywhere,
+    existing,
+    left,
+    limited,
+    made_for,
+    path_of,
+    unique,
+    where,
+)
 from tests.helpers.containers import (
     destroyed,
     init_of,
@@ -142,6 +151,42 @@ async def test_the_same_path_is_one_containers_at_a_time(engine: Engine) -> None
     async with destroyed(await engine.create("two", spec=limited(sleeper(), path))):
         pass
     assert left(everywhere(path)) == []
+
+
+@pytest.mark.parametrize("other", ["running", "stopped", "there before", "sandbox", "supervisor"])
+async def test_a_path_inside_anothers_cgroup_is_refused_and_nothing_is_made(
+    other: str, engine: Engine, either: None
+) -> None:
+    """It would be frozen and killed with the other, and keep that one's cgroup from going."""
+    pod = unique()
+    with existing(pod) if other == "there before" else contextlib.nullcontext():
+        if other in {"sandbox", "supervisor"}:
+            sandbox = await engine.create_sandbox("one", spec=sleeper())
+            one = sandbox.root
+            above = os.path.dirname(where(one, engine.root))
+            inside = f"{above}/two" if other == "sandbox" else f"{above}/_supervisor/two"
+        else:
+            ends = other == "stopped"
+            one = await started(engine, "one", limited(shell("exit 0") if ends else sleeper(), pod))
+            if ends:
+                await one.wait()
+            above = where(one, engine.root)
+            inside = f"{above}/deep/two"
+        async with destroyed(one):
+            path = path_of(inside)
+            with pytest.raises(asyncrt.SpecInvalid) as caught:
+                await engine.create("two", spec=limited(sleeper(), path))
+            assert caught.value.json_path == "linux.cgroupsPath"
+            for each in (inside, above, "container 'one'", "delete 'one' first"):
+                assert each in str(caught.value)
+            assert not os.path.exists(inside)
+            assert not os.path.exists(os.path.dirname(inside)) or other != "running"
+            assert [each.id for each in await engine.list()] == ["one"]
+            assert not os.path.exists(f"{engine.root}/two.d")
+    assert left(everywhere(pod)) == []
+    async with destroyed(await engine.create("two", spec=limited(sleeper(), f"{pod}/deep/two"))):
+        pass
+    assert left(everywhere(pod)) == []
 
 
 @pytest.mark.parametrize("supervision", ["own", "caller"])
