@@ -69,10 +69,12 @@ def _members_beside(record: Record, supervisor: int) -> list[int]:
         first = [init.pid] if init.pid in inside else []
         return list(dict.fromkeys([*first, *inside]))
     namespace = _pid_namespace(init.pid)
-    if namespace is None or not _procid.alive(init):
+    if not _procid.alive(init):
         return []
     # Whoever in there loses its parent goes to the namespace's init; who is exec'd is ours.
     found = [init.pid, *tree.descendants(init.pid)]
+    if namespace is None:
+        return found  # an init that has executed nothing shows its namespace to root alone
     for pid in tree.children(supervisor):
         if pid != init.pid and _pid_namespace(pid) == namespace:
             found += [pid, *tree.descendants(pid)]

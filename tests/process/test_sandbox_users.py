@@ -97,6 +97,13 @@ async def main():
         assert score(above) == 600, score(above)
         inits = {each: init_of(each, root) for each in (sandbox.root, one, two, busy)}
 
+        # before its program, too, an init is one of its processes, and its use is told of
+        waiting = await sandbox.create("waiting", spec=spec(*SLEEP))
+        assert await pids(waiting) == {init_of(waiting, root)}
+        async with contextlib.aclosing(waiting.events(0.01)) as happening:
+            assert (await anext(happening)).pids == 1
+        await waiting.destroy()
+
         # ps of each lists only its own, and an exec shows only there
         process = await one.exec(SLEEP)
         assert len(await pids(one)) == 3 and {process.pid, inits[one]} < await pids(one)
