@@ -118,15 +118,20 @@ async def _run(*command: str) -> tuple[int, str, str]:
 
     from asyncrt import _threads
 
+    starting = asyncio.get_running_loop().create_task(
+        asyncio.create_subprocess_exec(*command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE)
+    )
+    # To its end: uvloop, cancelled in the middle of it, doesn't wait for what it has begun.
+    cancelled = await _threads.drain(starting)
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE
-        )
+        process = starting.result()
     except FileNotFoundError:
         raise CommandFailedError(
             "ps isn't installed (Debian: apt install procps); without options 'asyncrt ps' needs none"
         ) from None
     try:
+        if cancelled is not None:
+            raise cancelled
         out, err = await process.communicate()
     except BaseException:
         if process.returncode is None:

@@ -61,6 +61,7 @@ async def test_stopping_a_sandbox_gives_each_its_grace(pods: Pods) -> None:
     for each in (one, sandbox.root):
         result = await each.wait()
         assert (result.exit_code, result.reason) == (7, "exit")
+        await each.destroy()
 
 
 async def test_a_sandbox_that_there_isnt_is_told_before_anything_is_done(pods: Pods) -> None:

@@ -94,9 +94,9 @@ async def test_what_outlives_the_init_of_one_and_the_supervisor_ends_and_no_sibl
     assert len(survivors) == 2
     if how == "kill all":
         await one.kill("KILL", all=True)
-    else:
-        await one.destroy()
-        assert left([cgroup]) == []
+        assert not any(map(is_alive, survivors))
+    await one.destroy()
+    assert left([cgroup]) == []
     assert not any(map(is_alive, survivors))
     for sibling in (two, sandbox.root):
         assert (await sibling.view()).status is Status.RUNNING
