@@ -31,7 +31,7 @@ from asyncrt.cli import (
     spec,
     update,
 )
-from asyncrt.cli.parameters import ToldHelp
+from asyncrt.cli.commands import ToldHelp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from asyncrt.cli import commands, session
 from asyncrt.cli import parameters as p
-from asyncrt.cli import session
 
 if TYPE_CHECKING:
     from asyncrt.cli.signals import Signals
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    cls=p.Command,
+    cls=commands.Command,
     examples=["asyncrt attach web", "asyncrt attach --detach-keys ctrl-x web"],
 )
 @p.ID

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncrt.cli import complete, options, placing, session
+from asyncrt.cli import commands, complete, options, placing, session, values
 from asyncrt.cli import parameters as p
 from asyncrt.cli.errors import CommandFailedError
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from asyncrt.container import Container
     from asyncrt.engine import Engine
 
-_PID = p.WholeNumber(min=1)
+_PID = values.WholeNumber(min=1)
 
 
 @click.command(
-    cls=p.Command,
+    cls=commands.Command,
     examples=[
         "asyncrt kill web",
         "asyncrt kill web hup",
@@ -123,7 +123,7 @@ def _number(signal: str) -> int:
     return signal_number(signal)
 
 
-@click.command(cls=p.Command, examples=["asyncrt stop web", "asyncrt stop --grace 2 web db"])
+@click.command(cls=commands.Command, examples=["asyncrt stop web", "asyncrt stop --grace 2 web db"])
 @p.IDS_IF_ANY
 @placing.OF
 @p.GRACE
@@ -140,7 +140,7 @@ def stop(context: click.Context, ids: Sequence[str], sandbox: str | None, grace:
     )
 
 
-@click.command(cls=p.Command, examples=["asyncrt pause web", "asyncrt pause web db"])
+@click.command(cls=commands.Command, examples=["asyncrt pause web", "asyncrt pause web db"])
 @p.IDS_IF_ANY
 @placing.OF
 @click.pass_context
@@ -155,7 +155,7 @@ def pause(context: click.Context, ids: Sequence[str], sandbox: str | None) -> in
 
 
 @click.command(
-    cls=p.Command,
+    cls=commands.Command,
     examples=["asyncrt resume web", "asyncrt list -q --status paused | xargs -r asyncrt resume"],
 )
 @p.IDS_IF_ANY

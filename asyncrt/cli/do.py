@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from asyncrt.cli import complete, errors, options, session
+from asyncrt.cli import commands, complete, errors, options, session, values
 from asyncrt.cli import parameters as p
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class _Processors(click.ParamType[float]):
 
 
 @click.command(
-    cls=p.OnlyProgramCommand,
+    cls=commands.OnlyProgramCommand,
     examples=[
         "asyncrt do -- ls /",
         "asyncrt do --writable . -- make test",
@@ -93,7 +93,7 @@ class _Processors(click.ParamType[float]):
     help="The most memory it may have, as 256M; no swap beside it.",
 )
 @click.option(
-    "--pids", type=p.WholeNumber(min=1), metavar="N", help="The most processes and threads."
+    "--pids", type=values.WholeNumber(min=1), metavar="N", help="The most processes and threads."
 )
 @click.option(
     "--cpu", type=_Processors(), metavar="N", help="How many CPUs' time; 0.5 is half of one."

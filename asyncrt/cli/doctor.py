@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from asyncrt.cli import errors, options, output
+from asyncrt.cli import commands, errors, options, output
 from asyncrt.cli import parameters as p
 
 _STYLES = {"ok": "green", "limited": "yellow", "missing": "bold red"}
@@ -18,7 +18,7 @@ _COLUMNS = (
 
 
 @click.command(
-    cls=p.Command,
+    cls=commands.Command,
     examples=["asyncrt doctor", "asyncrt doctor --format json"],
 )
 @p.formats("table", "json")

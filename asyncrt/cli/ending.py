@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncrt.cli import options, output, placing, session
+from asyncrt.cli import commands, options, output, placing, session
 from asyncrt.cli import parameters as p
 from asyncrt.ids import check_id
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    cls=p.Command, examples=["asyncrt wait web", "asyncrt wait --format json web db cache"]
+    cls=commands.Command, examples=["asyncrt wait web", "asyncrt wait --format json web db cache"]
 )
 @p.IDS
 @p.formats("text", "json")
@@ -53,7 +53,7 @@ def wait(context: click.Context, ids: Sequence[str], format_: str) -> int:
 
 
 @click.command(
-    cls=p.Command,
+    cls=commands.Command,
     examples=[
         "asyncrt delete web",
         "asyncrt delete --force web db",

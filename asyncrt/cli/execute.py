@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncrt.cli import complete, session
+from asyncrt.cli import commands, complete, session
 from asyncrt.cli import parameters as p
 from asyncrt.cli.workload import with_term
 
@@ -22,7 +22,7 @@ _REST_SECONDS = 0.5  # for what a program that has ended wrote to its terminal l
 
 @click.command(
     "exec",
-    cls=p.ProgramCommand,
+    cls=commands.ProgramCommand,
     examples=[
         "asyncrt exec web -- ps -ef",
         "asyncrt exec web --deadline 5 --user nobody -- sh -c 'id; pwd'",

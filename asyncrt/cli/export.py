@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncrt.cli import complete, session
+from asyncrt.cli import commands, complete, session
 from asyncrt.cli import parameters as p
 from asyncrt.cli.text import size_text
 
@@ -22,7 +22,7 @@ _STDOUT = "-"
 
 
 @click.command(
-    cls=p.Command,
+    cls=commands.Command,
     examples=[
         "asyncrt export -o web.tar web",
         "asyncrt export web | tar -tv",

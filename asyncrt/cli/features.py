@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import click
 
-from asyncrt.cli import output
-from asyncrt.cli import parameters as p
+from asyncrt.cli import commands, output
 
 
-@click.command(cls=p.Command, examples=["asyncrt features"])
+@click.command(cls=commands.Command, examples=["asyncrt features"])
 def features() -> int:
     """Print the OCI features document.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncrt.cli import complete, output, placing, session
+from asyncrt.cli import commands, complete, output, placing, session, values
 from asyncrt.cli import parameters as p
 from asyncrt.cli.text import printable, size_text
 
@@ -57,7 +57,7 @@ class _Table:
 
 
 @click.command(
-    cls=p.Command,
+    cls=commands.Command,
     examples=[
         "asyncrt watch",
         "asyncrt watch --status stopped web",
@@ -127,7 +127,7 @@ def _event_row(event: Event) -> Sequence[str]:
 
 
 @click.command(
-    cls=p.Command,
+    cls=commands.Command,
     examples=[
         "asyncrt events web",
         "asyncrt events --stats",
@@ -140,7 +140,7 @@ def _event_row(event: Event) -> Sequence[str]:
 @click.option("--stats", "once", is_flag=True, help="Show what they use now, and exit.")
 @click.option(
     "--interval",
-    type=p.SECONDS,
+    type=values.Seconds(),
     help=f"How long to wait between what is used now and next; {_INTERVAL:g} if not given.",
 )
 @p.formats("table", "json")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncrt.cli import errors, output, session
+from asyncrt.cli import commands, errors, output, session
 from asyncrt.cli import parameters as p
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _COLUMNS = (
 
 
 @click.command(
-    cls=p.Command,
+    cls=commands.Command,
     examples=["asyncrt gc --dry-run", "asyncrt gc", "asyncrt gc --format json"],
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be done.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncrt.cli import options, placing, session
+from asyncrt.cli import commands, options, placing, session
 from asyncrt.cli import parameters as p
 from asyncrt.cli.workload import Workload, output_target, with_term
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    cls=p.ProgramCommand,
+    cls=commands.ProgramCommand,
     examples=[
         "asyncrt create --bundle ./web web && asyncrt start web",
         "asyncrt create web -e PORT=8080 -- python3 server.py",
@@ -109,7 +109,7 @@ def create(
 
 
 @click.command(
-    cls=p.Command,
+    cls=commands.Command,
     examples=[
         "asyncrt start web",
         "asyncrt start web db cache",

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from asyncrt.cli import complete, output, session
-from asyncrt.cli import parameters as p
+from asyncrt.cli import commands, complete, output, session, values
 from asyncrt.cli.errors import CommandFailedError
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ class _Listen(click.ParamType[_Address]):
 
 
 @click.command(
-    cls=p.Command,
+    cls=commands.Command,
     examples=[
         "asyncrt metrics",
         "asyncrt metrics --textfile /var/lib/node_exporter/asyncrt.prom",
@@ -63,7 +62,7 @@ class _Listen(click.ParamType[_Address]):
 )
 @click.option(
     "--interval",
-    type=p.SECONDS,
+    type=values.Seconds(),
     help="Replace the file again and again, so long apart, until interrupted.",
 )
 @click.option(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncrt.cli import errors, options, output, placing, session
+from asyncrt.cli import commands, errors, options, output, placing, session
 from asyncrt.cli import parameters as p
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    cls=p.Command,
+    cls=commands.Command,
     examples=[
         "asyncrt prune --dry-run",
         "asyncrt prune --until 24h",

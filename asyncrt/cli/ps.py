@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncrt.cli import output, session
+from asyncrt.cli import commands, output, session
 from asyncrt.cli import parameters as p
 from asyncrt.cli.errors import CommandFailedError
 from asyncrt.cli.text import printable
@@ -31,7 +31,7 @@ _COLUMNS = (
 _MOST_NAMED = 10_000  # of pids that fit into one argument (execve(2): 128 KiB)
 
 
-class _PsCommand(p.ProgramCommand):
+class _PsCommand(commands.ProgramCommand):
     """A command that ends in options of ps(1)."""
 
     program_usage = "[-- PS-OPTIONS...]"

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from asyncrt.cli import commands, placing, session
 from asyncrt.cli import parameters as p
-from asyncrt.cli import placing, session
 from asyncrt.cli.workload import Workload, output_target, with_term
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    cls=p.ProgramCommand,
+    cls=commands.ProgramCommand,
     examples=[
         "asyncrt run hello -- echo hello",
         "asyncrt run --detach --bundle ./web web",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asyncrt.cli import output, placing, session
+from asyncrt.cli import commands, output, placing, session
 from asyncrt.cli import parameters as p
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _LIST_COLUMNS = (
 
 @click.command(
     "list",
-    cls=p.Command,
+    cls=commands.Command,
     examples=[
         "asyncrt list",
         "asyncrt list --format json --status running --status paused",
@@ -114,7 +114,7 @@ def _tell_broken(views: Sequence[View]) -> None:
             errors.say(f"warning: {each.id}: {each.broken}")
 
 
-@click.command(cls=p.Command, examples=["asyncrt state web"])
+@click.command(cls=commands.Command, examples=["asyncrt state web"])
 @p.ID
 @click.pass_context
 def state(context: click.Context, id: str) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from asyncrt.cli import errors, session
+from asyncrt.cli import commands, errors, session, values
 from asyncrt.cli import parameters as p
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class _Tail(click.ParamType["int | None"]):
 
 
 @click.command(
-    cls=p.Command,
+    cls=commands.Command,
     examples=[
         "asyncrt logs web",
         "asyncrt logs --follow --tail 20 web",
@@ -46,7 +46,7 @@ class _Tail(click.ParamType["int | None"]):
 @p.ID
 @click.option("-f", "--follow", is_flag=True, help="Go on until the container has ended.")
 @click.option(
-    "--since", type=p.Moment(), help="Only what came since then, or so long ago: 10m, 2h."
+    "--since", type=values.Moment(), help="Only what came since then, or so long ago: 10m, 2h."
 )
 @click.option("-n", "--tail", type=_Tail(), help="Only so many of the last lines.")
 @click.option("-t", "--timestamps", is_flag=True, help="Show when each line came.")

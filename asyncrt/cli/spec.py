@@ -6,12 +6,12 @@ import os
 
 import click
 
-from asyncrt.cli import errors, output
+from asyncrt.cli import commands, errors, output
 from asyncrt.cli import parameters as p
 
 
 @click.command(
-    cls=p.Command,
+    cls=commands.Command,
     examples=["asyncrt spec", "asyncrt spec --rootless --bundle ./web"],
 )
 @p.BUNDLE

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from asyncrt.cli import complete, options, session
+from asyncrt.cli import commands, complete, options, session
 from asyncrt.cli import parameters as p
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _limits(command: Callable[..., int]) -> Callable[..., int]:
 
 
 @click.command(
-    cls=p.Command,
+    cls=commands.Command,
     examples=[
         "asyncrt update --memory 512M --memory-swap 512M --pids-limit 200 web",
         "asyncrt update --cpu-quota 50000 web db",

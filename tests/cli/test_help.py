@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import asyncrt as package
 from asyncrt.cli.app import app
-from asyncrt.cli.parameters import split_program
+from asyncrt.cli.commands import split_program
 from tests.cli.command import Asyncrt
 
 COMMANDS = [
