@@ -251,27 +251,40 @@ class SpecInvalid(AsyncrtError, ValueError):
 class SpecUnsupported(AsyncrtError):
     """A well-formed spec that the platform can't honour; every such field is named.
 
-    `reasons` has, by field, why it can't be honoured here although it could be elsewhere.
+    `reasons` has, by field, why it can't be honoured here although it could be elsewhere. With a
+    `container_id` it is a container that lives whose limits were to be changed.
     """
 
     def __init__(
-        self, *, platform: str, fields: Iterable[str], reasons: Mapping[str, str] | None = None
+        self,
+        *,
+        platform: str,
+        fields: Iterable[str],
+        reasons: Mapping[str, str] | None = None,
+        container_id: str | None = None,
     ) -> None:
         self.platform = platform
+        self.container_id = container_id
         self.fields = tuple(fields)
         self.reasons = dict(reasons or {})
         named = (
             f"{each} ({self.reasons[each]})" if each in self.reasons else each
             for each in self.fields
         )
+        listed = ", ".join(named)
+        said = f"the {platform} platform can't honour: {listed}"
         advice = "take these out of the spec or choose another platform"
-        if platform == "host" and all(".user." in each for each in self.fields):
+        if container_id is not None:
+            said = f"can't update container {container_id!r}: not to be had here: {listed}"
+            advice = f"leave {'that' if len(self.fields) == 1 else 'these'} out; nothing is changed"
+        elif platform == "host" and all(".user." in each for each in self.fields):
             advice = "only root may become another user"
         self._set(
-            f"the {platform} platform can't honour: {', '.join(named)}; {advice}",
+            f"{said}; {advice}",
             platform=platform,
             fields=self.fields,
             reasons=self.reasons,
+            container_id=container_id,
         )
 
 
@@ -368,7 +381,7 @@ class UpdateFailed(AsyncrtError):
         self.why = why
         self.left = tuple(left)
         where = f"{json_path}: {path}" if path else json_path
-        said = ", ".join(each for each in (why, _words(errno) if errno else "") if each)
+        said = ": ".join(each for each in (_words(errno) if errno else "", why) if each)
         stays = "nothing is changed"
         if self.left:
             stays = f"all is put back but {', '.join(self.left)}"

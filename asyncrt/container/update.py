@@ -8,6 +8,7 @@ between leaves limits that no file tells of yet: the same update again completes
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ from asyncrt.oci import Spec
 from asyncrt.oci.check_resources import AT
 from asyncrt.oci.sandbox_config import resources_of
 from asyncrt.oci.update import lay_over, parse_change
+from asyncrt.platforms.cgroups import plan_cgroup
 from asyncrt.platforms.cgroups.update import PlannedUpdate, plan_update
 from asyncrt.state import CgroupPlace
 from asyncrt.status import Status
@@ -82,7 +84,10 @@ async def _update(held: Change, named: dict[str, object]) -> None:
     planned = await run_blocking(_plan, record, spec, wanted)
     if planned.refused:
         raise SpecUnsupported(
-            platform=record.platform, fields=planned.refused, reasons=planned.refused
+            platform=record.platform,
+            fields=planned.refused,
+            reasons=planned.refused,
+            container_id=record.id,
         )
     await _begin(held, planned)
     changed = Changed(record.cgroup[0].path)
@@ -98,6 +103,7 @@ async def _update(held: Change, named: dict[str, object]) -> None:
             json_path=error.at,
             path=error.path,
             errno=error.errno,
+            why=_meaning(error),
             left=error.left,
         ) from error
     try:
@@ -111,14 +117,25 @@ async def _update(held: Change, named: dict[str, object]) -> None:
     _log.info("container %s: its limits are changed", record.id)
 
 
+def _meaning(error: NotChanged) -> str:
+    """What the kernel means by refusing, and what to do, where its errno alone doesn't say; else ""."""
+    if error.errno == errno.EBUSY and os.path.basename(error.path).startswith("memory."):
+        return "more than that is used, and can't be taken back; give it more"
+    if error.errno == errno.EINVAL:
+        return "the kernel takes no such value; give another"
+    if error.errno == errno.ENOENT:
+        return "this kernel has no such limit; leave it out"
+    return ""
+
+
 def _require_cgroup(record: Record) -> None:
     """Raises UpdateFailed unless the cgroups that the record names are there, and its own."""
     if not record.cgroup:
-        raise UpdateFailed(
-            container_id=record.id,
-            json_path=AT,
-            why="it has no cgroup; only one that was created with limits or a cgroupsPath has",
-        )
+        why = "it has no cgroup: create it with limits, or with a cgroupsPath, to have one"
+        refused = plan_cgroup(None, name=cgroup.name_of(record.id, record.instance), wanted=True)
+        for each in refused.refused.values():
+            why = f"{why} (not here, where {each}: have a cgroup delegated to it)"
+        raise UpdateFailed(container_id=record.id, json_path=AT, why=why)
     for place in record.cgroup:
         if _cgroups.inode(place.path) != place.inode:
             raise UpdateFailed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -12,8 +13,10 @@ from typing import Any
 import pytest
 
 from tests.cli.command import Asyncrt
+from tests.helpers.capabilities import User
 from tests.helpers.cgroups import limited
 from tests.helpers.containers import sleeper
+from tests.helpers.processes import asyncrt_as
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_cgroups("memory", "pids")]
 
@@ -109,6 +112,59 @@ def test_what_is_wrong_with_a_file_is_one_line(
 )
 def test_what_isnt_understood(asyncrt: Asyncrt, arguments: list[str], why: str) -> None:
     assert why in asyncrt.fails("update", *arguments, status=2)
+
+
+@pytest.mark.parametrize(
+    ("limits", "why", "advice"),
+    [
+        ({"cpu": {"cpus": "8191"}}, "cpu.cpus (there is no 8191 in ", "leave that out"),
+        (
+            {"unified": {"nothing.max": "1", "no.max": "1"}},
+            "has the nothing controller), linux.resources.unified",
+            "leave these out",
+        ),
+        ({"pids": {"limit": 1 << 40}}, "pids.max: Invalid argument: ", "give another"),
+    ],
+)
+def test_what_this_machine_doesnt_have_is_told_with_the_container_and_what_to_do(
+    asyncrt: Asyncrt,
+    bundle: str,
+    tmp_path: Path,
+    limits: dict[str, object],
+    why: str,
+    advice: str,
+) -> None:
+    asyncrt.do("create", "--bundle", bundle, "web")
+    file = tmp_path / "limits.json"
+    file.write_text(json.dumps(limits))
+    said = asyncrt.fails("update", "--resources", str(file), "web")
+    assert "can't update container 'web': " in said
+    assert why in said
+    assert said.rstrip().endswith(f"{advice}; nothing is changed")
+    assert _told(asyncrt, "web") == {"memory": {"limit": 64 << 20}, "pids": {"limit": 9}}
+
+
+def test_an_ordinary_user_without_a_cgroup_is_told_what_it_takes_to_have_one(
+    ordinary_user: User, open_directory: Path
+) -> None:
+    root = open_directory / "root"
+    root.mkdir(mode=0o700)
+    os.chown(root, ordinary_user.uid, ordinary_user.gid)
+    config = open_directory / "config.json"
+    config.write_bytes(sleeper().encoded())
+    config.chmod(0o644)
+
+    def do(*words: str) -> tuple[int, str]:
+        done = asyncrt_as(ordinary_user, "--root", str(root), *words)
+        return done.returncode, done.stderr
+
+    assert do("run", "--detach", "--bundle", str(open_directory), "web") == (0, "")
+    status, said = do("update", "--memory", "64M", "web")
+    assert do("delete", "--force", "web") == (0, "")
+    assert (status, said.count("\n")) == (1, 1)
+    assert "it has no cgroup: create it with limits, or with a cgroupsPath, to have one" in said
+    assert "this user may not make " in said
+    assert "have a cgroup delegated to it" in said
 
 
 RUNC_SAYS = re.compile(r"^ +(--[a-z0-9-]+) value(?:, -(\w) value)?", re.MULTILINE)

@@ -380,6 +380,11 @@ async def test_what_cannot_be_changed_here_is_refused_by_its_path(engine: Engine
         with pytest.raises(asyncrt.SpecUnsupported) as unsupported:
             await it.update({"unified": {"nothing.max": "1"}, "pids": {"limit": 5}})
         assert unsupported.value.fields == ('linux.resources.unified["nothing.max"]',)
+        assert unsupported.value.container_id == "web"
+        assert str(unsupported.value).startswith(
+            "can't update container 'web': not to be had here: "
+        )
+        assert str(unsupported.value).endswith("; leave that out; nothing is changed")
         assert _read(it, engine.root, "pids", "pids.max") == "9"
 
 
@@ -400,6 +405,7 @@ async def test_a_memory_limit_below_what_is_used_is_refused_if_that_is_asked_for
             "linux.resources.memory.limit",
             errno.EBUSY,
         )
+        assert "more than that is used" in str(caught.value)
         assert _memory(container, engine.root) == 96 * MIB
         assert (await container.view()).status == "running"
 
