@@ -184,7 +184,7 @@ def end(record: Record, seconds: float) -> list[str]:
     for path, inode in own:
         if _removed_at_once(path, inode):
             continue
-        if _has_left(record) and _cgroups.is_populated(path):
+        if _has_left(record) and not _is_below_own(record, path) and _cgroups.is_populated(path):
             continue  # another container's, made at the same place since
         if not _removed(path, max(0.0, deadline - time.monotonic())):
             left.append(_describe(path))
@@ -205,6 +205,14 @@ def _made(record: Record) -> tuple[list[tuple[str, int]], list[str]]:
         else:
             own.append((path, known.get(path, 0)))
     return own, parents
+
+
+def _is_below_own(record: Record, path: str) -> bool:
+    """Whether no other can be there, in a directory that has this instance's name.
+
+    Its supervisor may be, for a moment: of a creation that was interrupted no record says who that is.
+    """
+    return f"/{name_of(record.id, record.instance)}/" in f"{path}/"
 
 
 def _is_below(path: str, directory: str) -> bool:

@@ -174,8 +174,17 @@ def _plan(record: Record, spec: Spec, wanted: LimitsChange) -> PlannedUpdate:
 
 
 def _require_alive(record: Record) -> None:
-    """Raise InvalidTransition if it has ended, for which nobody needs a lock."""
-    if record.init is not None and not _procid.alive(record.init):
+    """Raise InvalidTransition if it has ended, for which nobody needs a lock, or has begun to.
+
+    Then it is said to be in the topmost cgroup of version 1 (proc_cgroup_show in the kernel), where a
+    pid namespace's init may be for long: it lives until all in there are dead.
+    """
+    init = record.init
+    if init is None:
+        return
+    stat = _procid.stat(init.pid)
+    ending = stat is not None and stat.state != "Z" and stat.flags & _procid.PF_EXITING
+    if ending or not _procid.alive(init):
         statuses.require(record.id, "update", Status.STOPPED)
 
 

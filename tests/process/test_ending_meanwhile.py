@@ -44,6 +44,35 @@ async def test_an_update_that_the_end_overtakes_says_so(
         assert (caught.value.operation, caught.value.status) == ("update", "stopped")
 
 
+@pytest.mark.needs_root
+@pytest.mark.needs_cgroups("pids")
+async def test_an_update_of_one_that_has_begun_to_end_says_that_it_has(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lives, until all in its pid namespace are dead, and is said to be in no cgroup of its own."""
+    container = await started(engine, "web", limited(sleeper(), pids={"limit": 9}))
+    async with destroyed(container):
+        init = init_of(container, engine.root)
+        stat = _procid.stat
+
+        def ending(pid: int) -> _procid.Stat | None:
+            found = stat(pid)
+            if found is not None and pid == init:
+                found.flags |= _procid.PF_EXITING
+            return found
+
+        def refusing(*arguments: Any, **options: Any) -> object:
+            planned = plan_update(*arguments, **options)
+            return planned._replace(refused={"linux.resources.pids.limit": "not here"})
+
+        monkeypatch.setattr(updating, "plan_update", refusing)
+        monkeypatch.setattr(_procid, "stat", ending)
+        with pytest.raises(asyncrt.InvalidTransition) as caught:
+            await container.update({"pids": {"limit": 5}})
+        assert (caught.value.operation, caught.value.status) == ("update", "stopped")
+        monkeypatch.undo()
+
+
 @pytest.mark.parametrize("number", [errno.ESRCH, errno.ENOMEM, errno.ECHILD])
 async def test_an_exec_into_one_that_is_about_to_end_says_that_it_has(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, number: int

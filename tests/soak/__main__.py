@@ -8,15 +8,14 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 
 from tests.helpers import capabilities, reaping
-from tests.helpers.processes import REPOSITORY
 from tests.helpers.sandboxes import ROOT, USER
 from tests.soak import observer, worker
+from tests.soak.delegated import run_as
 from tests.soak.scene import Scene
 from tests.soak.soak import TASKS, soak
 
@@ -72,15 +71,8 @@ def _run(who: str, seconds: float, seed: int, *, keep: bool) -> int:
     user = capabilities.ordinary_user() if who == USER and os.geteuid() == 0 else None
     if user is not None:
         command = [sys.executable, "-B", "-m", "tests.soak", "--as", USER, "--seed", str(seed)]
-        environment = {name: text for name, text in os.environ.items() if name != "XDG_RUNTIME_DIR"}
-        with subprocess.Popen(
-            [*command, "--seconds", str(seconds), *(["--keep"] if keep else [])],
-            env={**environment, "PYTHONPATH": REPOSITORY},
-            user=user.uid,
-            group=user.gid,
-            extra_groups=[],
-        ) as child:
-            return child.wait()
+        command += ["--seconds", str(seconds), *(["--keep"] if keep else [])]
+        return run_as(user, command)
     reaping.become_subreaper()
     good, said = soak(who, seconds, seed, _progress(who), keep=keep)
     if sys.stderr.isatty():

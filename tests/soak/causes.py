@@ -2,108 +2,116 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import defaultdict
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from asyncrt.engine.recovery import report
-from tests.soak.oplog import Line, moment
-from tests.soak.worker import HANGS_SECONDS
+from tests.soak.deeds import CREATORS, EVER, KILLERS, SLACK, Deeds
+from tests.soak.oplog import moment
+from tests.soak.plans import SHORT, SHORT_CODES
+from tests.soak.task import WIDE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
+    from datetime import datetime
 
+    from asyncrt import ExitResult
+    from tests.soak.oplog import Line
     from tests.soak.story import Gap, Life, Stories
 
-# Clocks are the same; what is stamped before a deed and what after it may be told apart by little.
-_SLACK = timedelta(seconds=0.05)
-_EVER = datetime(1970, 1, 2, tzinfo=UTC)
-_NEVER = datetime(9999, 1, 1, tzinfo=UTC)
-_LINGERING = timedelta(seconds=10)
-
-_LONGEST = timedelta(seconds=2 * HANGS_SECONDS)
-_CREATORS = {"create", "sandbox"}
-_KILLERS = {"kill", "kill_all", "stop", "destroy", "delete", "end"}
-_WITH_ALL = {"end"}  # on a sandbox: they end each container in it, too
+# What only a killed worker leaves, of what a recovery mends, found under a lock or for certain.
+_OF_KILLED = {report.TEMPORARY, report.CREATION}
+_NEARBY = timedelta(seconds=10)  # its removal is told before the finding is
+_OF_DISTURBED = {report.DELETION, report.BEGUN}  # or one that was cancelled or refused
 
 
-class Timed(NamedTuple):
-    """A line, and when it was written."""
-
-    at: datetime
-    line: Line
-
-
-class Causes:
-    """What was done, by container and by time."""
-
-    def __init__(self, lines: Iterable[Line]) -> None:
-        self._kills: dict[str, list[Timed]] = defaultdict(list)  # by role
-        self._done: dict[str, list[Timed]] = defaultdict(list)  # by id, what may end one
-        self._ends: dict[tuple[str, int], Line] = {}  # by who and operation
-        self._died: dict[str, datetime] = {}  # workers
-        self._begun: dict[tuple[str, int], Line] = {}
-        self._found: list[Line] = []  # by gc: members that are none
-        for line in lines:
-            if line["what"] == "killing":
-                self._kills[line["role"]].append(Timed(moment(line), line))
-                if line["role"] == "worker":
-                    self._died[line["name"]] = moment(line)
-            elif line["what"] in {"begin", "target"}:
-                if line["verb"] in _KILLERS | _CREATORS:
-                    self._done[line["id"]].append(Timed(moment(line), line))
-                self._begun.setdefault((line["who"], line["op"]), line)
-            elif line["what"] == "found":
-                if (line["kind"], line["outcome"]) == (report.MEMBER, "mended"):
-                    self._found.append(line)
-            elif line["what"] == "end":
-                self._ends[line["who"], line["op"]] = line
-        for each in self._done.values():
-            each.sort(key=_when)
+class Causes(Deeds):
+    """What was done, held against what became of it."""
 
     def wanting(self, stories: Stories) -> Iterator[str]:
-        """What has none."""
+        """What has no cause."""
         for gap in stories.gaps:
             if not self._explains(gap):
                 yield f"nobody was killed, and an event is missing: {gap.text} ({gap})"
         for gap in stories.unheard:
             if not self._supervisor_killed(gap.life):
                 yield f"its supervisor wasn't killed, and its end wasn't told: {gap}"
-        for line in self._found:
-            if not self._forgotten_by_killed(line, stories):
-                yield f"nobody was killed who could have left it: {line}"
+        yield from self._mended(stories)
         for life in stories.lives.values():
             yield from self._judge(life, stories)
+        yield from self._waits(stories)
+        yield from self._limits()
+
+    # --- what a recovery found
+
+    def _mended(self, stories: Stories) -> Iterator[str]:
+        searches = self.searches()
+        for line in self.found:
+            kind, at = line["kind"], moment(line)
+            if line["outcome"] != "mended":
+                continue
+            if kind == report.MEMBER and not self._forgotten_by_killed(line, stories):
+                yield f"nobody was killed who could have left it: {line}"
+            if kind not in _OF_KILLED | _OF_DISTURBED:
+                continue
+            id = line["id"] or ""
+            since = EVER  # an earlier search would have found it
+            for span, busy in searches:
+                if span.end < self.span_of(line).begin and not busy & {id, ""}:
+                    since = span.begin
+            if self.was_cut(id, since, at):
+                continue
+            if kind == report.CREATION and self._creator_died(id, at, stories):
+                continue
+            if kind in _OF_DISTURBED and self._was_left(id, since, at, stories):
+                continue
+            yield f"nobody was killed who could have left it since {since}: {line}"
+
+    def _creator_died(self, id: str, at: datetime, stories: Stories) -> bool:
+        """Whether one that ended before it was begun had been told to be created, to who died then."""
+        return any(
+            life.told >= at - _NEARBY
+            and any(end.reason == "creation interrupted" for end in life.ends)
+            and self.died_by(life.instance, at)
+            for life in stories.of(id)
+        )
+
+    def _was_left(self, id: str, since: datetime, at: datetime, stories: Stories) -> bool:
+        """Whether something that was to be done to it wasn't, for another reason than a kill."""
+        return any(
+            self.outcome_of(line) != "done"
+            for each in {id, "", *(life.sandbox for life in stories.of(id))}
+            for line in self.in_time(each, since, at)
+        )
 
     def _forgotten_by_killed(self, found: Line, stories: Stories) -> bool:
         """Whether a worker was killed after the last container of that name there was gone.
 
         It may have been found stale at any time since that gc began; others may have come since.
         """
-        begun = self._begun.get((found["who"], found["op"]), found)
+        begun = self.span_of(found).begin
         name, sandbox = found["path"].rpartition("/")[2], found["id"]
         told = (
-            each.told
-            for each in stories.of(name)
-            if each.sandbox == sandbox and each.told <= moment(begun)
+            each.told for each in stories.of(name) if each.sandbox == sandbox and each.told <= begun
         )
-        since = max(told, default=_EVER) - _SLACK
-        return any(since <= each.at <= moment(found) for each in self._kills["worker"])
+        return self.was_cut(name, max(told, default=EVER), moment(found))
 
     def _explains(self, gap: Gap) -> bool:
-        return any(
-            gap.after - _SLACK <= each.at <= gap.before + _SLACK for each in self._kills["worker"]
-        )
+        return self.was_cut(gap.life.id, gap.after, gap.before)
+
+    # --- how they ended
 
     def _supervisor_killed(self, life: Life) -> bool:
         return any(
-            each.line["id"] == life.sandbox and each.at >= life.began - _SLACK
-            for each in self._kills["supervisor"]
+            each.line["id"] == life.sandbox and each.at >= life.began - SLACK
+            for each in self.kills["supervisor"]
         )
 
     def _judge(self, life: Life, stories: Stories) -> Iterator[str]:
         for end in life.ends:
+            if end.reason == "exit" and not self._is_its_code(life, end):
+                facts = self.facts_of(life.instance)
+                yield f"its program doesn't end so: {life}, {facts}"
             if end.reason == "unknown" and not self._supervisor_killed(life):
                 yield f"its supervisor wasn't killed, and nobody knows its end: {life}"
             if end.reason in {"oom", "deadline", "lease", "start failed"}:
@@ -115,44 +123,62 @@ class Causes:
             if end.reason == "signal" and not self._was_killed(life):
                 yield f"nobody killed it: {life}"
 
+    def _is_its_code(self, life: Life, end: ExitResult) -> bool:
+        facts = self.facts_of(life.instance)
+        if not facts:
+            return end.exit_code in SHORT_CODES
+        return bool(facts["program"] == SHORT and end.exit_code == facts["code"])
+
     def _gofer_killed(self, life: Life) -> bool:
-        return any(each.line["instance"] == life.instance for each in self._kills["gofer"])
+        return any(each.line["instance"] == life.instance for each in self.kills["gofer"])
 
     def _was_killed(self, life: Life) -> bool:
         """By an operation on it, or on its sandbox, or by its own creation's being undone."""
+        assert life.end is not None
+        # Of an end that only the kernel told of nobody knows when it was.
+        ended = life.end.finished_at or life.told
         return any(
-            (line["verb"] in _KILLERS or self._undone(line))
-            and (line["id"] == life.id or line["verb"] in _WITH_ALL)
+            (line["verb"] in KILLERS or self._took_along(line))
+            and (line["id"] == life.id or line["verb"] in WIDE)
+            # Begun by its end, and not over at its beginning.
+            and self.span_of(line).meets(life.began, ended)
             for id in {life.id, life.sandbox}
-            for line in self._at_its_end(id, life)
+            for line in self.in_time(id, life.began, ended)
         )
 
-    def _at_its_end(self, id: str, life: Life) -> Iterator[Line]:
-        """Operations that had begun at its end and weren't over at its beginning."""
-        assert life.end is not None
-        done = self._done[id]
-        # Of an end that only the kernel told of nobody knows when it was.
-        finished = (life.end.finished_at or life.told) + _SLACK
-        for index in range(bisect_right(done, finished, key=_when) - 1, -1, -1):
-            at, line = done[index]
-            if self._ended(line) >= life.began - _SLACK:
-                yield line
-            elif at < life.began - _LONGEST:
-                return
+    def _took_along(self, line: Line) -> bool:
+        """Whether a creation was undone, or a hook failed at a start."""
+        outcome = self.outcome_of(line)
+        if line["verb"] == "start":
+            return outcome is None or "HookFailed" in outcome
+        return line["verb"] in CREATORS and outcome != "done"
 
-    def _ended(self, line: Line) -> datetime:
-        """When an operation was over; what a killed worker had sent may come a little later."""
-        ended = self._ends.get((line["who"], line["op"]))
-        if ended is not None:
-            return moment(ended)
-        died = self._died.get(line["who"])
-        return _NEVER if died is None else died + _LINGERING
+    # --- what was told of it
 
-    def _undone(self, line: Line) -> bool:
-        if line["verb"] not in _CREATORS:
-            return False
-        ended = self._ends.get((line["who"], line["op"]))
-        return ended is None or ended["outcome"] != "done"
+    def _waits(self, stories: Stories) -> Iterator[str]:
+        for line in self.ended:
+            life = stories.lives.get(line["instance"])
+            told = [] if life is None else [[e.exit_code, e.signal, e.reason] for e in life.ends]
+            unknown = any(
+                reason == "unknown" for *_, reason in told
+            )  # but the kernel told this one
+            if told and not unknown and line["result"] not in told:
+                yield f"a wait heard of another end: {line}, {life}"
+
+    def _limits(self) -> Iterator[str]:
+        """What was set is so, or what somebody else has set since."""
+        wanted = [each for each in self.limits if each.line["what"] == "limit"]
+        for _, line in self.limits:
+            if line["what"] == "limited" and line["found"] != line["wanted"]:
+                since = self.span_of(line).begin
+                others = {
+                    each.line["wanted"]
+                    for each in wanted
+                    if each.line["instance"] == line["instance"]
+                    and self.end_of(each.line) >= since - SLACK
+                }
+                if line["found"] not in others:
+                    yield f"a limit wasn't set: {line}"
 
 
 def _root_ended(life: Life, stories: Stories) -> bool:
@@ -161,7 +187,3 @@ def _root_ended(life: Life, stories: Stories) -> bool:
         each.status in {"stopped", "destroyed"} and each.told >= life.began
         for each in stories.of(life.sandbox)
     )
-
-
-def _when(timed: Timed) -> datetime:
-    return timed.at

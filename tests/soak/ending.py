@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 from typing import TYPE_CHECKING
 
 from asyncrt import _paths
 from asyncrt._threads import run_blocking
+from asyncrt.errors import SandboxUnresponsive
+from asyncrt.status import Status
 from tests.helpers import reality, reaping, truth
 from tests.helpers.records import names
 from tests.helpers.sandboxes import ROOT
-from tests.soak import oplog
 from tests.soak.look import Look, our_cgroups, our_mounts
+from tests.soak.places import score_of
+from tests.soak.plans import Plans
+from tests.soak.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from asyncrt import Engine
+    from asyncrt import Engine, RecoveryReport
     from asyncrt.ids import ContainerId
     from tests.soak.oplog import OpLog
     from tests.soak.scene import Scene
@@ -26,6 +32,9 @@ _RECOVERIES = 20
 # A supervisor's own, the namespaces that it shares, a connection of each engine there still is. A
 # hundred lives in its sandbox have left it none.
 _DESCRIPTORS = 34
+_HOSTS = (Status.CREATED, Status.RUNNING)
+
+_numbers = itertools.count()  # of operations
 
 
 async def mended(scene: Scene, engine: Engine, log: OpLog) -> list[str]:
@@ -36,22 +45,68 @@ async def mended(scene: Scene, engine: Engine, log: OpLog) -> list[str]:
     wrong += _settled(lambda: [*_suspicions(scene)])
     for pod in scene.pods:
         wrong += await run_blocking(_members, scene, pod)
+    wrong += await _scored(scene, engine, log)
     wrong += [f"locked: {each}" for each in reality.locked_files(scene.root)]
+    return wrong
+
+
+async def _scored(scene: Scene, engine: Engine, log: OpLog) -> list[str]:
+    """One more container comes and goes in each sandbox: its supervisor's score is as it has to be."""
+    wrong, original, id = [], score_of(os.getpid()), f"{scene.subs[0]}-more"
+    for pod in scene.pods:
+        root = Look(scene).known.get(pod)
+        if root is None or root.record.supervisor is None or root.view.status not in _HOSTS:
+            continue
+        supervisor = root.record.supervisor
+        plan = Plans(scene, random.Random(pod)).of_nothing(id, pod)
+        for verb in ("create", "destroy"):
+            Task(log, next(_numbers), verb).begin(id)
+        try:
+            sandbox = await engine.load_sandbox(pod)
+            more = await sandbox.create(id, spec=plan.spec)
+        except SandboxUnresponsive:
+            continue  # its supervisor was killed
+        scores = [
+            each.score
+            for each in Look(scene).known.values()
+            if each.record.supervisor == supervisor
+            and each.record.sandbox == pod != each.record.id
+            and each.score is not None
+        ]
+        before = score_of(supervisor.pid)
+        await more.start()
+        started = score_of(supervisor.pid)
+        await more.destroy()
+        destroyed = score_of(supervisor.pid)
+        expected = min(scores, default=before), min(scores, default=original)
+        if (started, destroyed) != expected:
+            wrong.append(
+                f"the scores in {pod} are {scores}; its supervisor was at {before}, had {started} "
+                f"with one more and {destroyed} without, and not {expected}"
+            )
     return wrong
 
 
 async def recovered(engine: Engine, log: OpLog) -> list[str]:
     """As often as it takes until there is nothing to mend."""
-    report = await engine.recover()
+    report = await _recover(engine, log)
     for _ in range(_RECOVERIES):
-        oplog.write_findings(log, -1, report)
-        again = await engine.recover()
+        again = await _recover(engine, log)
         if not report.complete:
             return [f"not mended: {each}" for each in report.findings]
         if not again.findings:
             return []
         report = again
     return [f"mended again and again: {each}" for each in report.findings]
+
+
+async def _recover(engine: Engine, log: OpLog) -> RecoveryReport:
+    task = Task(log, next(_numbers), "gc")
+    task.begin("")
+    report = await engine.recover()
+    task.found(report)
+    task.end("done")
+    return report
 
 
 def _settled(wrong: Callable[[], list[str]]) -> list[str]:
@@ -98,8 +153,8 @@ async def destroyed(scene: Scene, engine: Engine, log: OpLog) -> list[str]:
 
 
 async def _destroy(engine: Engine, log: OpLog, ids: list[ContainerId]) -> list[str]:
-    for number, id in enumerate(ids):
-        log.write("begin", op=number, verb="destroy", id=id)
+    for id in ids:
+        Task(log, next(_numbers), "destroy").begin(id)
     found = await engine.destroy_many(ids)
     return [f"{id} isn't destroyed: {error!r}" for id, error in found.items() if error is not None]
 
@@ -118,5 +173,6 @@ def left(scene: Scene, keep: set[int]) -> list[str]:
     wrong += [f"process {reaping.describe(pid)}" for pid in sorted(children)]
     wrong += [f"cgroup {each}" for each in _settled(lambda: sorted(our_cgroups(scene)))]
     wrong += [f"mount {each}" for each in our_mounts(scene)]
-    wrong += [f"layer {each}" for each in os.listdir(scene.layers)]
+    layers = {f"{scene.layers}/{each}" for each in os.listdir(scene.layers)}
+    wrong += [f"layer {each}" for each in sorted(layers - set(scene.kept))]
     return [f"left: {each}" for each in wrong]

@@ -8,7 +8,6 @@ death, the end of a sandbox) is a suspicion, and wrong when it stays.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,6 +17,8 @@ from asyncrt.state import list_ids, read_record
 from asyncrt.state.listing import view_now
 from asyncrt.status import Status
 from tests.helpers import reality, sandboxes
+from tests.soak import places
+from tests.soak.own import lock_holders
 from tests.soak.scene import Mark
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 Suspicion = tuple[str, ...]
 
+_SUPERVISOR = "asyncrt:super"
 _LOCKS = (_paths.LOCK, _paths.QUEUE, f"{_paths.LOCK} (deleted)", f"{_paths.QUEUE} (deleted)")
 
 
@@ -38,6 +40,7 @@ class Known(NamedTuple):
     record: Record
     view: View
     mark: Mark | None
+    score: int | None  # in its config
 
 
 class Look:
@@ -49,7 +52,7 @@ class Look:
         self.suspicions: dict[Suspicion, str] = {}
         self.cgroups = our_cgroups(scene)
         self.seen = {each.pid: each for each in reality.everything()}
-        self.held = _lock_holders(scene.root)
+        self.held = lock_holders(scene.root)
         self.known = self._records()
         self._membership()
         self._processes()
@@ -57,6 +60,8 @@ class Look:
         self._sandboxes()
         self._own_processes()
         self._cgroups()
+        self.suspicions |= places.suspicions(self)
+        self.wrong += places.shared_layers(self)
         self.wrong += [f"mounted: {line.strip()}" for line in our_mounts(scene)]
 
     def _suspect(self, what: str, *key: object, more: object = "") -> None:
@@ -73,8 +78,10 @@ class Look:
             except AsyncrtError as error:
                 self.wrong.append(f"{id} can't be read: {error!r}")
                 continue
-            mark = _mark(self.scene, id)
-            found[id] = Known(record, view, mark)
+            process = (self.scene.config_of(id) or {}).get("process")
+            mark = None if process is None else self.scene.marks_in(process["env"])
+            score = None if process is None else process.get("oomScoreAdj")
+            found[id] = Known(record, view, mark, score)
         return found
 
     def _is_current(self, record: Record) -> bool:
@@ -90,7 +97,7 @@ class Look:
 
     def _membership(self) -> None:
         """A container beside the root is noted down, from before its record until after that."""
-        for id, (record, _, _) in self.known.items():
+        for id, (record, *_) in self.known.items():
             root = self.known.get(record.sandbox)
             if record.sandbox == id or root is None or record.supervisor is None:
                 continue
@@ -111,7 +118,7 @@ class Look:
                         to = os.readlink(f"/proc/{each.pid}/fd/{name}")
                         if to.startswith(self.scene.root) and to.endswith(_LOCKS):
                             self.wrong.append(f"{each} has {to}")
-        for name, pid in self.held:
+        for name, _, pid in self.held:
             if pid and not os.path.exists(f"/proc/{pid}"):
                 self._suspect("a lock of somebody dead", name, pid)
 
@@ -126,7 +133,7 @@ class Look:
                 continue
             if mark.id not in self.known or marks[mark.id] not in {mark, None}:
                 self._suspect("outlives its record", seen.pid, mark, more=seen)
-        for id, (record, view, _) in self.known.items():
+        for id, (record, view, *_) in self.known.items():
             if record.init is None or view.status is None:
                 continue
             alive = _procid.alive(record.init)
@@ -136,6 +143,10 @@ class Look:
 
     def _gofers(self) -> None:
         named = {each.record.gofer.pid for each in self.known.values() if each.record.gofer}
+        supervisors = {
+            each.record.supervisor.pid for each in self.known.values() if each.record.supervisor
+        }
+        spare = reality.spares(self.seen.values())
         for seen in self.ours():
             if seen.comm == _paths.GOFER_COMM and seen.pid not in named:
                 self._suspect("a gofer of no record", seen.pid, more=seen)
@@ -143,7 +154,9 @@ class Look:
                 each.record.init.pid for each in self.known.values() if each.record.init
             }:
                 self._suspect("an init of no record", seen.pid, more=seen)
-        for id, (record, view, _) in self.known.items():
+            if seen.comm == _SUPERVISOR and seen.pid not in supervisors | spare:
+                self._suspect("a supervisor of no record", seen.pid, more=seen)
+        for id, (record, view, *_) in self.known.items():
             if record.gofer is None or record.supervisor is None:
                 continue
             supervised = _procid.alive(record.supervisor)
@@ -155,7 +168,7 @@ class Look:
 
     def _sandboxes(self) -> None:
         """With the root container, and by its supervisor, all end."""
-        for id, (record, view, _) in self.known.items():
+        for id, (record, view, *_) in self.known.items():
             root = self.known.get(record.sandbox)
             if record.sandbox == id or root is None or record.supervisor is None:
                 continue
@@ -203,15 +216,6 @@ def our_mounts(scene: Scene) -> list[str]:
     return sandboxes.mounts_below(scene.directory)
 
 
-def _mark(scene: Scene, id: str) -> Mark | None:
-    """Of the config that is there; None when none is."""
-    try:
-        with open(scene.config_path(id), "rb") as file:
-            return scene.marks_in(json.load(file)["process"]["env"])
-    except OSError:
-        return None
-
-
 def _is_of(pid: int, root: str) -> bool:
     """A fork server's command line ends with its root, and so does that of all it forks."""
     try:
@@ -219,22 +223,3 @@ def _is_of(pid: int, root: str) -> bool:
             return file.read().rstrip(b"\0").endswith(b"\0" + root.encode())
     except OSError:
         return False
-
-
-def _lock_holders(root: str) -> list[tuple[str, int]]:
-    """Names of lock files of the root that are flock'ed, and by whom (0: hidden)."""
-    inodes = {}
-    for name in os.listdir(root):
-        with contextlib.suppress(FileNotFoundError):
-            found = os.lstat(f"{root}/{name}")
-            inodes[os.major(found.st_dev), os.minor(found.st_dev), found.st_ino] = name
-    held = []
-    with open("/proc/locks") as file:
-        for line in file:
-            words = line.split()
-            if len(words) > 5 and words[1] == "FLOCK":
-                major, minor, inode = words[5].split(":")
-                name = inodes.get((int(major, 16), int(minor, 16), int(inode)), "")
-                if name:
-                    held.append((name, max(0, int(words[4]))))
-    return held

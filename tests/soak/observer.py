@@ -10,13 +10,15 @@ import asyncio
 import json
 import os
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import asyncrt
 from asyncrt._threads import run_blocking
-from tests.soak import oplog
+from tests.soak import hooks, oplog
 from tests.soak.causes import Causes
 from tests.soak.look import Look
+from tests.soak.places import FROZEN, UNFROZEN
 from tests.soak.story import DESTROYED, Stories
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ class Observer:
         self._stories = Stories()
         self._suspected: dict[Suspicion, tuple[float, int]] = {}
         self._statuses: dict[str, int] = {}  # of an instance, the revision that was seen last
+        self._kept: dict[str, bytes] = {}  # what was last seen in each kept layer
         self._wrong = 0
         self._looks = 0
         self._events = 0
@@ -89,9 +92,23 @@ class Observer:
                 if each.record.revision < seen.get(each.record.instance, 0):
                     self.say(f"an older record than before: {each.record}")
                 seen[each.record.instance] = each.record.revision
+            self._look_at_layers()
             self._suspect(look)
             _write({"looks": self._looks, "events": self._events, "there": len(look.known)})
             await asyncio.sleep(_SECONDS_BETWEEN)
+
+    def _look_at_layers(self) -> None:
+        """What is kept is there for ever: each container only adds its line."""
+        for path in self._scene.kept:
+            try:
+                with open(path + self._scene.KEPT_LOG, "rb") as file:
+                    found = file.read()
+            except FileNotFoundError:
+                found = b""
+            before = self._kept.get(path, b"")
+            if not found.startswith(before) or len(set(found.split())) != len(found.split()):
+                self.say(f"in {path} was {before!r}, and is {found!r}")
+            self._kept[path] = found
 
     def _suspect(self, look: Look) -> None:
         now = time.monotonic()
@@ -102,8 +119,16 @@ class Observer:
             if looks == _SUSPECTED_LOOKS or (looks > _SUSPECTED_LOOKS and not looks % 500):
                 if now - since < _SUSPECTED_SECONDS:
                     self._suspected[key] = since, looks  # asked again with the next look
-                else:
+                elif not self._is_excused(key):
                     self.say(f"for {now - since:.0f} s: {' '.join(key)}: {text}")
+
+    def _is_excused(self, key: Suspicion) -> bool:
+        """Whoever was killed in the middle of a pause or a resume may have done it, and not told."""
+        if key[0] not in {FROZEN, UNFROZEN}:
+            return False
+        life = self._stories.lives.get(key[2])
+        causes = Causes(oplog.read(self._scene.log_path))
+        return life is not None and causes.was_cut(life.id, life.began, datetime.now(UTC))
 
     async def _finish(self) -> None:
         """All are destroyed: every story has come to its end, and everything has a cause."""
@@ -120,7 +145,10 @@ class Observer:
         except TimeoutError:
             for text in untold():
                 self.say(f"gone, and no event told it: {text}")
-        for text in Causes(oplog.read(self._scene.log_path)).wanting(self._stories):
+        causes = Causes(oplog.read(self._scene.log_path))
+        for text in causes.wanting(self._stories):
+            self.say(text)
+        for text in hooks.wanting(self._scene, causes, self._stories):
             self.say(text)
 
 

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from asyncrt import Engine
 from tests.helpers import reaping
@@ -108,6 +108,8 @@ class Soak:
                     if each is not None:
                         await each.kill()
                 self._workers.clear()
+        if not self.wrong:
+            self.wrong += ending.left(self.scene, set())
         return self.wrong
 
     async def _start(self, name: str, *args: str | Callable[[dict[str, object]], None]) -> Child:
@@ -147,7 +149,8 @@ class Soak:
             await asyncio.sleep(self._dice.uniform(0.2, 1.0))
             reaping.reap_orphans()
             if not self._killer.kill_one():
-                await self._kill_worker(self._dice.randrange(WORKERS))
+                # The first lives for all the time: what it may not gather shows with it.
+                await self._kill_worker(self._dice.randrange(1, WORKERS))
             for each in self._workers:
                 if each.process.returncode is not None:
                     self.wrong.append(f"{each.name} ended with {each.process.returncode}")
@@ -160,8 +163,10 @@ class Soak:
         victim = self._workers[index]
         if not victim.works:
             return  # on a busy machine none would come to do anything
-        self._log.write("killing", role="worker", pid=victim.process.pid, name=victim.name)
+        facts: dict[str, Any] = {"role": "worker", "pid": victim.process.pid, "name": victim.name}
+        self._log.write("killing", **facts)
         await victim.kill()
+        self._log.write("killing", **facts)
         self._killer.killed["workers"] += 1
         self._workers[index] = await self._worker()
 
@@ -182,8 +187,6 @@ class Soak:
         observer.say(b"finish\n")
         if await observer.ended(HANGS_SECONDS) != 0 or not self._observed.get("finished"):
             self.wrong.append("the observer came to no end")
-        if not self.wrong:
-            self.wrong += ending.left(self.scene, set())
 
     def figures(self, *, left: float | None = None) -> str:
         """What was done so far, in one line."""

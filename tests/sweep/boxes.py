@@ -19,6 +19,7 @@ from asyncrt import _paths
 from asyncrt.oci.default_seccomp import default_seccomp
 from tests.helpers import capabilities, reality, sandboxes
 from tests.helpers.containers import shell_hook
+from tests.sweep import outputs
 from tests.sweep.verb import ID, MARK, Verb, execute, null, warm
 
 if TYPE_CHECKING:
@@ -27,14 +28,18 @@ if TYPE_CHECKING:
 NAME = "sandbox"
 _CGROUPS = "/sys/fs/cgroup"
 _DEEPEST = 20
-_HOOKS = {
-    kind: [{"path": each.path, "args": list(each.args or ())}]
-    for kind in (
-        *("prestart", "createRuntime", "createContainer", "startContainer"),
-        *("poststart", "poststop"),
-    )
-    for each in (shell_hook("exit 0"),)
-}
+_BEFORE = "before"  # what a kept layer has in it
+
+
+def hooks(*kinds: str) -> dict[str, list[dict[str, Any]]]:
+    """One of each of these kinds, as a config has it, which does nothing."""
+    found = shell_hook("exit 0")
+    return {kind: [{"path": found.path, "args": list(found.args or ())}] for kind in kinds}
+
+
+_HOOKS = hooks(
+    *("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+)
 
 
 def can_be_swept() -> bool:
@@ -56,10 +61,17 @@ def layers_beside(root: str) -> str:
     return os.path.join(os.path.dirname(root), "layers")
 
 
+def kept_beside(root: str) -> str:
+    """A layer that is kept, and was written to before."""
+    return os.path.join(layers_beside(root), "kept")
+
+
 def make_rootfs(root: str) -> None:
-    """Make it, once, and a place for layers."""
+    """Make it, once, and a place for layers, one of which is there."""
     path = sandboxes.make_rootfs(rootfs_beside(root))
-    os.mkdir(layers_beside(root))
+    os.makedirs(kept_beside(root))
+    with open(os.path.join(kept_beside(root), _BEFORE), "w") as file:
+        file.write("kept")
     os.chmod(os.path.dirname(path), 0o711)  # root inside a user namespace has to come by
     with open(f"{path}/data/file", "w") as file:
         file.write("copied up")
@@ -117,6 +129,18 @@ class _Kind:
         overlay = asyncrt.Overlay.disk(layers_beside(engine.root))
         return await engine.create(ID, spec=self._spec(engine), overlay=overlay, **null())
 
+    async def kept(self, engine: Engine) -> Container:
+        """With a layer that was there before, and is afterwards."""
+        overlay = asyncrt.Overlay.upper(kept_beside(engine.root))
+        return await engine.create(ID, spec=self._spec(engine), overlay=overlay, **null())
+
+    async def at_terminal(self, engine: Engine, state: tuple[None, int]) -> None:
+        """With a terminal that goes over a console socket."""
+        options: Any = {"spec": self._spec(engine), "terminal": True}
+        await outputs.over_console(
+            engine, state[1], lambda path: engine.create(ID, console_socket=path, **options)
+        )
+
     async def layered_stopped(self, engine: Engine) -> Container:
         container = await self.layered(engine)
         await container.start()
@@ -132,6 +156,7 @@ class _Kind:
             "create": Verb(warm, lambda e, _: self.created(e), creates=True),
             "create hooks": Verb(warm, lambda e, _: self.hooked(e), creates=True),
             "start": Verb(self.created, lambda e, c: c.start()),
+            "start hooks": Verb(self.hooked, lambda e, c: c.start()),
             "exec": Verb(self.running, lambda e, c: execute(c)),
             "pause": Verb(self.running, lambda e, c: c.pause()),
             "resume": Verb(self.paused, lambda e, c: c.resume()),
@@ -148,6 +173,9 @@ class _Kind:
             "kill layered": Verb(self.layered, lambda e, c: c.kill("KILL", all=True)),
             "destroy layered": Verb(self.layered, lambda e, c: c.destroy(), stops=True),
             "delete layered": Verb(self.layered_stopped, lambda e, c: c.delete()),
+            "create kept": Verb(warm, lambda e, _: self.kept(e), creates=True),
+            "destroy kept": Verb(self.kept, lambda e, c: c.destroy(), stops=True),
+            "create console": outputs.of_console(warm, self.at_terminal),
         }
 
 
@@ -172,6 +200,11 @@ def verbs() -> dict[str, Verb]:
     return found
 
 
+def strange_layers(root: str) -> list[str]:
+    """What is among the layers of an engine's sandboxes, but the one that is kept."""
+    return sorted({*os.listdir(layers_beside(root))} - {os.path.basename(kept_beside(root))})
+
+
 class Left:
     """What sandboxes of one root have left on the machine."""
 
@@ -193,7 +226,11 @@ class Left:
 
     def _found(self) -> list[str]:
         found = sandboxes.mounts_below(rootfs_beside(self._root), layers_beside(self._root))
-        found += os.listdir(layers_beside(self._root))
+        layers = layers_beside(self._root)
+        found += strange_layers(self._root)
+        found += [f"{each} is locked" for each in reality.locked_files(layers)]
+        if os.listdir(kept_beside(self._root)) != [_BEFORE]:
+            found.append(f"kept: {os.listdir(kept_beside(self._root))}")
         found += [f"gofer {each.pid}" for each in psutil.process_iter() if _is_gofer(each)]
         # Others' may be deeper than a recursion goes, and are none of ours.
         for path, directories, _ in os.walk(_CGROUPS):

@@ -84,7 +84,9 @@ def strays(root: str, sandbox_id: str) -> list[str]:
     layers = {record.layer for record in records}
     beside = boxes.layers_beside(root)
     found += [
-        f"layer {name}" for name in os.listdir(beside) if os.path.join(beside, name) not in layers
+        f"layer {name}"
+        for name in boxes.strange_layers(root)
+        if os.path.join(beside, name) not in layers
     ]
     return found
 

@@ -14,7 +14,10 @@ from tests.helpers import reality
 from tests.sweep.verb import ID, MARK, Verb, by_another, ended, null, spec, warm
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from asyncrt import Container, Engine
+    from tests.sweep.verb import Act, Prepare
 
 _SMALL = Log(max_bytes=200, files=2)  # of the lines below three make a file
 _LINES = 7
@@ -127,18 +130,23 @@ async def _answer(_: Engine, container: Container) -> None:
         await container.wait()
 
 
-async def _at_console(engine: Engine) -> tuple[None, int]:
-    """Nothing yet, and the descriptor that becomes the terminal: closed, it hangs up."""
-    await warm(engine)
-    return None, os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+def at_console(prepare: Prepare) -> Prepare:
+    """And the descriptor that becomes the terminal: closed, it hangs up."""
+
+    async def at(engine: Engine) -> tuple[Any, int]:
+        state = await prepare(engine)
+        return state, os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+
+    return at
 
 
-async def _over_console(engine: Engine, held: int, supervision: Any) -> None:
-    """Its terminal goes to us."""
+async def over_console(
+    engine: Engine, held: int, create: Callable[[str], Awaitable[Container]]
+) -> None:
+    """Its terminal goes to us, by the console socket of that path."""
     path = f"{engine.root}-console-{os.getpid()}"
     async with ConsoleSocket(path) as console:
-        options: Any = {"supervision": supervision, "console_socket": path}
-        await _at_terminal(engine, **options)
+        await create(path)
         async with await console.receive() as attached:
             os.dup2(attached.fileno(), held, inheritable=False)
 
@@ -203,10 +211,16 @@ def verbs() -> dict[str, Verb]:
 
 def console(supervision: str) -> Verb:
     """A create whose terminal goes over a console socket."""
-    return Verb(
-        _at_console,
-        lambda e, s: _over_console(e, s[1], supervision),
-        creates=True,
-        feeds=True,
-        in_steps=True,
-    )
+
+    async def act(engine: Engine, state: tuple[None, int]) -> None:
+        options: Any = {"supervision": supervision}
+        await over_console(
+            engine, state[1], lambda path: _at_terminal(engine, console_socket=path, **options)
+        )
+
+    return of_console(warm, act)
+
+
+def of_console(prepare: Prepare, act: Act) -> Verb:
+    """What makes a container whose terminal is sent away."""
+    return Verb(at_console(prepare), act, creates=True, feeds=True, in_steps=True)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import asyncrt
 from asyncrt.state import read_record
 from tests.helpers import reality, sandboxes
-from tests.sweep import boxes
+from tests.helpers.containers import shell_hook
+from tests.sweep import boxes, outputs
 from tests.sweep.verb import ID, MARK, Verb, ended, execute, null, warm
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 NAME = "pod"
 ROOT, SIBLING = "root", "sibling"
 _HOST = "host"
+_HOOKS = "createRuntime", "poststart", "poststop"
 
 
 class _Kind:
@@ -30,14 +32,17 @@ class _Kind:
     def __init__(self, who: str) -> None:
         self._who = who
 
-    def _spec(self, engine: Engine, id: str) -> asyncrt.Spec:
+    def _spec(self, engine: Engine, id: str, *, hooks: bool = False) -> asyncrt.Spec:
         marking = reality.marking(MARK, id)
+        kinds = _HOOKS if hooks else ()
         if self._who == _HOST:
-            return asyncrt.Spec.command(("/bin/sleep", "1000"), env=marking)
+            found = {kind: [shell_hook("exit 0")] for kind in kinds}
+            return asyncrt.Spec.command(("/bin/sleep", "1000"), env=marking, hooks=found)
         made = boxes.config(boxes.rootfs_beside(engine.root), self._who)
         made["process"]["env"] = [f"{name}={value}" for name, value in marking.items()]
         if id != ROOT:
             del made["linux"]["sysctl"]  # of a network that isn't its own
+        made["hooks"] = boxes.hooks(*kinds)
         return sandboxes.spec(made)
 
     async def sandbox(self, engine: Engine) -> Sandbox:
@@ -63,12 +68,23 @@ class _Kind:
         return found
 
     async def _create(
-        self, engine: Engine, sandbox: Sandbox, id: str = ID, **options: Any
+        self,
+        engine: Engine,
+        sandbox: Sandbox,
+        id: str = ID,
+        *,
+        hooks: bool = False,
+        **options: Any,
     ) -> Container:
-        return await sandbox.create(id, spec=self._spec(engine, id), **options, **null())
+        spec = self._spec(engine, id, hooks=hooks)
+        return await sandbox.create(id, spec=spec, **{**null(), **options})
 
     async def _create_layered(self, engine: Engine, sandbox: Sandbox) -> Container:
         overlay = asyncrt.Overlay.disk(boxes.layers_beside(engine.root))
+        return await self._create(engine, sandbox, overlay=overlay)
+
+    async def _create_kept(self, engine: Engine, sandbox: Sandbox) -> Container:
+        overlay = asyncrt.Overlay.upper(boxes.kept_beside(engine.root))
         return await self._create(engine, sandbox, overlay=overlay)
 
     async def created(self, engine: Engine) -> Container:
@@ -87,11 +103,33 @@ class _Kind:
     async def layered(self, engine: Engine) -> Container:
         return await self._create_layered(engine, await self.shared(engine))
 
+    async def kept(self, engine: Engine) -> Container:
+        return await self._create_kept(engine, await self.shared(engine))
+
+    async def hooked(self, engine: Engine) -> Container:
+        return await self._create(engine, await self.shared(engine), hooks=True)
+
     async def create(self, engine: Engine, sandbox: Sandbox | None) -> None:
         await self._create(engine, sandbox or await engine.load_sandbox(ROOT))
 
     async def create_layered(self, engine: Engine, sandbox: Sandbox | None) -> None:
         await self._create_layered(engine, sandbox or await engine.load_sandbox(ROOT))
+
+    async def create_kept(self, engine: Engine, sandbox: Sandbox | None) -> None:
+        await self._create_kept(engine, sandbox or await engine.load_sandbox(ROOT))
+
+    async def create_hooked(self, engine: Engine, sandbox: Sandbox | None) -> None:
+        await self._create(engine, sandbox or await engine.load_sandbox(ROOT), hooks=True)
+
+    async def create_at_terminal(self, engine: Engine, state: tuple[Sandbox | None, int]) -> None:
+        """Its terminal goes over a console socket."""
+        sandbox = state[0] or await engine.load_sandbox(ROOT)
+        options: Any = {"terminal": True, "stdout": asyncrt.INHERIT, "stderr": asyncrt.INHERIT}
+        await outputs.over_console(
+            engine,
+            state[1],
+            lambda path: self._create(engine, sandbox, console_socket=path, **options),
+        )
 
     def verbs(self) -> dict[str, Verb]:
         created, running, paused, full = self.created, self.running, self.paused, self.full
@@ -105,6 +143,10 @@ class _Kind:
             "destroy": Verb(running, lambda e, c: c.destroy(), stops=True),
             "destroy created": Verb(created, lambda e, c: c.destroy(), stops=True),
             "destroy paused": Verb(paused, lambda e, c: c.destroy(), stops=True),
+            "create hooks": Verb(self.shared, self.create_hooked, creates=True),
+            "start hooks": Verb(self.hooked, lambda e, c: c.start()),
+            "destroy hooks": Verb(self.hooked, lambda e, c: c.destroy(), stops=True),
+            "create console": outputs.of_console(self.shared, self.create_at_terminal),
         }
         first = Verb(self.alone, self.create, creates=True, untouched=(ROOT,))
         return {
@@ -125,6 +167,8 @@ class _Kind:
             "export": Verb(layered, lambda e, c: boxes.export(c)),
             "kill layered": Verb(layered, lambda e, c: c.kill("KILL", all=True)),
             "destroy layered": Verb(layered, lambda e, c: c.destroy(), stops=True),
+            "create kept": Verb(self.shared, self.create_kept, creates=True),
+            "destroy kept": Verb(self.kept, lambda e, c: c.destroy(), stops=True),
         }
         return _beside(beside)
 

@@ -88,3 +88,24 @@ def test_who_may_write_nowhere_may_make_none(
     monkeypatch.setattr(os, "access", access)
     assert not may_make(f"{held.top}/web", held)
     assert may_make(f"{held.own}/web", held)
+
+
+def test_a_cgroup_that_is_removed_meanwhile_forbids_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A creation in a sandbox that is being destroyed isn't told that this user may make no cgroup."""
+    held = make_machine(tmp_path, v2="pids", own="/session").v2
+    assert held is not None
+    sandbox = Path(held.top) / "sandbox"
+    allowed = os.access
+
+    def access(path: str, mode: int) -> bool:
+        if sandbox.is_dir() and Path(path) == sandbox:
+            sandbox.rmdir()
+        return allowed(path, mode)
+
+    monkeypatch.setattr(os, "access", access)
+    for directory in (sandbox / "web", sandbox):
+        sandbox.mkdir()
+        assert may_make(str(directory), held)
+        assert not sandbox.exists()

@@ -14,6 +14,7 @@ from asyncrt import _cgroups
 from asyncrt.container import cgroup
 from asyncrt.launch import clearing
 from asyncrt.state import CgroupPlace, ExitResult, Identity, Record
+from asyncrt.status import Status
 from tests.helpers.cgroups import make_machine
 from tests.helpers.records import make_record
 
@@ -183,3 +184,26 @@ def test_one_that_others_use_is_theirs_although_the_kernel_had_no_memory_to_say_
         failures += [errno.ENOMEM]
         assert _cgroups.remove_parent(str(above))
         assert not above.exists()
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_supervisor_that_is_about_to_end_is_waited_for_where_nobody_else_can_be(
+    own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an interrupted creation its end is recorded, and its supervisor on no record."""
+    ended = ExitResult(reason="creation interrupted", finished_at=datetime.now(UTC))
+    record = make_record(status=Status.STOPPED, exit=ended)
+    name = cgroup.name_of(record.id, record.instance) if own else "pods"
+    top, supervisor = tmp_path / name, tmp_path / name / "_supervisor"
+    supervisor.mkdir(parents=True)
+    procs = supervisor / "cgroup.procs"
+    procs.write_text(f"{os.getpid()}\n")
+
+    def until_empty(path: str, _: float) -> bool:
+        Path(path, procs.name).unlink()
+        return True
+
+    monkeypatch.setattr(_cgroups, "until_empty", until_empty)
+    record.cgroups = (str(top), str(supervisor))
+    assert cgroup.end(record, 1) == []
+    assert os.listdir(tmp_path) == ([] if own else [name])

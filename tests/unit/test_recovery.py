@@ -127,6 +127,19 @@ async def test_after_a_reboot_everything_is_stopped_and_nothing_is_signalled(
     await engine.destroy_many(list(views))
 
 
+@pytest.mark.parametrize("by", [own_identity, dead_identity])
+async def test_what_was_created_is_its_creators_though_its_init_never_heard_that_it_is(
+    root: str, engine: asyncrt.Engine, by: Callable[[], Identity]
+) -> None:
+    """Its sandbox ended right after the record was saved; the creation was told to have succeeded."""
+    interrupted = ExitResult(reason="creation interrupted")
+    put(root, stopped("web", exit=interrupted, init=dead_identity(), creator=by()))
+    lives = by is own_identity
+    await finds(engine, *([] if lives else [("interrupted creation", "web", "mended")]))
+    assert [view.id for view in await engine.list()] == ["web"] * lives
+    await engine.destroy_many("web")
+
+
 @pytest.mark.parametrize("folded", [True, False])
 async def test_an_interrupted_creation_is_removed(
     root: str, engine: asyncrt.Engine, folded: bool

@@ -104,13 +104,23 @@ def _ailment(record: Record, observed: Observed, there: bool) -> str:  # noqa: F
     end = observed.exit
     if end is None:
         return ""  # its supervisor is about to write it down
-    if record.status is Status.CREATING or end.reason == _INTERRUPTED:
+    if record.status is Status.CREATING or (
+        end.reason == _INTERRUPTED and not _is_creators(record)
+    ):
         return report.CREATION
     if record.lease is not None and is_abandoned(record, end):
         return report.ABANDONED
     if not there:
         return report.DELETION  # its directory is there before the record is, and goes first
     return "" if record.status is Status.STOPPED else report.UNRECORDED
+
+
+def _is_creators(record: Record) -> bool:
+    """Whether it was created, and whoever did so is still there, and has heard that it is.
+
+    Its sandbox may have ended before its init heard the same. The creating record names no init.
+    """
+    return record.init is not None and record.creator is not None and _procid.alive(record.creator)
 
 
 def is_abandoned(record: Record, end: ExitResult) -> bool:

@@ -141,10 +141,12 @@ def may_make(directory: str, hierarchy: Hierarchy) -> bool:
     is and where it goes (cgroup-v2.rst, "Delegation Containment").
     """
     there = deepest_there(directory, hierarchy.top)
-    if not os.access(there, os.W_OK | os.X_OK):
-        return False
-    if there == directory and not os.access(f"{there}/cgroup.procs", os.W_OK):
-        return False
+    while not os.access(there, os.W_OK | os.X_OK) or (
+        there == directory and not os.access(f"{there}/cgroup.procs", os.W_OK)
+    ):
+        last, there = there, deepest_there(directory, hierarchy.top)
+        if there == last:
+            return False  # else it has been removed meanwhile, with its sandbox say
     if not hierarchy.v2:
         return True
     common = os.path.commonpath([hierarchy.own, directory])
