@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from asyncrt import _paths, _procid
 from asyncrt._threads import run_blocking
 from asyncrt.container import cgroup
-from asyncrt.container.change import change, check_timeout
+from asyncrt.container.change import change
 from asyncrt.container.context import exit_result, refuse_foreign
 from asyncrt.errors import AsyncrtError, ContainerNotFound, SandboxUnresponsive
 from asyncrt.ids import ContainerId
@@ -39,7 +39,6 @@ async def wait(
     Costs one descriptor per container, however many wait. Raises ContainerNotFound when it was
     destroyed before anybody could tell. If cancelled, nothing has changed.
     """
-    check_timeout(timeout)
     async with asyncio.timeout(timeout):
         again = False
         while True:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from asyncrt._threads import finish
 from asyncrt.container import Container
-from asyncrt.container.change import check_timeout
 from asyncrt.container.kill import check_grace, signal_number
 from asyncrt.errors import ContainerNotFound, SpecInvalid
 from asyncrt.ids import check_id
@@ -175,7 +174,6 @@ class Many:
         `timeout` seconds (None: no limit), and what the first raises whose end can't be told any
         more (ContainerNotFound: destroyed meanwhile). If cancelled, nothing changes.
         """
-        check_timeout(timeout)
         given = several_of(containers)
         if not given:
             raise SpecInvalid(json_path="", why="wait_any needs at least one container")

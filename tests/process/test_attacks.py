@@ -96,8 +96,8 @@ async def test_a_bad_timeout_is_refused_by_whatever_takes_one_and_nothing_is_don
         "web", spec=Spec.command(["sleep", "60"]), stdout=null, stderr=null
     ) as container:
         for name, verb in inspect.getmembers(container, inspect.ismethod):
-            if "timeout" not in inspect.signature(verb).parameters:
-                continue
+            if "timeout" not in inspect.signature(verb).parameters or name == "wait":
+                continue  # a wait's time is up then, as asyncio has it
             given: dict[str, list[Any]] = {
                 "renew": [None],
                 "exec": [["true"]],
@@ -106,8 +106,6 @@ async def test_a_bad_timeout_is_refused_by_whatever_takes_one_and_nothing_is_don
             with pytest.raises(asyncrt.SpecInvalid, match="timeout is"):
                 called = verb(*given.get(name, []), timeout=bad)
                 await (anext(called) if inspect.isasyncgen(called) else called)
-        with pytest.raises(asyncrt.SpecInvalid, match="timeout is"):
-            await engine.wait_any([container], timeout=bad)
         assert (await container.view()).status is asyncrt.Status.RUNNING
 
 

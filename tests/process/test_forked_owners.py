@@ -18,7 +18,7 @@ NULL = {"stdout": asyncrt.DEVNULL, "stderr": asyncrt.DEVNULL}
 def fork():
     worker = os.fork()
     if worker == 0:
-        time.sleep(1000)
+        time.sleep(1000)  # it orders nothing: it is there until it is killed
     return worker
 
 async def server(engine):
