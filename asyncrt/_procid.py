@@ -108,13 +108,17 @@ class Stat:
 def stat(pid: int) -> Stat | None:
     """The process's stat, or None when there is none to read (gone, or hidden by hidepid)."""
     try:
-        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        return _read_stat(pid)
     except OSError:
         return None
+
+
+def _read_stat(pid: int) -> Stat | None:
+    fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     try:
         return Stat(os.read(fd, 1024))
-    except (OSError, ValueError, IndexError):
-        return None  # it ended between the open and the read (ESRCH)
+    except (ProcessLookupError, ValueError, IndexError):
+        return None  # it ended between the open and the read
     finally:
         os.close(fd)
 
@@ -203,7 +207,8 @@ def open_pidfd(identity: Identified) -> int | None:
     """A pidfd of exactly that process, or None when it is dead. The caller closes it.
 
     The identity is checked after the open, so the pid can't be reused in between. Raises
-    PermissionError when it was recorded in another pid namespace.
+    PermissionError when it was recorded in another pid namespace, OSError when there is no
+    descriptor or memory to look.
     """
     if identity.boot != boot_id():
         return None
@@ -215,7 +220,13 @@ def open_pidfd(identity: Identified) -> int | None:
         if isinstance(error, ProcessLookupError) or error.errno == 22:  # EINVAL: not a leader now
             return None
         raise
-    found = stat(identity.pid)
+    try:
+        found = _read_stat(identity.pid)
+    except (FileNotFoundError, PermissionError, ProcessLookupError):
+        found = None  # it has gone just now; or it is hidden, and then not ours to signal either
+    except OSError:
+        os.close(pidfd)  # it may be anybody's
+        raise
     if (found is not None and found.start != identity.start) or ended(pidfd):
         os.close(pidfd)
         return None

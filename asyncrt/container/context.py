@@ -214,6 +214,7 @@ class Watches:
         self._open: OrderedDict[tuple[str, str], Channel | PidWatch] = OrderedDict()
         self._users: dict[tuple[str, str], int] = {}
         self._held: set[tuple[str, str]] = set()  # those that a lease hangs on
+        self._most_idle = _IDLE_WATCHES
 
     def hold(self, key: tuple[str, str]) -> None:
         """Keep the channel open until it is let go, the container is dropped, or all is closed."""
@@ -272,7 +273,7 @@ class Watches:
 
     def _trim(self) -> None:
         # With a lease and a user it counts twice: then one idle one more may stay.
-        idle = len(self._open) - len(self._users) - len(self._held) - _IDLE_WATCHES
+        idle = len(self._open) - len(self._users) - len(self._held) - self._most_idle
         if idle > 0:
             unused = [key for key, watch in self._open.items() if self._is_idle(key, watch)]
             for key in unused[:idle]:
@@ -290,7 +291,8 @@ class Watches:
             watch.close()
 
     def close(self) -> None:
-        """Close all."""
+        """Close all; from now on what nobody uses isn't kept."""
+        self._most_idle = 0
         for watch in list(self._open.values()):
             watch.close()
 

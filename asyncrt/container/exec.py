@@ -15,7 +15,7 @@ from asyncrt import _procid
 from asyncrt import status as statuses
 from asyncrt._threads import run_blocking
 from asyncrt.container import cgroup
-from asyncrt.container.change import hung_up, unresponsive
+from asyncrt.container.change import check_timeout, hung_up, unresponsive
 from asyncrt.container.context import exit_result, patience, refuse_foreign
 from asyncrt.container.create_hooks import start_failed
 from asyncrt.container.exec_plan import plan_program
@@ -166,6 +166,7 @@ async def execute(
         raise SpecInvalid(
             json_path="", why=f"deadline_seconds is {deadline_seconds:g}, must be 0 or more"
         )
+    check_timeout(timeout)
     operation = "exec paused" if ignore_paused else "exec"
     record, observed = await context.look(container_id, instance)
     statuses.require(container_id, operation, observed.status)
@@ -378,6 +379,5 @@ async def _refuse_if_ended(context: Context, record: Record, number: int) -> Non
 
 
 def _withdraw(channel: Channel, number: int) -> None:
-    with contextlib.suppress(ChannelClosed):
-        channel.send_nowait({"op": "withdraw", "req": 0, "exec": number})
+    channel.tell({"op": "withdraw", "req": 0, "exec": number})
     channel.forget_exec(number)

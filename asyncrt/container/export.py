@@ -14,7 +14,7 @@ import msgspec
 
 from asyncrt import _procid
 from asyncrt._threads import run_blocking
-from asyncrt.container.change import unresponsive
+from asyncrt.container.change import check_timeout, unresponsive
 from asyncrt.container.context import patience
 from asyncrt.errors import ExportFailed, SandboxUnresponsive
 from asyncrt.launch import tree
@@ -53,6 +53,7 @@ async def export(
     Raises ContainerNotFound, ExportFailed, SandboxUnresponsive. If cancelled, nothing stays open and
     its writer ends.
     """
+    check_timeout(timeout)
     record, _ = await context.look(container_id, instance)
     if record.gofer is None:
         why = "it has no layer of its own; make it with overlay=, '--overlay'"

@@ -11,7 +11,7 @@ from asyncrt import _procid
 from asyncrt import status as statuses
 from asyncrt._threads import run_blocking
 from asyncrt.container import cgroup, tree
-from asyncrt.container.change import unresponsive
+from asyncrt.container.change import check_timeout, unresponsive
 from asyncrt.container.context import patience, refuse_foreign
 from asyncrt.container.wait import wait_ended
 from asyncrt.errors import ProcessNotFound, SandboxUnresponsive, SpecInvalid
@@ -72,6 +72,7 @@ async def kill(
     signal may have been sent.
     """
     number = signal_number(signal)
+    check_timeout(timeout)
     if sum((all, pid is not None, pgid is not None)) > 1:
         raise SpecInvalid(
             json_path="", why="all, pid and pgid exclude each other; give one of them"
@@ -150,6 +151,7 @@ async def stop(
     ContainerNotFound, SandboxUnresponsive. If cancelled, TERM may have been sent and nothing waits.
     """
     check_grace(grace_seconds)
+    check_timeout(timeout)
     record, observed = await context.look(container_id, instance)
     statuses.require(container_id, "stop", observed.status)
     refuse_foreign(record, "stop")

@@ -6,15 +6,16 @@ import asyncio
 import contextlib
 import os
 from enum import Enum
+from io import FileIO
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
+from asyncrt import _forks
 from asyncrt._threads import finish
 from asyncrt.container.log import Log
 from asyncrt.errors import SpecInvalid, StartFailed
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
-    from io import FileIO
     from types import TracebackType
     from typing import Any
 
@@ -137,7 +138,7 @@ class Streams:
 
     async def _reader(self, number: int) -> asyncio.StreamReader:
         reader = asyncio.StreamReader()
-        pipe = os.fdopen(self._ours.pop(number), "rb", buffering=0)
+        pipe = self._file(number, "rb")
         loop = asyncio.get_running_loop()
         await self._attach(
             pipe, loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
@@ -147,9 +148,12 @@ class Streams:
     async def _writer(self) -> asyncio.StreamWriter:
         loop = asyncio.get_running_loop()
         protocol = asyncio.StreamReaderProtocol(asyncio.StreamReader())
-        pipe = os.fdopen(self._ours.pop(0), "wb", buffering=0)
+        pipe = self._file(0, "wb")
         transport = await self._attach(pipe, loop.connect_write_pipe(lambda: protocol, pipe))
         return asyncio.StreamWriter(transport, protocol, None, loop)
+
+    def _file(self, number: int, mode: str) -> FileIO:
+        return _forks.close_in_children(FileIO(self._ours.pop(number), mode), FileIO.close)
 
     async def _attach(
         self, pipe: FileIO, connecting: Coroutine[Any, Any, tuple[_Transport, asyncio.BaseProtocol]]

@@ -21,6 +21,7 @@ from portalocker import LockFlags
 from portalocker.portalocker import FlockLocker
 
 from asyncrt import _paths, _procid, _threads
+from asyncrt.sandbox import watch_child
 from asyncrt.supervisor.pump import DIRECTORY_FD, LOGS_FD, PUMP_COMM
 
 if TYPE_CHECKING:
@@ -132,10 +133,8 @@ class Pumps:
         finally:
             for each in high:
                 os.close(each)
-        pidfd = os.pidfd_open(pid)
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[None] = loop.create_future()
-        self._starting[pidfd] = ended
 
         def reap() -> None:
             loop.remove_reader(pidfd)
@@ -145,7 +144,8 @@ class Pumps:
                 os.waitpid(pid, 0)
             ended.set_result(None)
 
-        loop.add_reader(pidfd, reap)
+        pidfd = watch_child(pid, reap)
+        self._starting[pidfd] = ended
 
     async def close(self) -> None:
         """Let go; those that were started go on. If cancelled, descriptors are closed anyway."""

@@ -10,9 +10,9 @@ import socket
 import termios
 from typing import TYPE_CHECKING, Self
 
-from asyncrt import _procid
+from asyncrt import _forks, _procid
 from asyncrt import status as statuses
-from asyncrt.container.change import unresponsive
+from asyncrt.container.change import check_timeout, unresponsive
 from asyncrt.container.context import patience
 from asyncrt.errors import (
     InvalidTransition,
@@ -54,6 +54,13 @@ class Attachment:
         self._writing = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
         self._waiting: set[asyncio.Future[None]] = set()
+        _forks.close_in_children(self, Attachment._forsake)
+
+    def _forsake(self) -> None:
+        """Let go, in a forked child: what isn't read there would hold the program up."""
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
 
     def fileno(self) -> int:
         """The descriptor: a stream socket, or a terminal's master."""
@@ -171,6 +178,7 @@ async def attach(
     context: Context, container_id: ContainerId, instance: str, timeout: float | None
 ) -> Attachment:
     """A new client of the container's terminal; see Container.attach."""
+    check_timeout(timeout)
     record, observed = await context.look(container_id, instance)
     if not record.terminal:
         why = "it has no terminal"

@@ -122,6 +122,8 @@ class Engine(Sandboxes, Many, Telling):
 
         If cancelled, the root may have been made.
         """
+        if self._context_ is not None:
+            raise RuntimeError("the engine is open already: use it, or make another")
         root, owner = await run_blocking(_look_up, self._given_root)
         self._context_ = Context(
             root,
@@ -299,7 +301,7 @@ class Engine(Sandboxes, Many, Telling):
             ),
             timeout,
         ) as container:
-            return await attend(container, input)
+            return await attend(container, input, timeout)
 
     @contextlib.asynccontextmanager
     async def running(

@@ -25,11 +25,14 @@ class RunResult(msgspec.Struct, frozen=True):
     stderr: bytes | None
 
 
-async def attend(container: Container, data: bytes | None) -> RunResult:
-    """Start it, feed it, read all it says, wait for its end. If cancelled, it may still run."""
+async def attend(container: Container, data: bytes | None, timeout: float | None) -> RunResult:
+    """Start it, feed it, read all it says, wait for its end. If cancelled, it may still run.
+
+    `timeout` is the start's.
+    """
     if container.terminal:
-        return await _attend_terminal(container, data)
-    await container.start()
+        return await _attend_terminal(container, data, timeout)
+    await container.start(timeout=timeout)
     try:
         async with asyncio.TaskGroup() as group:
             if container.stdin is not None:
@@ -43,9 +46,11 @@ async def attend(container: Container, data: bytes | None) -> RunResult:
     return RunResult(ended.result(), out.result(), err.result())
 
 
-async def _attend_terminal(container: Container, data: bytes | None) -> RunResult:
-    async with await container.attach() as attached:
-        await container.start()
+async def _attend_terminal(
+    container: Container, data: bytes | None, timeout: float | None
+) -> RunResult:
+    async with await container.attach(timeout=timeout) as attached:
+        await container.start(timeout=timeout)
         parts = []
 
         async def read() -> None:

@@ -6,7 +6,7 @@ from asyncrt.sandbox.channel import Channel, ChannelClosed
 from asyncrt.sandbox.fork_server import ForkServer
 from asyncrt.sandbox.gate import GateBusy, NoGate, open_gate
 from asyncrt.sandbox.launcher import Launched, Launcher, LaunchFailed
-from asyncrt.sandbox.pidfd import PidWatch, wait_gone
+from asyncrt.sandbox.pidfd import PidWatch, wait_gone, watch_child
 
 __all__ = [
     "Channel",
@@ -20,4 +20,5 @@ __all__ = [
     "PidWatch",
     "open_gate",
     "wait_gone",
+    "watch_child",
 ]

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 from typing import TYPE_CHECKING
-from weakref import WeakSet
 
+from asyncrt import _forks
 from asyncrt.launch import frames
 
 if TYPE_CHECKING:
@@ -19,20 +18,22 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-# A forked child that doesn't exec would hold its parent's leases.
-_connected: WeakSet[socket.socket] = WeakSet()
-
-
-def _close_in_child() -> None:
-    for each in _connected:
-        each.close()
-
-
-os.register_at_fork(after_in_child=_close_in_child)
-
-
 class ChannelClosed(Exception):  # noqa: N818 - internal: verbs turn it into what it means for them
     """The supervisor's end closed before it answered."""
+
+
+class _Unsent:
+    """A frame, or the rest of one, that waits for room; its descriptors go with its first byte."""
+
+    __slots__ = ("begun", "fds", "frame", "on_sent")
+
+    def __init__(
+        self, frame: bytes, fds: Sequence[int], on_sent: Callable[[], None], *, begun: bool
+    ) -> None:
+        self.frame = frame
+        self.fds = fds
+        self.on_sent = on_sent
+        self.begun = begun
 
 
 class Channel:
@@ -40,11 +41,10 @@ class Channel:
 
     def __init__(self, sock: socket.socket) -> None:
         """Take over a non-blocking connected socket."""
-        self._sock = sock
-        _connected.add(sock)
+        self._sock = _forks.close_in_children(sock, socket.socket.close)
         self._loop = asyncio.get_running_loop()
         self._decoder = frames.Decoder()
-        self._backlog: list[tuple[bytes, Sequence[int], Callable[[], None]]] = []
+        self._backlog: list[_Unsent] = []
         self._requests = 0
         self._pending: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._exec_exits: dict[int, asyncio.Future[dict[str, Any] | None]] = {}
@@ -90,7 +90,8 @@ class Channel:
         """Send one message, waiting only while the socket is full; the descriptors stay ours.
 
         Raises ChannelClosed, and OSError when nothing of it could be sent. If cancelled while the
-        socket is full, the channel is closed: half a frame must not be followed by another.
+        socket is full, what has begun to go is sent to its end, as half a frame must not be followed by
+        another, and what hasn't is dropped.
         """
         if self.closed:
             raise ChannelClosed
@@ -104,35 +105,39 @@ class Channel:
         Raises and, if cancelled, behaves as send does.
         """
         if rest:
-            await self._send_frame(rest, ())
+            await self._send_frame(rest, (), begun=True)
 
-    async def _send_frame(self, frame: bytes, fds: Sequence[int]) -> None:
-        if not self._backlog:
-            frame, fds = self._push(frame, fds)
-            if not frame:
-                return
+    async def _send_frame(self, frame: bytes, fds: Sequence[int], *, begun: bool = False) -> None:
         sent = self._loop.create_future()
 
         def on_sent() -> None:
             if not sent.done():
                 sent.set_result(None)
 
-        self._backlog.append((frame, fds, on_sent))
-        self._loop.add_writer(self._sock.fileno(), self._writable)
+        unsent = self._send_soon(frame, fds, on_sent, begun=begun)
+        if unsent is None:
+            return
         try:
             await sent
         except asyncio.CancelledError:
-            self.close()
+            if not unsent.begun and unsent in self._backlog:
+                self._backlog.remove(unsent)
             raise
         if self.closed:
             raise ChannelClosed
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Send a small message now or as soon as there is room, and nothing to a channel that is closed."""
+        with contextlib.suppress(ChannelClosed, OSError):
+            if not self.closed:
+                self._send_soon(frames.encode(message))
 
     def send_nowait(self, message: dict[str, Any]) -> bool:
         """Send a small message now or, if the socket is full or closed, not at all; whether it goes."""
         if self.closed or self._backlog:
             return False
         try:
-            self._send_soon(frames.encode(message), ())
+            self._send_soon(frames.encode(message))
         except (ChannelClosed, OSError):
             return False
         return True
@@ -156,13 +161,25 @@ class Channel:
         answer.add_done_callback(lambda _: self._pending.pop(number, None))
         return answer
 
-    def _send_soon(self, frame: bytes, fds: Sequence[int]) -> None:
+    def _send_soon(
+        self,
+        frame: bytes,
+        fds: Sequence[int] = (),
+        on_sent: Callable[[], None] = lambda: None,
+        *,
+        begun: bool = False,
+    ) -> _Unsent | None:
+        """Send it, or keep what doesn't go at once, which is returned."""
         if not self._backlog:
+            size = len(frame)
             frame, fds = self._push(frame, fds)
             if not frame:
-                return
-        self._backlog.append((frame, fds, lambda: None))
+                return None
+            begun = begun or len(frame) < size
+        unsent = _Unsent(frame, fds, on_sent, begun=begun)
+        self._backlog.append(unsent)
         self._loop.add_writer(self._sock.fileno(), self._writable)
+        return unsent
 
     def _push(self, frame: bytes, fds: Sequence[int]) -> tuple[bytes, Sequence[int]]:
         """What is left of the frame and the descriptors after one try."""
@@ -177,17 +194,18 @@ class Channel:
 
     def _writable(self) -> None:
         while self._backlog:
-            frame, fds, on_sent = self._backlog[0]
+            first = self._backlog[0]
             try:
-                frame, fds = self._push(frame, fds)
+                frame, first.fds = self._push(first.frame, first.fds)
             except (ChannelClosed, OSError):
                 self.close()
                 return
+            first.begun = first.begun or len(frame) < len(first.frame)
+            first.frame = frame
             if frame:
-                self._backlog[0] = (frame, fds, on_sent)
                 return
             del self._backlog[0]
-            on_sent()
+            first.on_sent()
         self._loop.remove_writer(self._sock.fileno())
 
     async def greeting(self) -> dict[str, Any]:
@@ -260,6 +278,8 @@ class Channel:
         If cancelled, the other process still hears it.
         """
         if not self.closed:
+            self._backlog.clear()
+            self._loop.remove_writer(self._sock.fileno())
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_WR)
             await self.over.wait()
@@ -277,8 +297,8 @@ class Channel:
         if self.on_close is not None:
             self.on_close()
         backlog, self._backlog = self._backlog, []
-        for _, _, on_sent in backlog:
-            on_sent()
+        for each in backlog:
+            each.on_sent()
         waiting = [*self._pending.values()]
         if self._greeting is not None:
             waiting.append(self._greeting)

@@ -11,8 +11,10 @@ import socket
 import sys
 from pathlib import Path
 
+from asyncrt import _forks
 from asyncrt.launch import frames
 from asyncrt.sandbox import interpreter, strays
+from asyncrt.sandbox.pidfd import watch_child
 
 _log = logging.getLogger("asyncrt.sandbox")
 
@@ -28,18 +30,19 @@ _END_SECONDS = 5.0
 
 
 class ForkServer:
-    """A handle to at most one live fork server process. Belongs to one event loop."""
+    """A handle to at most one fork server that takes requests. Belongs to one event loop."""
 
     def __init__(self, root: str) -> None:
         self._root = root
         self._requests: socket.socket | None = None
         self._pid = 0
-        self._pidfd = -1
-        self._ended = asyncio.Event()
+        self._running: dict[int, int] = {}  # pids by pidfd, of those that end as well
+        self._ended = asyncio.Event()  # set when there is none
+        self._closed = False
 
     @property
     def pid(self) -> int:
-        """Of the process, 0 while there is none."""
+        """Of the process that takes requests, 0 while there is none."""
         return self._pid
 
     def hand(self, role: bytes, theirs: socket.socket) -> None:
@@ -47,13 +50,17 @@ class ForkServer:
 
         Blocks only for the start of the fork server (a posix_spawn of under a millisecond), the
         first time. The caller closes its copy. Raises OSError when no process can be started.
+
+        Once this is closed each has a fork server of its own, which ends when it has served.
         """
         try:
             self._ask(role, theirs)
         except (BrokenPipeError, ConnectionResetError):
             _log.warning("the fork server is gone; starting another")
-            self._replace()
+            self._let_go()
             self._ask(role, theirs)
+        if self._closed:
+            self._let_go()
 
     def _ask(self, role: bytes, theirs: socket.socket) -> None:
         if self._requests is None:
@@ -66,7 +73,7 @@ class ForkServer:
         try:
             ours.setblocking(False)
             with interpreter.guarded() as program:
-                self._pid = os.posix_spawn(
+                pid = os.posix_spawn(
                     program,
                     [
                         sys.executable,
@@ -96,42 +103,50 @@ class ForkServer:
             raise
         finally:
             theirs.close()
-        self._requests = ours
-        self._pidfd = os.pidfd_open(self._pid)
-        self._ended.clear()
-        asyncio.get_running_loop().add_reader(self._pidfd, self._reap)
+        try:
+            self._watch(pid)
+        except OSError:
+            ours.close()
+            raise
+        self._requests = _forks.close_in_children(ours, socket.socket.close)
 
-    def _reap(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._pidfd)
-        os.close(self._pidfd)
-        self._pidfd = -1
-        # Somebody else's reaper may have been first: that is no error of anybody's.
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self._pid, 0)
-        self._pid = 0
-        self._ended.set()
+    def _watch(self, pid: int) -> None:
+        def reap() -> None:
+            asyncio.get_running_loop().remove_reader(pidfd)
+            os.close(pidfd)
+            del self._running[pidfd]
+            # Somebody else's reaper may have been first: that is no error of anybody's.
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+            if self._pid == pid:
+                self._pid = 0
+            if not self._running:
+                self._ended.set()
+
+        pidfd = watch_child(pid, reap)
+        self._running[pidfd] = self._pid = pid
+        self._ended.clear()
 
     def _let_go(self) -> None:
+        """Of one that is to end, or whose end of the socket shows that it is ending."""
+        self._pid = 0
         if self._requests is not None:
             self._requests.close()
             self._requests = None
 
-    def _replace(self) -> None:
-        """Forget a fork server whose end of the socket is closed: it is ending or has ended."""
-        self._let_go()
-        if self._pidfd >= 0:
-            self._reap()
-
     async def close(self) -> None:
         """End the process; what it forked stays. If cancelled, it ends by itself soon after."""
+        self._closed = True
         self._let_go()
-        if self._pidfd < 0:
+        if not self._running:
             return
         try:
             async with asyncio.timeout(_END_SECONDS):
                 await self._ended.wait()
         except TimeoutError:
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            for pidfd in self._running:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             await self._ended.wait()
 
 

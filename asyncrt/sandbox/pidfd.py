@@ -1,10 +1,12 @@
-"""Waiting for a process that isn't our child, by its pidfd on the event loop. Never polls."""
+"""Waiting for a process, most often not our child, by its pidfd on the event loop. Never polls."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import select
+import signal
 from typing import TYPE_CHECKING
 
 from asyncrt import _libc, _procid
@@ -49,6 +51,27 @@ async def _readable(fd: int, timeout: float | None) -> bool:
     finally:
         loop.remove_reader(fd)
     return True
+
+
+def watch_child(pid: int, on_end: Callable[[], None]) -> int:
+    """A pidfd of a child that was spawned just now; `on_end` is called when that has ended.
+
+    Raises OSError when there is no descriptor for it: the child is killed then, and reaped.
+    """
+    pidfd = -1
+    try:
+        pidfd = os.pidfd_open(pid)
+        asyncio.get_running_loop().add_reader(pidfd, on_end)
+    except OSError:
+        if pidfd >= 0:
+            os.close(pidfd)
+        # Somebody else's reaper may have been first; then the pid may be anybody's.
+        with contextlib.suppress(ChildProcessError):
+            if os.waitpid(pid, os.WNOHANG)[0] == 0:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+        raise
+    return pidfd
 
 
 class PidWatch:

@@ -18,6 +18,7 @@ from asyncrt.state.view import View, view_of
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _CHUNK = 4096
+_MOST_BYTES = 1 << 24  # of what may be no record, as _durable.read has it
 
 
 def list_ids(root: str) -> list[ContainerId]:
@@ -100,8 +101,11 @@ def _read(directory: int, name: str) -> bytes:
     try:
         data = os.read(fd, _CHUNK)
         if len(data) == _CHUNK:
-            while more := os.read(fd, 1 << 16):
-                data += more
+            parts, size = [data], _CHUNK
+            while size <= _MOST_BYTES and (more := os.read(fd, 1 << 20)):
+                parts.append(more)
+                size += len(more)
+            data = b"".join(parts)
         return data
     finally:
         os.close(fd)

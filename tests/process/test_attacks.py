@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import signal
 import sys
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,7 +15,7 @@ import pytest
 import asyncrt
 from asyncrt import Engine, Spec
 from asyncrt.state import StateFile
-from tests.helpers.containers import gone, spare_pair, supervisor_of
+from tests.helpers.containers import gone, shell_hook, spare_pair, supervisor_of
 from tests.helpers.records import names
 
 
@@ -83,6 +85,37 @@ async def test_a_bad_timeout_is_refused(engine: Engine, bad: float) -> None:
     with pytest.raises(asyncrt.SpecInvalid, match="timeout"):
         await engine.create("bad", spec=Spec.command(["true"]), timeout=bad)
     assert names(engine.root) == []
+
+
+@pytest.mark.parametrize("bad", [-1.0, float("nan")])
+async def test_a_bad_timeout_is_refused_by_whatever_takes_one_and_nothing_is_done(
+    engine: Engine, bad: float
+) -> None:
+    null = asyncrt.DEVNULL
+    async with engine.running(
+        "web", spec=Spec.command(["sleep", "60"]), stdout=null, stderr=null
+    ) as container:
+        for name, verb in inspect.getmembers(container, inspect.ismethod):
+            if "timeout" not in inspect.signature(verb).parameters or name == "wait":
+                continue  # a wait's time is up then, as asyncio has it
+            given: dict[str, list[Any]] = {
+                "renew": [None],
+                "exec": [["true"]],
+                "update": [{"pids": {"limit": 9}}],
+            }
+            with pytest.raises(asyncrt.SpecInvalid, match="timeout is"):
+                called = verb(*given.get(name, []), timeout=bad)
+                await (anext(called) if inspect.isasyncgen(called) else called)
+        assert (await container.view()).status is asyncrt.Status.RUNNING
+
+
+async def test_the_timeout_of_a_run_is_its_starts_too(engine: Engine) -> None:
+    """What holds init up between its gate and its program: a hook that hangs."""
+    hooks = {"startContainer": [shell_hook("exec sleep 1000")]}
+    with pytest.raises(asyncrt.SandboxUnresponsive, match="start"):
+        async with asyncio.timeout(20):
+            await engine.run("hung", spec=Spec.command(["true"], hooks=hooks), timeout=0.5)
+    assert await engine.list() == []
 
 
 _CLOSED = """

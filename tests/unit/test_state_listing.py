@@ -146,6 +146,17 @@ def test_a_record_that_fills_several_reads_is_whole(root: str) -> None:
         assert [view.bundle for view in list_views(root)] == [record.bundle]
 
 
+def test_a_record_without_an_end_is_told_as_broken_and_hides_no_other(root: str) -> None:
+    """A hole of that size costs no disk; read to its end, it would cost all memory."""
+    put_record(root, make_record("web"))
+    path = f"{root}/endless.state"
+    with open(path, "wb") as file:
+        file.truncate(1 << 40)
+    endless, web = list_views(root)
+    assert (endless.id, web.id, web.broken) == ("endless", "web", None)
+    assert endless.broken
+
+
 def test_listing_leaves_no_descriptor_when_a_record_is_broken(root: str) -> None:
     os.mkdir(f"{root}/directory.state")
     before = len(os.listdir("/proc/self/fd"))

@@ -7,14 +7,17 @@ import errno
 import itertools
 import os
 import resource
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from asyncrt import _procid
 from asyncrt.container import tree
 from asyncrt.errors import StorageFailed
-from asyncrt.state import add_member, read_members, survey
+from asyncrt.sandbox import watch_child
+from asyncrt.state import Identity, add_member, read_members, survey
 from asyncrt.state.listing import list_views
 from tests.helpers.records import make_record, put_record
 
@@ -92,3 +95,24 @@ def test_one_that_cant_be_read_hides_no_other(pod: str) -> None:
     os.rename(f"{pod}/pod.d/members", f"{pod}/aside")
     Path(pod, "pod.d/members").touch()
     assert _LOOKS["members"](pod) == []
+
+
+def test_hazard_18_a_process_whose_identity_cant_be_checked_gets_no_signal() -> None:
+    """There is one descriptor left: enough for a pidfd, and not for the look at whose it is."""
+    with subprocess.Popen(["/bin/sleep", "1000"]) as another:
+        found = Identity.of(another.pid)
+        assert found is not None
+        reused = Identity(pid=found.pid, start=found.start - 1, boot=found.boot, pidns=found.pidns)
+        with _at_most(1), pytest.raises(OSError, match="Too many open files"):
+            _procid.send(reused, 9)
+        assert not _procid.send(reused, 9)
+        assert another.poll() is None
+        another.kill()
+
+
+async def test_a_child_that_cant_be_watched_doesnt_stay() -> None:
+    child = os.posix_spawn("/bin/sleep", ["sleep", "1000"], {})
+    with _at_most(0), pytest.raises(OSError, match="Too many open files"):
+        watch_child(child, lambda: None)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(child, 0)
