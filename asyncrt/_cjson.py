@@ -48,6 +48,9 @@ else:
                 value, end = _scan(text, 0)
             except StopIteration as error:
                 raise ValueError(f"no value at {error.value}") from None
+            except SystemError:
+                # Before Python 3.13 it looks for the error to raise in the other half, which isn't there.
+                raise ValueError("malformed JSON") from None
             if end != len(text):
                 raise ValueError(f"something after the value, at {end}")
             return value

@@ -71,3 +71,20 @@ print(_cjson.loads(_cjson.dumps([1])), *{{"json", "re", "enum"}} & set(sys.modul
 """
     done = run_python(code, flags=("-I", "-S"))
     assert done.stdout.split() == ["[1]"], done.stderr
+
+
+def test_what_is_no_json_is_a_value_error_where_the_other_half_isnt_there_too() -> None:
+    """The C half looks for json's own error there: a supervisor ended for want of that."""
+    texts = ["{", "[1", '"', '{"a"', '{"a":1,', '"\\u12"', '"\n"', "[" * 100_000]
+    code = f"""
+import sys
+sys.path.append({REPOSITORY!r})
+from asyncrt import _cjson
+for text in {texts!r}:
+    try:
+        _cjson.loads(text)
+    except (ValueError, RecursionError):
+        print("refused")
+"""
+    done = run_python(code, flags=("-I", "-S"))
+    assert done.stdout.split() == ["refused"] * len(texts), done.stderr
