@@ -13,11 +13,10 @@ a record that it has is read inline with the lock.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-from typing import TYPE_CHECKING, NamedTuple, TypeVar, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple, Unpack
 
-from asyncrt import _durable, _events, _fskind, _paths
+from asyncrt import _durable, _fskind, _paths
 from asyncrt._threads import finish, run_blocking
 from asyncrt.errors import (
     AsyncrtError,
@@ -29,8 +28,8 @@ from asyncrt.errors import (
 )
 from asyncrt.ids import ContainerId, check_id
 from asyncrt.locking import FileLock
-from asyncrt.state import event_log, listing
-from asyncrt.state.event import DESTROYED, encode_event
+from asyncrt.state import listing
+from asyncrt.state.announcing import Saved, tell_destroyed, tell_saved
 from asyncrt.state.members import remove_member
 from asyncrt.state.record import (
     Original,
@@ -48,29 +47,16 @@ from asyncrt.state.removal import (
     remove_lock_files,
     remove_tree,
 )
-from asyncrt.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from asyncrt.state.exit_record import ExitResult
-
-_log = logging.getLogger("asyncrt.state")
 
 _Ts = TypeVarTuple("_Ts")
 _T = TypeVar("_T")
 
 _MODE = 0o640
 _SWEEP_SECONDS = 0.1
-
-
-class _Saved(NamedTuple):
-    """What was on disk last, as far as events tell of it."""
-
-    instance: str
-    sandbox: str
-    revision: int
-    status: str
 
 
 class StateFile:
@@ -105,7 +91,7 @@ class StateFile:
         self._data: bytes | None = None  # read by `lock`, not decoded yet
         self._original: Original | None = None
         self._expected: tuple[str, int] | None = None  # instance and revision that are on disk
-        self._saved: _Saved | None = None
+        self._saved: Saved | None = None
 
     @property
     def locked(self) -> bool:
@@ -358,7 +344,7 @@ class StateFile:
         record = decode(data, self.root, self.id)
         self._original = Original.of(data, record)
         self._expected = record.instance, record.revision
-        self._saved = _saved(record)
+        self._saved = Saved.of(record)
         return record
 
     def _save(self, record: Record) -> None:
@@ -381,8 +367,8 @@ class StateFile:
                     durable=self._durable,
                     temporary=_paths.being_saved(self.id),
                 )
-                before, self._saved = self._saved, _saved(record)
-                self._tell(directory, before, record.status, record.exit)
+                before, self._saved = self._saved, Saved.of(record)
+                tell_saved(self.root, directory, record, before, self.operation)
             finally:
                 os.close(directory)
         except BaseException as error:
@@ -421,53 +407,7 @@ class StateFile:
             remove_member(self.root, self._saved.sandbox, self.id)
 
     def _tell_destroyed(self) -> None:
-        """Right before the record goes, so that no removal is missed by who has its creation."""
-        try:
-            directory = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            raise _storage_failed(self.root, error) from error
-        try:
-            self._tell(directory, self._saved, DESTROYED)
-        finally:
-            os.close(directory)
-
-    def _tell(
-        self,
-        directory: int,
-        before: _Saved | None,
-        status: str,
-        exit: ExitResult | None = None,
-    ) -> None:
-        """Append to the root's events what has just become of the container, if it is news.
-
-        The record is what counts, and it is saved: that its event can't be written fails nothing.
-        Whoever compares the two, as gc does, adds what is missing.
-        """
-        previous = None if before is None else before.status
-        if previous == status:
-            return
-        if status == DESTROYED and previous not in {None, Status.CREATING}:
-            previous = Status.STOPPED.value  # all of it was stopped, which nobody needed to save
-        now = self._saved or _Saved("", "", 0, "")
-        line = encode_event(
-            id=self.id,
-            instance=now.instance,
-            sandbox=now.sandbox,
-            revision=now.revision,
-            operation=self.operation,
-            previous=previous,
-            status=status,
-            exit=exit,
-        )
-        try:
-            if _events.append(directory, line) > event_log.ROTATE_BYTES:
-                event_log.rotate(self.root)
-        except (OSError, SchemaTooNew) as error:
-            _log.warning("container %s: its event %s isn't written: %s", self.id, status, error)
-
-
-def _saved(record: Record) -> _Saved:
-    return _Saved(record.instance, record.sandbox, record.revision, str(record.status))
+        tell_destroyed(self.root, self.id, self._saved, self.operation)
 
 
 def _storage_failed(path: str, error: OSError) -> StorageFailed:
