@@ -7,16 +7,12 @@ algorithm as a whole.
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
 from collections import OrderedDict
 from functools import partial
 from typing import TYPE_CHECKING
-from weakref import WeakSet, WeakValueDictionary
 
-from asyncrt._fskind import kind_of
 from asyncrt._threads import run_blocking
-from asyncrt.locking._flock import Flock, owner
+from asyncrt.locking._flock import owner
 from asyncrt.locking._take import Attempt, Place, Wish, drop, someone_waits, try_take
 
 if TYPE_CHECKING:
@@ -88,7 +84,6 @@ class PathQueue:
         self._attempt: Ticket | None = None
         self._turns = 0
         self._slot = hash(path) % len(_skips)
-        _all.add(self)
 
     # Taking
 
@@ -399,44 +394,3 @@ class PathQueue:
             self._drop()
         elif self._system.idle.take(hold):
             self._system.idle.close(hold)
-
-
-# Weak: a queue lives as long as a FileLock or a thread uses it. The key's loop can't be another one
-# of the same id, for the queue keeps it alive.
-_queues: WeakValueDictionary[tuple[str, str, int], PathQueue] = WeakValueDictionary()
-_all: WeakSet[PathQueue] = WeakSet()
-_mutex = threading.Lock()
-
-
-def _forsake_all() -> None:
-    # A forked child has neither loops nor threads of ours, and a mutex it may never get.
-    global _queues, _all, _mutex
-    for queue in list(_all):
-        queue.forsake()
-    flock.idle.forget()
-    _queues, _all, _mutex = WeakValueDictionary(), WeakSet(), threading.Lock()
-
-
-os.register_at_fork(after_in_child=_forsake_all)
-
-flock = Flock()
-
-
-def queue_for(path: str, gate: str, loop: asyncio.AbstractEventLoop | None) -> PathQueue:
-    """The queue of that real path in that loop; outside of loops one of its own for each caller."""
-    if loop is None:
-        return PathQueue(flock, path, gate, loop=None)
-    key = (path, gate, id(loop))
-    queue = _queues.get(key)
-    if queue is None:
-        new = PathQueue(flock, path, gate, loop=loop, inline=not _is_remote(path))
-        with _mutex:
-            queue = _queues.setdefault(key, new)
-    return queue
-
-
-def _is_remote(path: str) -> bool:
-    try:
-        return kind_of(os.path.dirname(path)) == "network"
-    except OSError:
-        return False  # no such directory: opening the file will tell

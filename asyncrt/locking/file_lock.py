@@ -1,6 +1,6 @@
 """A lock between tasks, loops, threads and processes, held on a file, that an event loop can await.
 
-The algorithm. Each event loop keeps one FIFO queue per lock file (`_queue`), and each queue one
+The algorithm. Each event loop keeps one FIFO queue per lock file (`_queues`), and each queue one
 open file description, so that two queues exclude each other by flock(2) wherever they live. A
 free lock is taken by a non-blocking flock on the loop, which costs a few microseconds where a hop
 to a thread costs a hundred, and while it is free its file stays open for the next time (`_idle`).
@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Self
 
 from asyncrt.errors import LockTimeout
 from asyncrt.locking._flock import holder_pid, owner
-from asyncrt.locking._queue import queue_for
+from asyncrt.locking._queues import queue_for
 from asyncrt.locking._take import Wish
 
 if TYPE_CHECKING:

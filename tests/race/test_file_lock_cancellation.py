@@ -11,7 +11,7 @@ import pytest
 
 from asyncrt.errors import LockTimeout
 from asyncrt.locking import FileLock
-from asyncrt.locking._queue import queue_for
+from asyncrt.locking._queues import queue_for
 from asyncrt.locking._take import Wish
 from tests.helpers.lock_elsewhere import Elsewhere, is_free, lock_descriptors, lock_threads
 from tests.helpers.lock_loops import LOOPS, run

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from asyncrt.locking import FileLock, _flock, _queue
+from asyncrt.locking import FileLock, _flock, _queue, _queues
 from asyncrt.locking._idle import LIMIT
 from tests.helpers.lock_elsewhere import (
     held_elsewhere,
@@ -216,7 +216,7 @@ async def test_hazard_9_a_gate_that_cannot_be_made_leaves_no_lock_file(
         return real(self, name, mode)
 
     monkeypatch.setattr(_flock.Flock, "create", full)
-    monkeypatch.setattr(_queue, "_is_remote", lambda _: in_thread)
+    monkeypatch.setattr(_queues, "_is_remote", lambda _: in_thread)
     with pytest.raises(OSError, match="no space left"):
         await FileLock(path).acquire()
     assert os.listdir(path.parent) == []

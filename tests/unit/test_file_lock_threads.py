@@ -12,7 +12,7 @@ import pytest
 
 from asyncrt import _threads
 from asyncrt.errors import LockTimeout
-from asyncrt.locking import FileLock, _flock, _queue, holder_pid
+from asyncrt.locking import FileLock, _flock, _queues, holder_pid
 from tests.helpers.lock_elsewhere import (
     Elsewhere,
     held_elsewhere,
@@ -44,7 +44,7 @@ def remote(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         threads.append(threading.current_thread().name)
         return real(self, fd, shared=shared)
 
-    monkeypatch.setattr(_queue, "_is_remote", lambda _: True)
+    monkeypatch.setattr(_queues, "_is_remote", lambda _: True)
     monkeypatch.setattr(_flock.Flock, "try_lock", spy)
     return threads
 
@@ -74,7 +74,7 @@ async def test_on_a_network_file_system_nothing_is_tried_on_the_loop(
 
 async def test_nothing_remains_of_many_paths(tmp_path: Path) -> None:
     gc.collect()
-    before = len(_queue._queues), len(_queue._all)
+    before = len(_queues._queues), len(_queues._all)
     for number in range(3_000):
         lock = FileLock(tmp_path / f"{number % 100}-{number}", gate=tmp_path / "gate")
         assert lock.try_acquire()
@@ -84,7 +84,7 @@ async def test_nothing_remains_of_many_paths(tmp_path: Path) -> None:
             lock.close()
         del lock
     gc.collect()
-    assert (len(_queue._queues), len(_queue._all)) == before
+    assert (len(_queues._queues), len(_queues._all)) == before
     assert lock_descriptors(tmp_path) == []
 
 
