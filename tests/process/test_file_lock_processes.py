@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from asyncrt.locking import FileLock, holder_pid
-from tests.helpers.lock_elsewhere import held_elsewhere, is_free
+from tests.helpers.lock_elsewhere import held_elsewhere, is_free, is_waited_for, settled
 from tests.helpers.lock_loops import LOOPS
 
 if TYPE_CHECKING:
@@ -210,7 +210,8 @@ sys.stdin.readline()
     async def main() -> None:
         lock = FileLock(path)
         waiting = asyncio.create_task(lock.acquire(timeout=20))
-        await asyncio.sleep(0.02)
+        await settled(lambda: is_waited_for(path))
+        assert holder_pid(path) == worker.pid
         worker.send_signal(signal.SIGKILL)
         await waiting
         lock.release()
@@ -223,7 +224,9 @@ FORK = """
 import asyncio, gc, os, sys, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # fork with threads
 from asyncrt.locking import FileLock
-from tests.helpers.lock_elsewhere import held_elsewhere, is_free, lock_descriptors
+from tests.helpers.lock_elsewhere import (
+    held_elsewhere, is_free, is_waited_for, lock_descriptors, settled,
+)
 path = sys.argv[1]
 
 def forked(work):
@@ -323,7 +326,7 @@ async def main():
     lock = FileLock(path)
     with held_elsewhere(path):
         task = asyncio.create_task(lock.acquire())
-        await asyncio.sleep(0.05)
+        await settled(lambda: is_waited_for(path))
         def child():
             os.close(write)
             assert open_here() == [path]  # held_elsewhere's own

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import asyncrt
 from asyncrt import _procid
 from asyncrt.container.beside import Seat
 from asyncrt.container.create_launch import CreateLaunch
-from asyncrt.sandbox import ChannelClosed, Launched
+from asyncrt.sandbox import Channel, ChannelClosed, Launched
 from asyncrt.state import Record, read_record
 from tests.helpers import layers, sandboxes
 from tests.helpers.capabilities import User
@@ -334,15 +335,24 @@ async def test_many_lives_leave_no_gofer_mount_or_directory(
 
 
 async def test_an_export_whose_supervisor_is_killed_before_it_answers_says_so(
-    engine: asyncrt.Engine, root: str, rootfs: str
+    engine: asyncrt.Engine, root: str, rootfs: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     container = await engine.create("box", spec=spec(config(rootfs, _SLEEP)), overlay=_MEMORY)
     async with destroyed(container):
         await container.start()
         _, supervisor, _ = _pids(record_of(container, root))
         os.kill(supervisor, signal.SIGSTOP)
+        asked = asyncio.Event()
+        send = Channel.send
+
+        async def sends(channel: Channel, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
+            await send(channel, message, fds)
+            asked.set()
+
+        monkeypatch.setattr(Channel, "send", sends)
         exporting = asyncio.create_task(exported(container))
-        await asyncio.sleep(0.05)  # it is asked by then, or not: either way it hears of the end
+        async with asyncio.timeout(SECONDS):
+            await asked.wait()
         os.kill(supervisor, signal.SIGKILL)
         with pytest.raises(asyncrt.SandboxUnresponsive):
             await exporting

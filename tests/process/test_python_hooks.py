@@ -15,8 +15,9 @@ import pytest
 
 import asyncrt
 from asyncrt import Engine, Status
+from asyncrt._threads import run_blocking
 from asyncrt.oci.hooks import HOOK_KINDS
-from tests.helpers.containers import Fifo, init_of, shell_hook, sleeper
+from tests.helpers.containers import SECONDS, Fifo, init_of, shell_hook, sleeper
 from tests.helpers.records import names
 
 NULL: Any = {"stdout": asyncrt.DEVNULL, "stderr": asyncrt.DEVNULL}
@@ -127,7 +128,7 @@ async def test_a_sync_one_runs_in_no_default_thread_and_sees_the_callers_context
         seen.append((variable.get(), threading.current_thread().daemon))
         if len(seen) == 40:  # as many as anyio's threads, all of them blocked
             release.set()
-        release.wait(20)
+        release.wait(SECONDS)
 
     async with Engine(root, hooks={"createRuntime": hook}, durable=False) as engine:
         ids = [f"c{number}" for number in range(40)]
@@ -191,18 +192,19 @@ async def test_a_cancelled_create_cancels_an_async_one_and_waits_for_a_sync_one(
 
     def blocking(_: State) -> None:
         begun.set()
-        release.wait(20)
+        release.wait(SECONDS)
         ended.append("sync")
 
     for hook in (slow, blocking):
         begun.clear()
         async with Engine(root, hooks={"createContainer": hook}) as engine:
             creating = asyncio.create_task(engine.create("web", spec=sleeper(), **NULL))
-            while not begun.is_set():
-                await asyncio.sleep(0.001)
+            await run_blocking(begun.wait, SECONDS)
             creating.cancel()
             if hook is blocking:
-                asyncio.get_running_loop().call_later(0.05, release.set)
+                done, _ = await asyncio.wait((creating,), timeout=0.1)
+                assert not done
+                release.set()
             with pytest.raises(asyncio.CancelledError):
                 await creating
             assert names(root) == []

@@ -18,8 +18,9 @@ from asyncrt import (
     Status,
     _procid,
 )
-from asyncrt.container import beside, change
+from asyncrt.container import Context, beside, change
 from asyncrt.sandbox import launcher
+from asyncrt.state import Record
 from tests.helpers.containers import SECONDS, gone, init_of, is_alive, record_of
 from tests.helpers.pods import Pods, members
 
@@ -115,9 +116,17 @@ async def test_a_kill_and_a_destroy_are_done_without_it(hung: _Hung, pods: Pods)
 
 
 async def test_an_end_is_waited_for_and_not_whoever_stays_for_others_or_a_layer(
-    pods: Pods,
+    pods: Pods, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else a destroy right after a kill takes as long as it may take for a supervisor to end."""
+    pending = asyncio.Event()  # it has found an end that isn't recorded yet
+    until_told = Context.until_told
+
+    async def waits(context: Context, record: Record, seconds: float) -> None:
+        pending.set()
+        await until_told(context, record, seconds)
+
+    monkeypatch.setattr(Context, "until_told", waits)
     sandbox = await pods.sandbox(overlay=Overlay.memory("1M"))
     await pods.running(sandbox, "one")
     supervisor = record_of(sandbox.root, pods.root).supervisor
@@ -128,7 +137,8 @@ async def test_an_end_is_waited_for_and_not_whoever_stays_for_others_or_a_layer(
         await sandbox.root.kill("KILL")
         await gone(init)
         destroying = asyncio.ensure_future(sandbox.root.destroy())
-        await asyncio.sleep(0.05)  # it has found an end that isn't recorded yet, or will find one
+        async with asyncio.timeout(SECONDS):
+            await pending.wait()
     finally:
         _procid.send(supervisor, signal.SIGCONT)
     async with asyncio.timeout(SECONDS):

@@ -13,7 +13,14 @@ from asyncrt.errors import LockTimeout
 from asyncrt.locking import FileLock
 from asyncrt.locking._queues import queue_for
 from asyncrt.locking._take import Wish
-from tests.helpers.lock_elsewhere import Elsewhere, is_free, lock_descriptors, lock_threads
+from tests.helpers.lock_elsewhere import (
+    Elsewhere,
+    is_free,
+    is_waited_for,
+    lock_descriptors,
+    lock_threads,
+    settled,
+)
 from tests.helpers.lock_loops import LOOPS, run
 
 if TYPE_CHECKING:
@@ -106,7 +113,7 @@ def test_hazard_2_cancelled_at_any_tick_around_a_grant_from_the_kernel_it_is_pas
         elsewhere = Elsewhere(path)
         victim = Waiter(path)
         next_one = None if alone else Waiter(path)
-        await asyncio.sleep(0.002)
+        await settled(lambda: is_waited_for(path))
         elsewhere.release()
         await ticks(cancel_at)
         victim.cancel(native)
@@ -181,7 +188,7 @@ async def test_a_waiter_cancelled_with_all_others_leaves_the_lock_to_a_newcomer(
     path = tmp_path / "lock"
     elsewhere = Elsewhere(path)
     waiters = [Waiter(path) for _ in range(20)]
-    await asyncio.sleep(0.005)
+    await settled(lambda: is_waited_for(path))
     for waiter in waiters:
         waiter.cancel(native=True)
     elsewhere.release()
@@ -212,14 +219,15 @@ async def test_a_shared_grant_for_a_writer_that_took_the_place_is_not_used(
     elsewhere = Elsewhere(path)
     reader = FileLock(path)
     reading = asyncio.create_task(reader.acquire(shared=True))
-    await asyncio.sleep(0.01)  # its thread stands in flock
+    await settled(lambda: is_waited_for(path))
     writer = FileLock(path)
     writing = asyncio.create_task(writer.acquire())
     reading.cancel()
     await asyncio.sleep(0)
     elsewhere.release()
     other = await _shared_elsewhere(path)
-    await asyncio.sleep(0.05)
+    # Once the reader's late grant has come, the thread asks again, for the writer.
+    await settled(lambda: writer.locked or is_waited_for(path))
     assert not writer.locked
     other.release()
     await asyncio.wait_for(writing, 5)

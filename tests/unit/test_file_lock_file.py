@@ -13,6 +13,7 @@ from tests.helpers.lock_elsewhere import (
     Elsewhere,
     held_elsewhere,
     is_free,
+    is_waited_for,
     lock_descriptors,
     lock_threads,
     settled,
@@ -104,7 +105,10 @@ async def test_without_create_a_file_that_vanishes_while_waiting_is_an_error(
         holder = Elsewhere(path)
     lock = FileLock(path, create=False)
     waiting = asyncio.create_task(lock.acquire())
-    await asyncio.sleep(0.05 if where == "elsewhere" else 0)
+    if where == "elsewhere":
+        await settled(lambda: is_waited_for(path))
+    else:
+        await asyncio.sleep(0)
     os.unlink(f"{path}.queue")
     path.unlink()
     holder.release()

@@ -17,7 +17,9 @@ from asyncrt.locking._idle import LIMIT
 from tests.helpers.lock_elsewhere import (
     held_elsewhere,
     is_free,
+    is_waited_for,
     lock_descriptors,
+    settled,
 )
 from tests.helpers.lock_loops import run
 
@@ -287,7 +289,7 @@ async def test_a_directory_that_may_not_be_written_still_has_its_locks(
     lock = FileLock(path)
     with held_elsewhere(path):
         waiting = asyncio.create_task(lock.acquire(shared=True))
-        await asyncio.sleep(0.01)
+        await settled(lambda: is_waited_for(path))
         assert not waiting.done()
     await waiting
     lock.release()

@@ -120,7 +120,8 @@ async def test_hazard_2_two_hundred_cancelled_waits_leave_one_thread_and_no_lock
     with held_elsewhere(path):
         for _ in range(4):
             tasks = [asyncio.create_task(FileLock(path).acquire()) for _ in range(50)]
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0)  # all of them queue
+            await settled(lambda: is_waited_for(path))
             for task in tasks:
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)

@@ -14,6 +14,7 @@ import pytest
 from asyncrt import _threads
 from asyncrt._threads import DaemonThreads, finish, run_blocking
 from tests.helpers.lock_loops import LOOPS, run
+from tests.helpers.processes import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,17 +116,27 @@ async def test_hazard_3_draining_in_a_cancelled_scope_does_not_spin(
 
 @pytest.mark.parametrize("native", [True, False])
 @pytest.mark.parametrize("tick", range(8))
-async def test_cancelled_at_any_tick_a_result_is_kept_or_undone(tick: int, native: bool) -> None:
+async def test_cancelled_at_any_tick_a_result_is_kept_or_undone(
+    tick: int, native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made: list[int] = []
-    gate = threading.Event()
 
     def work() -> int:
         made.append(1)
-        gate.set()
         return 1
 
     kept: list[int] = []
     scope = anyio.CancelScope()
+    loop = asyncio.get_running_loop()
+    told = threading.Event()  # the loop, of the thread's end
+    call_soon_threadsafe = loop.call_soon_threadsafe
+
+    def tell(*args: Any, **kwargs: Any) -> asyncio.Handle:
+        handle = call_soon_threadsafe(*args, **kwargs)
+        told.set()
+        return handle
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", tell)
 
     async def call() -> None:
         with scope:
@@ -135,8 +146,7 @@ async def test_cancelled_at_any_tick_a_result_is_kept_or_undone(tick: int, nativ
     for _ in range(tick):
         await asyncio.sleep(0)
     if tick > 3:
-        gate.wait(5)  # result and cancellation meet in one tick
-        time.sleep(0.005)  # the thread posts its end to the loop, which tells nobody
+        told.wait(5)  # result and cancellation meet in one tick
     task.cancel() if native else scope.cancel()
     await asyncio.wait([task])
     assert made == kept
@@ -145,10 +155,18 @@ async def test_cancelled_at_any_tick_a_result_is_kept_or_undone(tick: int, nativ
 async def test_a_cancelled_call_that_has_not_begun_never_runs() -> None:
     release = threading.Event()
     ran: list[int] = []
-    busy = [asyncio.create_task(run_blocking(release.wait, 10)) for _ in range(_threads.WORKERS)]
-    await asyncio.sleep(0.01)
+    loop = asyncio.get_running_loop()
+    begun: asyncio.Queue[None] = asyncio.Queue()
+
+    def work() -> None:
+        loop.call_soon_threadsafe(begun.put_nowait, None)
+        release.wait(10)
+
+    busy = [asyncio.create_task(run_blocking(work)) for _ in range(_threads.WORKERS)]
+    for _ in busy:
+        await asyncio.wait_for(begun.get(), 10)
     queued = asyncio.create_task(run_blocking(ran.append, 1))
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0)  # it queues
     queued.cancel()
     with pytest.raises(asyncio.CancelledError):
         await queued
@@ -173,8 +191,7 @@ async def test_hazard_1_the_budget_is_our_own() -> None:
         asyncio.create_task(anyio.to_thread.run_sync(release.wait, 10))  # noqa: TID251  # a stranger
         for _ in range(int(limiter.total_tokens))
     ]
-    await asyncio.sleep(0.05)
-    assert limiter.available_tokens == 0
+    await until(lambda: limiter.available_tokens == 0, "each has its token")
     assert await asyncio.wait_for(run_blocking(len, "abc"), 5) == 3
     release.set()
     await asyncio.gather(*others)
