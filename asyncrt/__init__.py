@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         InvalidTransition,
         LockTimeout,
         NoOutput,
+        NoThread,
         ProcessNotFound,
         RootUnusable,
         SandboxUnresponsive,
@@ -75,7 +76,7 @@ _WHERE = {
     "asyncrt.errors": (
         "AmbiguousId AsyncrtError ContainerBusy ContainerExists ContainerNotFound DestroyFailed "
         "EventsLost ExportFailed HookFailed InvalidId InvalidPosition InvalidTransition LockTimeout "
-        "NoOutput ProcessNotFound RootUnusable SandboxUnresponsive SchemaTooNew SpecInvalid "
+        "NoOutput NoThread ProcessNotFound RootUnusable SandboxUnresponsive SchemaTooNew SpecInvalid "
         "SpecUnsupported StartFailed StateCorrupted StorageFailed UpdateFailed"
     ),
     "asyncrt.ids": "ContainerId",
@@ -122,6 +123,7 @@ __all__ = [
     "Log",
     "LogLine",
     "NoOutput",
+    "NoThread",
     "OutOfMemory",
     "Overlay",
     "Pool",

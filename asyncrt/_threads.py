@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import os
 import threading
@@ -28,6 +27,8 @@ from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.to_thread
+
+from asyncrt.errors import NoThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -126,11 +127,6 @@ class _Call(Generic[T]):
             return self._waiter
 
 
-def _no_thread(error: RuntimeError) -> OSError:
-    """As the error of a system call, which those that wait for one expect (pthread_create(3))."""
-    return OSError(errno.EAGAIN, f"no thread can be started ({error})")
-
-
 def _undo_logged(undo: Callable[[T], object], result: T) -> None:
     try:
         undo(result)
@@ -158,7 +154,7 @@ async def run_blocking(
 ) -> T:
     """What `func(*args)` returns, run in a worker thread; what it raises is raised.
 
-    For short file work only; OSError (EAGAIN) says that no thread can be started. At most `WORKERS` calls run at once in a loop, apart from those whose
+    For short file work only; NoThread, an OSError (EAGAIN), says that none can be started. At most `WORKERS` calls run at once in a loop, apart from those whose
     callers were cancelled and are waiting for their end.
 
     If cancelled, waits for the thread, calls `undo(result)` in a thread when one was given and
@@ -171,7 +167,7 @@ async def run_blocking(
     except RuntimeError as error:
         if call.begun:
             raise  # its own
-        raise _no_thread(error) from error
+        raise NoThread(why=str(error)) from error
     except asyncio.CancelledError:
         waiter = call.cancel()
         if waiter is not None:
@@ -235,7 +231,7 @@ class DaemonThreads:
     ) -> None:
         """Run `func` in a thread and then, in the same thread, `callback(result, error)`.
 
-        Raises OSError (EAGAIN) when no thread can be started; then neither will be called.
+        Raises NoThread, an OSError (EAGAIN), when no thread can be started; then neither will be called.
         """
 
         def job() -> None:
@@ -253,7 +249,7 @@ class DaemonThreads:
             try:
                 worker.start()
             except RuntimeError as error:
-                raise _no_thread(error) from error
+                raise NoThread(why=str(error)) from error
         worker.jobs.put(job)
 
     def rest(self, worker: _Worker) -> None:

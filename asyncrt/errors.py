@@ -236,6 +236,15 @@ class StorageFailed(AsyncrtError, OSError):
         self._set(f"{path}: {_words(errno)}", path=path, errno=errno)
 
 
+class NoThread(AsyncrtError, BlockingIOError):
+    """No thread can be started for work that may block. What was asked for isn't done, or undone."""
+
+    def __init__(self, *, why: str) -> None:
+        self.why = why
+        self.errno = errnos.EAGAIN
+        self._set(f"no thread can be started ({why}): {_words(errnos.EAGAIN)}", why=why)
+
+
 class SpecInvalid(AsyncrtError, ValueError):
     """A bundle or spec that isn't well formed; `json_path` says where."""
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+import anyio.to_thread
 import pytest
 
 import asyncrt
@@ -80,3 +81,47 @@ async def test_a_log_that_no_thread_can_read_is_an_error_with_errno_and_path(
             assert caught.value.path.startswith(f"{engine.root}/web.d/logs")
             assert caught.value.errno == errno.EAGAIN
             assert [each.text async for each in loaded.logs()] == ["out"]
+
+
+WITHOUT_THREADS: dict[str, Callable[[Engine, Container], Coroutine[Any, Any, object]]] = {
+    "create": lambda engine, _: engine.create("other", spec=sleeper()),
+    "run": lambda engine, _: engine.run("other", spec=sleeper()),
+    "create_sandbox": lambda engine, _: engine.create_sandbox("other", spec=sleeper()),
+    "load": lambda engine, _: engine.load("web"),
+    "list": lambda engine, _: engine.list(),
+    "recover": lambda engine, _: engine.recover(),
+    "delete": lambda engine, _: engine.delete("web", force=True),
+    "view": lambda _, container: container.view(),
+    "start": lambda _, container: container.start(),
+    "pause": lambda _, container: container.pause(),
+    "kill": lambda _, container: container.kill("CONT"),
+    "stop": lambda _, container: container.stop(grace_seconds=0),
+    "exec": lambda _, container: container.exec(["/bin/true"]),
+    "processes": lambda _, container: container.processes(),
+    "stats": lambda _, container: container.stats(),
+    "update": lambda _, container: container.update(pids=5),
+    "destroy": lambda _, container: container.destroy(),
+}
+
+
+@pytest.mark.parametrize("verb", WITHOUT_THREADS)
+async def test_without_threads_whatever_needs_one_says_so_and_does_nothing(
+    verb: str, disk_root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with Engine(disk_root) as engine:
+        container = await engine.create("web", spec=sleeper())
+        async with destroyed(container):
+            with monkeypatch.context() as patched:
+                patched.setattr(anyio.to_thread, "run_sync", refuse)
+                with pytest.raises(asyncrt.NoThread) as caught:
+                    await WITHOUT_THREADS[verb](engine, container)
+            assert isinstance(caught.value, BlockingIOError)
+            assert caught.value.errno == errno.EAGAIN
+            assert "ulimit -u" in str(caught.value)
+            assert "\n" not in str(caught.value)
+            assert [each.id for each in await engine.list()] == ["web"]
+            assert (await container.view()).status is asyncrt.Status.CREATED
+            await engine.recover()  # a lock that was made for the other
