@@ -1,9 +1,8 @@
-"""Engine: create, find and list containers under one root directory."""
+"""Engine: create, find, list and mend containers under one root directory."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import uuid
 from typing import TYPE_CHECKING, Self
@@ -12,7 +11,6 @@ from asyncrt._threads import finish, run_blocking
 from asyncrt.container import (
     DEVNULL,
     INHERIT,
-    PIPE,
     Container,
     Context,
     HookCalls,
@@ -29,7 +27,7 @@ from asyncrt.engine.making import make
 from asyncrt.engine.many import Many
 from asyncrt.engine.pool import Pool, refuse_kept
 from asyncrt.engine.recovery import recover
-from asyncrt.engine.run import RunResult, attend
+from asyncrt.engine.run import Runs
 from asyncrt.engine.sandboxes import Sandboxes
 from asyncrt.engine.telling import Telling
 from asyncrt.errors import SpecInvalid
@@ -39,7 +37,7 @@ from asyncrt.platforms import PLATFORM_NAMES
 from asyncrt.state import Filter, View, find, list_views, open_root, read_record
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import datetime, timedelta
 
     from asyncrt.engine.recovery import RecoveryReport
@@ -49,7 +47,7 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike[str]
 
 
-class Engine(Sandboxes, Many, Telling):
+class Engine(Runs, Sandboxes, Many, Telling):
     """Containers under one root directory, from one event loop.
 
     Any number of engines, in any number of processes, may share a root. Cheap to make; it opens
@@ -260,91 +258,6 @@ class Engine(Sandboxes, Many, Telling):
         wanted = Filter.of(status, sandbox, annotations, until)
         return await run_blocking(list_views, self._context.root, wanted)
 
-    async def run(
-        self,
-        id: str,
-        *,
-        spec: Spec | None = None,
-        bundle: PathLike | None = None,
-        input: bytes | None = None,
-        stdin: StreamTarget = DEVNULL,
-        stdout: StreamTarget = INHERIT,
-        stderr: StreamTarget = INHERIT,
-        deadline_seconds: float | None = None,
-        lease: Lease | None = None,
-        terminal: TerminalChoice | None = None,
-        pass_fds: PassedFds | None = None,
-        overlay: Overlay | None = None,
-        timeout: float | None = None,
-    ) -> RunResult:
-        """Create, start, wait, destroy: how it ended and what it wrote to PIPE streams, or a terminal.
-
-        `input` is written to its standard input. Other arguments and errors are create's and start's.
-        If cancelled, or on an error, the container is stopped and destroyed first.
-        """
-        if input is not None and not (terminal or (terminal is None and _on_terminal(spec))):
-            stdin = PIPE
-        async with _temporary(
-            self.create(
-                id,
-                spec=spec,
-                bundle=bundle,
-                stdin=stdin,
-                stdout=stdout,
-                stderr=stderr,
-                deadline_seconds=deadline_seconds,
-                lease=lease,
-                terminal=terminal,
-                pass_fds=pass_fds,
-                overlay=overlay,
-                timeout=timeout,
-            ),
-            timeout,
-        ) as container:
-            return await attend(container, input, timeout)
-
-    @contextlib.asynccontextmanager
-    async def running(
-        self,
-        id: str,
-        *,
-        spec: Spec | None = None,
-        bundle: PathLike | None = None,
-        stdin: StreamTarget = DEVNULL,
-        stdout: StreamTarget = INHERIT,
-        stderr: StreamTarget = INHERIT,
-        deadline_seconds: float | None = None,
-        lease: Lease | None = None,
-        terminal: TerminalChoice | None = None,
-        pass_fds: PassedFds | None = None,
-        overlay: Overlay | None = None,
-        timeout: float | None = None,
-    ) -> AsyncIterator[Container]:
-        """A container that runs for the time of an `async with` block and is destroyed at its end.
-
-        Arguments and errors are create's and start's. If cancelled, or on an error, it is stopped
-        and destroyed first.
-        """
-        async with _temporary(
-            self.create(
-                id,
-                spec=spec,
-                bundle=bundle,
-                stdin=stdin,
-                stdout=stdout,
-                stderr=stderr,
-                deadline_seconds=deadline_seconds,
-                lease=lease,
-                terminal=terminal,
-                pass_fds=pass_fds,
-                overlay=overlay,
-                timeout=timeout,
-            ),
-            timeout,
-        ) as container:
-            await container.start(timeout=timeout)
-            yield container
-
     def pool(
         self,
         *,
@@ -419,22 +332,6 @@ class Engine(Sandboxes, Many, Telling):
         If cancelled, what was mended stays mended and recovering again does the rest.
         """
         return await recover(self._context, dry_run=dry_run)
-
-
-@contextlib.asynccontextmanager
-async def _temporary(
-    creating: Coroutine[None, None, Container], timeout: float | None
-) -> AsyncIterator[Container]:
-    container = await creating
-    try:
-        yield container
-    finally:
-        await finish(container.destroy(timeout=timeout))
-
-
-def _on_terminal(spec: Spec | None) -> bool:
-    process = None if spec is None else spec.config.process
-    return process is not None and bool(process.terminal)
 
 
 def _look_up(root: PathLike | None) -> tuple[str, str]:

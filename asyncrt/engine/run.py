@@ -8,10 +8,26 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from asyncrt._threads import finish
+from asyncrt.container import DEVNULL, INHERIT, PIPE
 from asyncrt.state import ExitResult
 
 if TYPE_CHECKING:
-    from asyncrt.container import Container
+    import os
+    from collections.abc import AsyncIterator, Coroutine
+
+    from asyncrt.container import (
+        Container,
+        Lease,
+        PassedFds,
+        StreamTarget,
+        Supervision,
+        TerminalChoice,
+    )
+    from asyncrt.oci import Spec
+    from asyncrt.platforms import Overlay
+
+    PathLike = str | os.PathLike[str]
 
 
 class RunResult(msgspec.Struct, frozen=True):
@@ -23,6 +39,133 @@ class RunResult(msgspec.Struct, frozen=True):
     exit: ExitResult
     stdout: bytes | None
     stderr: bytes | None
+
+
+class Runs:
+    """What Engine has for containers that nobody needs afterwards."""
+
+    if TYPE_CHECKING:  # Engine's own
+
+        async def create(
+            self,
+            id: str,
+            *,
+            spec: Spec | None = None,
+            bundle: PathLike | None = None,
+            stdin: StreamTarget = DEVNULL,
+            stdout: StreamTarget = INHERIT,
+            stderr: StreamTarget = INHERIT,
+            deadline_seconds: float | None = None,
+            lease: Lease | None = None,
+            terminal: TerminalChoice | None = None,
+            console_socket: PathLike | None = None,
+            pass_fds: PassedFds | None = None,
+            supervision: Supervision = "own",
+            overlay: Overlay | None = None,
+            timeout: float | None = None,
+        ) -> Container:
+            """See Engine.create."""
+
+    async def run(
+        self,
+        id: str,
+        *,
+        spec: Spec | None = None,
+        bundle: PathLike | None = None,
+        input: bytes | None = None,
+        stdin: StreamTarget = DEVNULL,
+        stdout: StreamTarget = INHERIT,
+        stderr: StreamTarget = INHERIT,
+        deadline_seconds: float | None = None,
+        lease: Lease | None = None,
+        terminal: TerminalChoice | None = None,
+        pass_fds: PassedFds | None = None,
+        overlay: Overlay | None = None,
+        timeout: float | None = None,
+    ) -> RunResult:
+        """Create, start, wait, destroy: how it ended and what it wrote to PIPE streams, or a terminal.
+
+        `input` is written to its standard input. Other arguments and errors are create's and start's.
+        If cancelled, or on an error, the container is stopped and destroyed first.
+        """
+        if input is not None and not (terminal or (terminal is None and _on_terminal(spec))):
+            stdin = PIPE
+        async with _temporary(
+            self.create(
+                id,
+                spec=spec,
+                bundle=bundle,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                deadline_seconds=deadline_seconds,
+                lease=lease,
+                terminal=terminal,
+                pass_fds=pass_fds,
+                overlay=overlay,
+                timeout=timeout,
+            ),
+            timeout,
+        ) as container:
+            return await attend(container, input, timeout)
+
+    @contextlib.asynccontextmanager
+    async def running(
+        self,
+        id: str,
+        *,
+        spec: Spec | None = None,
+        bundle: PathLike | None = None,
+        stdin: StreamTarget = DEVNULL,
+        stdout: StreamTarget = INHERIT,
+        stderr: StreamTarget = INHERIT,
+        deadline_seconds: float | None = None,
+        lease: Lease | None = None,
+        terminal: TerminalChoice | None = None,
+        pass_fds: PassedFds | None = None,
+        overlay: Overlay | None = None,
+        timeout: float | None = None,
+    ) -> AsyncIterator[Container]:
+        """A container that runs for the time of an `async with` block and is destroyed at its end.
+
+        Arguments and errors are create's and start's. If cancelled, or on an error, it is stopped
+        and destroyed first.
+        """
+        async with _temporary(
+            self.create(
+                id,
+                spec=spec,
+                bundle=bundle,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                deadline_seconds=deadline_seconds,
+                lease=lease,
+                terminal=terminal,
+                pass_fds=pass_fds,
+                overlay=overlay,
+                timeout=timeout,
+            ),
+            timeout,
+        ) as container:
+            await container.start(timeout=timeout)
+            yield container
+
+
+@contextlib.asynccontextmanager
+async def _temporary(
+    creating: Coroutine[None, None, Container], timeout: float | None
+) -> AsyncIterator[Container]:
+    container = await creating
+    try:
+        yield container
+    finally:
+        await finish(container.destroy(timeout=timeout))
+
+
+def _on_terminal(spec: Spec | None) -> bool:
+    process = None if spec is None else spec.config.process
+    return process is not None and bool(process.terminal)
 
 
 async def attend(container: Container, data: bytes | None, timeout: float | None) -> RunResult:
