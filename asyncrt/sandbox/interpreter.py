@@ -28,11 +28,15 @@ _LOWEST = 10  # a descriptor above all that a new process gets
 _F_ADD_SEALS = 1033  # fcntl(2)
 _SEALS = 0xF  # against sealing, shrinking, growing, writing
 _MFD_EXEC = 0x10  # memfd_create(2), Linux 6.3
+_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 @contextlib.contextmanager
 def guarded() -> Iterator[str]:
-    """A path to execute it by, for as long as the block lasts."""
+    """A path to execute it by, for as long as the block lasts.
+
+    Raises OSError for want of descriptors or memory, which may be had at the next try.
+    """
     found = os.path.realpath(sys.executable)
     fd, path = -1, ""
     try:
@@ -42,6 +46,8 @@ def guarded() -> Iterator[str]:
             if os.access(found, os.W_OK):
                 fd = _above(_copy(found))
     except OSError as error:
+        if error.errno in _PASSING:
+            raise  # what it starts would stay unguarded for as long as its engine lives
         _log.warning("the interpreter %s can't be guarded: %s", found, error)
     try:
         yield sys.executable if fd < 0 else f"/proc/self/fd/{fd}{path}"

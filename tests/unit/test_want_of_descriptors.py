@@ -8,6 +8,7 @@ import itertools
 import os
 import resource
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,9 +17,10 @@ import pytest
 from asyncrt import _procid
 from asyncrt.container import tree
 from asyncrt.errors import StorageFailed
-from asyncrt.sandbox import watch_child
+from asyncrt.sandbox import interpreter, watch_child
 from asyncrt.state import Identity, add_member, read_members, survey
 from asyncrt.state.listing import list_views
+from tests.helpers.capabilities import skip_lacking
 from tests.helpers.records import make_record, put_record
 
 
@@ -116,3 +118,20 @@ async def test_a_child_that_cant_be_watched_doesnt_stay() -> None:
         watch_child(child, lambda: None)
     with pytest.raises(ChildProcessError):
         os.waitpid(child, 0)
+
+
+def test_hazard_37_an_interpreter_is_guarded_or_not_executed() -> None:
+    """All that a fork server forks has the one that it was started with for its /proc/PID/exe."""
+    if not os.access(os.path.realpath(sys.executable), os.W_OK):
+        skip_lacking("root")
+    refused = 0
+    for more in range(16):
+        with _at_most(more), contextlib.ExitStack() as stack:
+            try:
+                path = stack.enter_context(interpreter.guarded())
+            except OSError as error:
+                assert error.errno == errno.EMFILE  # noqa: PT017 - either is right
+                refused += 1
+            else:
+                assert path.startswith("/proc/self/fd/")
+    assert 0 < refused < 16
