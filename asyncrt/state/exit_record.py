@@ -24,9 +24,14 @@ class ExitResult(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How a container, or a process executed in one, ended.
 
     `exit_code` is None when a signal ended it or the code is not known; `signal` is that signal's
-    number; `oom_killed` is None when it can't be known. `reason` is one of: exit, signal, oom,
-    deadline, lease, sandbox ended, gofer died, creation interrupted, start failed, unknown. Times
-    are aware and in UTC; `started_at` is None when its program was never started.
+    number. `oom_killed`: whether the kernel killed any of its processes for want of memory; None when
+    that can't be known. `reason` is one of: exit, signal, oom, deadline, lease, sandbox ended, gofer
+    died, creation interrupted, start failed, unknown. Times are aware and in UTC; `started_at` is None
+    when its program was never started.
+
+    "oom" is a SIGKILL of init's that asyncrt's supervisor didn't send, where the kernel had killed for
+    want of memory before. The kernel counts such kills and doesn't say whom they hit (memory.events of
+    cgroup-v2.rst): where one hit a child only, and somebody else kills init later, it reads "oom" too.
     """
 
     exit_code: int | None = None
