@@ -72,7 +72,7 @@ def kill(
     ids, named = (
         (words, signal) if signal is not None else _split_signal(words, alone=sandbox is None)
     )
-    number = _number(named or "TERM")
+    number = _number("TERM" if named is None else named)
     if (len(ids) > 1 or sandbox is not None) and (pid is not None or pgid is not None):
         raise click.UsageError("--pid and --pgid are for one container")
 

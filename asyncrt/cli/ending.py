@@ -74,8 +74,10 @@ def delete(context: click.Context, ids: Sequence[str], sandbox: str | None, forc
     of a sandbox the others in it are stopped, and stay; --sandbox deletes them too, before it.
     """
     placing.check(ids, sandbox)
+    if force and sandbox is not None:
+        check_id(sandbox)  # one that there can't be is no missing one
     if force and session.is_missing(options.of(context).root):
-        for each in (*ids, *([sandbox] if sandbox is not None else [])):
+        for each in ids:
             check_id(each)
         return 0  # nothing is there, as is to be
 

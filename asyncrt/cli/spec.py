@@ -33,6 +33,8 @@ def spec(bundle: str | None, rootless: bool | None) -> int:
     from asyncrt.oci.bundle import CONFIG_NAME
 
     wanted = os.geteuid() != 0 if rootless is None else rootless
+    if bundle == "":
+        raise click.UsageError("--bundle names no directory; '.' is this one")
     path = os.path.join(bundle or ".", CONFIG_NAME)
     text = json.dumps(default_config(rootless=wanted), indent=2) + "\n"
     try:

@@ -101,10 +101,11 @@ class Annotation(click.ParamType["tuple[str, str | None]"]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, str | None]:
         """As click's."""
-        del param, ctx
         if isinstance(value, tuple):
             return value[0], value[1]
         key, equals, rest = str(value).partition("=")
+        if not key:
+            self.fail(f"{value!r} has no key; write KEY or KEY=VALUE", param, ctx)
         return key, rest if equals else None
 
 

@@ -58,6 +58,10 @@ def test_bad_input_is_one_line_and_leaves_nothing(asyncrt: Asyncrt, tmp_path: Pa
         (["start", "missing"], "no container 'missing'"),
         (["state", ""], "''"),
         (["kill", "*"], "'*'"),
+        (["kill", "--signal", "", "web"], "''"),
+        (["list", "--sandbox", "../x"], "'/'"),
+        (["delete", "--force", "--sandbox", ".."], "names a directory"),
+        (["delete", "--force", "--sandbox", "."], "names a directory"),
     ],
 )
 def test_an_id_that_cant_be_is_refused(asyncrt: Asyncrt, args: list[str], hint: str) -> None:
@@ -77,6 +81,9 @@ def test_an_id_that_cant_be_is_refused(asyncrt: Asyncrt, args: list[str], hint: 
         (["run", "--keep", "--detach", "it", *PROGRAM], "--keep"),
         (["stop", "--grace", "-1", "it"], "0 or more"),
         (["list", "-q", "--format", "json"], "exclude"),
+        (["list", "--annotation", "=v"], "'=v' has no key"),
+        (["prune", "--annotation", ""], "'' has no key"),
+        (["spec", "--bundle", ""], "names no directory"),
         (["kill", "--all", "--pid", "1", "it"], "exclude"),
         (["kill", "--pid", "one", "it"], "is not a valid whole number"),
         (["exec", "it"], "missing program"),
