@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         RootUnusable,
         SandboxUnresponsive,
         SchemaTooNew,
+        SignalRefused,
         SpecInvalid,
         SpecUnsupported,
         StartFailed,
@@ -76,8 +77,8 @@ _WHERE = {
     "asyncrt.errors": (
         "AmbiguousId AsyncrtError ContainerBusy ContainerExists ContainerNotFound DestroyFailed "
         "EventsLost ExportFailed HookFailed InvalidId InvalidPosition InvalidTransition LockTimeout "
-        "NoOutput NoThread ProcessNotFound RootUnusable SandboxUnresponsive SchemaTooNew SpecInvalid "
-        "SpecUnsupported StartFailed StateCorrupted StorageFailed UpdateFailed"
+        "NoOutput NoThread ProcessNotFound RootUnusable SandboxUnresponsive SchemaTooNew SignalRefused "
+        "SpecInvalid SpecUnsupported StartFailed StateCorrupted StorageFailed UpdateFailed"
     ),
     "asyncrt.ids": "ContainerId",
     "asyncrt.locking": "FileLock",
@@ -136,6 +137,7 @@ __all__ = [
     "Sandbox",
     "SandboxUnresponsive",
     "SchemaTooNew",
+    "SignalRefused",
     "Spec",
     "SpecInvalid",
     "SpecUnsupported",

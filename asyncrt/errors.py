@@ -449,6 +449,21 @@ class ProcessNotFound(AsyncrtError, ProcessLookupError):
         )
 
 
+class SignalRefused(AsyncrtError, PermissionError):
+    """The kernel lets this user signal nothing there: it has become another user's, by sudo say."""
+
+    def __init__(self, *, container_id: str, pid: int | None = None) -> None:
+        self.container_id = container_id
+        self.pid = pid
+        what = "a process" if pid is None else f"process {pid}"
+        self._set(
+            f"{what} of container {container_id!r} is another user's and may not be signalled; "
+            "do it as that user or as root",
+            container_id=container_id,
+            pid=pid,
+        )
+
+
 class InvalidPosition(AsyncrtError, ValueError):
     """A text that is no place in the root's log of events."""
 

@@ -179,7 +179,8 @@ class Container:
 
         `all`: to every process; KILL then returns when nothing of it is alive. `pid`, `pgid`: to one
         process or group of the container's, else ProcessNotFound. A paused container gets KILL at
-        once and other signals when it resumes. Takes no lock. If cancelled, it may have been sent.
+        once and other signals when it resumes. Raises SignalRefused for what has become another
+        user's, by sudo say, when all others have got it. Takes no lock. If cancelled, it may have been sent.
         """
         await killing.kill(
             self._context,

@@ -232,7 +232,11 @@ async def _kill_what_lives(record: Record) -> None:
     init, supervisor = record.init, record.supervisor
     if init is None or not _procid.alive(init):
         return
-    await run_blocking(kill_tree, record, init, supervisor)
+    try:
+        await run_blocking(kill_tree, record, init, supervisor)
+    except PermissionError as error:
+        left = [f"init (pid {init.pid}), which is another user's now"]
+        raise DestroyFailed(container_id=record.id, left=left) from error
     gofer = record.gofer
     if gofer is not None and _procid.alive(gofer) and not await _gone(init, _ANSWER_SECONDS):
         await run_blocking(servers.end, gofer.pid)

@@ -19,7 +19,7 @@ from asyncrt.container.change import check_timeout, hung_up, unresponsive
 from asyncrt.container.context import exit_result, patience, refuse_foreign
 from asyncrt.container.create_hooks import start_failed
 from asyncrt.container.exec_plan import plan_program
-from asyncrt.container.kill import signal_number
+from asyncrt.container.kill import refusals, signal_number
 from asyncrt.container.lease import check_lease, refuse_caller, seconds_of
 from asyncrt.container.log import Log, close_all, open_fifo
 from asyncrt.container.passing import Passed
@@ -77,12 +77,14 @@ class Process:
 
     def __init__(
         self,
+        container_id: str,
         identity: Identity,
         exit: asyncio.Future[dict[str, Any] | None],
         streams: Streams,
         terminal: Attachment | None = None,
     ) -> None:
         """Made by Container.exec."""
+        self._container_id = container_id
         self._identity = identity
         self._exit = exit  # our own: told once, kept for whoever asks, whenever
         self._streams = streams
@@ -124,9 +126,12 @@ class Process:
     async def kill(self, signal: SignalLike = "KILL") -> None:
         """Signal exactly this process; one that has ended is fine.
 
+        Raises SignalRefused for one that has become another user's.
         If cancelled, the signal may have been sent.
         """
-        _procid.send(self._identity, signal_number(signal))
+        number = signal_number(signal)
+        with refusals(self._container_id, self.pid):
+            _procid.send(self._identity, number)
 
     async def __aenter__(self) -> Self:
         """Use it as a context: it is killed at the end. If cancelled, nothing changes."""
@@ -331,7 +336,8 @@ async def _ask(
         async with asyncio.timeout(seconds):
             answer = await channel.request("exec", streams.fds, asked, **fields)
         if "ok" in answer and exit is not None:
-            return Process(msgspec.convert(answer["ok"]["process"], Identity), exit, streams)
+            identity = msgspec.convert(answer["ok"]["process"], Identity)
+            return Process(record.id, identity, exit, streams)
     except TimeoutError:
         _withdraw(channel, number)
         raise unresponsive(record.id, "exec", seconds) from None

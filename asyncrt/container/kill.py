@@ -14,11 +14,20 @@ from asyncrt.container import cgroup, tree
 from asyncrt.container.change import check_timeout, unresponsive
 from asyncrt.container.context import patience, refuse_foreign
 from asyncrt.container.wait import wait_ended
-from asyncrt.errors import ProcessNotFound, SandboxUnresponsive, SpecInvalid
+from asyncrt.errors import (
+    AsyncrtError,
+    ProcessNotFound,
+    SandboxUnresponsive,
+    SignalRefused,
+    SpecInvalid,
+    StorageFailed,
+)
 from asyncrt.sandbox import Channel, wait_gone
 from asyncrt.status import Status
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from asyncrt.container.context import Context
     from asyncrt.ids import ContainerId
     from asyncrt.state import Record
@@ -83,23 +92,37 @@ async def kill(
     refuse_foreign(record, "kill")
     if observed.status is Status.PAUSED and number == signals.SIGCONT:
         return  # resume brings it; sent now it would end the pause behind the record's back
-    if all:
-        record.exit = observed.exit
-        await _kill_all(context, record, number, patience(timeout))
-    elif pid is not None:
-        if not await run_blocking(tree.signal_process, record, pid, number, context.root):
-            raise ProcessNotFound(container_id=container_id, pid=pid)
-    elif pgid is not None:
-        if not await run_blocking(tree.signal_group, record, pgid, number, context.root):
-            raise ProcessNotFound(container_id=container_id, pid=pgid)
-    else:
-        assert record.init is not None  # noqa: S101 - a status with a process
-        if number == signals.SIGKILL and observed.status is Status.PAUSED and record.cgroup:
-            # Version 1's freezer keeps a signal until the thaw; and with init all ends anyway.
-            await run_blocking(cgroup.kill, record, patience(timeout))
-        elif not _procid.send(record.init, number):
-            _, observed = await context.look(container_id, instance)
-            statuses.require(container_id, operation, observed.status)
+    with refusals(container_id, None if all else pid):
+        if all:
+            record.exit = observed.exit
+            await _kill_all(context, record, number, patience(timeout))
+        elif pid is not None:
+            if not await run_blocking(tree.signal_process, record, pid, number, context.root):
+                raise ProcessNotFound(container_id=container_id, pid=pid)
+        elif pgid is not None:
+            if not await run_blocking(tree.signal_group, record, pgid, number, context.root):
+                raise ProcessNotFound(container_id=container_id, pid=pgid)
+        else:
+            assert record.init is not None  # noqa: S101 - a status with a process
+            if number == signals.SIGKILL and observed.status is Status.PAUSED and record.cgroup:
+                # Version 1's freezer keeps a signal until the thaw; and with init all ends anyway.
+                await run_blocking(cgroup.kill, record, patience(timeout))
+            elif not _procid.send(record.init, number):
+                _, observed = await context.look(container_id, instance)
+                statuses.require(container_id, operation, observed.status)
+
+
+@contextlib.contextmanager
+def refusals(container_id: str, pid: int | None) -> Iterator[None]:
+    """What the kernel has against a signal, as errors of ours."""
+    try:
+        yield
+    except (AsyncrtError, TimeoutError):
+        raise
+    except PermissionError as error:
+        raise SignalRefused(container_id=container_id, pid=pid) from error
+    except OSError as error:  # no descriptor or memory to see whose a pid is
+        raise StorageFailed(path="/proc", errno=error.errno or 0) from error
 
 
 async def _kill_all(context: Context, record: Record, number: int, seconds: float) -> None:
@@ -156,11 +179,12 @@ async def stop(
     statuses.require(container_id, "stop", observed.status)
     refuse_foreign(record, "stop")
     assert record.init is not None  # noqa: S101 - a status with a process
-    if observed.status is not Status.PAUSED and grace_seconds:
-        _procid.send(record.init, signals.SIGTERM)
-        if await wait_ended(context, record, grace_seconds):
-            return
-    seconds = patience(timeout)
-    await _kill_all(context, record, signals.SIGKILL, seconds)
+    with refusals(container_id, record.init.pid):
+        if observed.status is not Status.PAUSED and grace_seconds:
+            _procid.send(record.init, signals.SIGTERM)
+            if await wait_ended(context, record, grace_seconds):
+                return
+        seconds = patience(timeout)
+        await _kill_all(context, record, signals.SIGKILL, seconds)
     if not await wait_ended(context, record, seconds):
         raise unresponsive(container_id, "stop", seconds)

@@ -8,6 +8,7 @@ whose a process is: `shared` says that it is one.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -119,24 +120,29 @@ def signal_process(record: Record, pid: int, number: int, root: str) -> bool:
 
 def signal_group(record: Record, pgid: int, number: int, root: str) -> bool:
     """Signal the container's members of a process group; False when it has none there."""
-    found = False
-    for pid in members(record, root):
-        each = _procid.stat(pid)
-        if each is not None and each.pgid == pgid:
-            found = signal_process(record, pid, number, root) or found
-    return found
+    found = [(pid, _procid.stat(pid)) for pid in members(record, root)]
+    return _signal_each(
+        record, [pid for pid, each in found if each and each.pgid == pgid], number, root
+    )
 
 
 def signal_all(record: Record, number: int, root: str) -> None:
-    """Signal all of the container's processes. One that may not be signalled shields no other."""
+    """Signal all of the container's processes."""
+    _signal_each(record, members(record, root), number, root)
+
+
+def _signal_each(record: Record, pids: Iterable[int], number: int, root: str) -> bool:
+    """Whether there was any. One that may not be signalled shields no other."""
+    found = False
     refused: PermissionError | None = None
-    for pid in members(record, root):
+    for pid in pids:
         try:
-            signal_process(record, pid, number, root)
+            found = signal_process(record, pid, number, root) or found
         except PermissionError as error:
             refused = error
     if refused is not None:
         raise refused
+    return found
 
 
 def freeze(init: Identity) -> None:
@@ -155,14 +161,15 @@ def kill_tree(record: Record, init: Identity, supervisor: Identity | None) -> No
     """Kill init, all in its cgroup, and all that descends from it or from a living supervisor.
 
     The supervisor stays, and with it what is below it if the container isn't the root of its sandbox. Waits, bounded, until those below init have ended; init itself is left to
-    the caller.
+    the caller. Raises PermissionError, when all others have been killed, if init may not be.
     """
     cgroup.kill(record, _ENDING_SECONDS)
     if record.sandbox == record.id and supervisor is not None and _procid.alive(supervisor):
         tree.kill(supervisor.pid, spared(record))
     if not _procid.alive(init):
         return
-    _procid.send(init, signal.SIGSTOP)
+    with contextlib.suppress(PermissionError):
+        _procid.send(init, signal.SIGSTOP)
     held = _hold(tree.stop(init.pid), init.pid)
     try:
         tree.kill(init.pid)
