@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from asyncrt import _paths
@@ -14,8 +15,10 @@ from asyncrt.status import Status
 from tests.helpers import reality, reaping, truth
 from tests.helpers.records import names
 from tests.helpers.sandboxes import ROOT
+from tests.soak import oplog
+from tests.soak.deeds import EVER, Deeds
 from tests.soak.look import Look, our_cgroups, our_mounts
-from tests.soak.places import score_of
+from tests.soak.places import FROZEN, UNFROZEN, score_of
 from tests.soak.plans import Plans
 from tests.soak.task import Task
 
@@ -42,7 +45,7 @@ async def mended(scene: Scene, engine: Engine, log: OpLog) -> list[str]:
     wrong = await recovered(engine, log)
     if scene.who == ROOT:  # nobody else may look at what waits at its gate
         wrong += _settled(lambda: truth.lies(scene.root))
-    wrong += _settled(lambda: [*_suspicions(scene)])
+    wrong += _settled(lambda: _suspicions(scene))
     for pod in scene.pods:
         wrong += await run_blocking(_members, scene, pod)
     wrong += await _scored(scene, engine, log)
@@ -115,8 +118,16 @@ def _settled(wrong: Callable[[], list[str]]) -> list[str]:
 
 
 def _suspicions(scene: Scene) -> list[str]:
-    look = Look(scene)
-    return [*look.wrong, *(f"{' '.join(key)}: {text}" for key, text in look.suspicions.items())]
+    """But that somebody was killed in the middle of a pause, who can have done it and not told."""
+    look, done = Look(scene), Deeds(oplog.read(scene.log_path))
+    return [
+        *look.wrong,
+        *(
+            f"{' '.join(key)}: {text}"
+            for key, text in look.suspicions.items()
+            if key[0] not in {FROZEN, UNFROZEN} or not done.was_cut(key[1], EVER, datetime.now(UTC))
+        ),
+    ]
 
 
 def _members(scene: Scene, pod: str) -> list[str]:
@@ -149,7 +160,8 @@ async def destroyed(scene: Scene, engine: Engine, log: OpLog) -> list[str]:
         log.write("descriptors", pid=seen.pid, name=seen.comm, count=count)
         if count > _DESCRIPTORS:
             wrong.append(f"{seen} has {count} descriptors, and nothing beside its root container")
-    return wrong + await _destroy(engine, log, [each.id for each in await engine.list()])
+    wrong += await _destroy(engine, log, [each.id for each in await engine.list()])
+    return wrong + [f"left by a destroy: {each}" for each in names(scene.root)]
 
 
 async def _destroy(engine: Engine, log: OpLog, ids: list[ContainerId]) -> list[str]:
