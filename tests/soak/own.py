@@ -68,7 +68,7 @@ def threads_left() -> list[str]:
     while len(os.listdir("/proc/self/task")) > 1:
         if time.monotonic() > deadline:
             return [f"threads left: {[each.name for each in threading.enumerate()]}"]
-        time.sleep(0.02)
+        time.sleep(0.02)  # no event tells of the end of a daemon thread
     return []
 
 
