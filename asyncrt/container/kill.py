@@ -16,6 +16,7 @@ from asyncrt.container.context import patience, refuse_foreign
 from asyncrt.container.wait import wait_ended
 from asyncrt.errors import (
     AsyncrtError,
+    ContainerNotFound,
     ProcessNotFound,
     SandboxUnresponsive,
     SignalRefused,
@@ -143,6 +144,19 @@ async def _kill_all(context: Context, record: Record, number: int, seconds: floa
         raise unresponsive(record.id, "kill", seconds)
 
 
+async def _kill_rest(context: Context, record: Record, seconds: float) -> None:
+    """End what init has left in its cgroup, of which a supervisor that was killed hasn't."""
+    if not record.cgroup or (record.supervisor is not None and _procid.alive(record.supervisor)):
+        return
+    try:
+        _, observed = await context.look(record.id, record.instance)
+    except ContainerNotFound:
+        return  # nothing can be left
+    record.exit = observed.exit
+    if not await run_blocking(cgroup.kill, record, seconds):
+        raise unresponsive(record.id, "stop", seconds)
+
+
 async def _within(channel: Channel, seconds: float) -> bool:
     try:
         async with asyncio.timeout(seconds):
@@ -183,6 +197,7 @@ async def stop(
         if observed.status is not Status.PAUSED and grace_seconds:
             _procid.send(record.init, signals.SIGTERM)
             if await wait_ended(context, record, grace_seconds):
+                await _kill_rest(context, record, patience(timeout))
                 return
         seconds = patience(timeout)
         await _kill_all(context, record, signals.SIGKILL, seconds)

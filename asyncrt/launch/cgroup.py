@@ -116,6 +116,13 @@ class Doors:
 
         Raises OSError, and in the child Failure.
         """
+        pid = self.bear(flags)
+        if not pid:
+            self.enter()
+        return pid
+
+    def bear(self, flags: int) -> int:
+        """As `clone`, the child having to `enter` them itself. Raises OSError."""
         try:
             pid = self._clone(flags)
         except BaseException:
@@ -123,8 +130,6 @@ class Doors:
             raise
         if pid:
             self._close()
-        else:
-            self.enter()
         return pid
 
     def _clone(self, flags: int) -> int:

@@ -15,11 +15,22 @@ import os
 import select
 
 from asyncrt import _csignal, _libc, _paths, _procid
-from asyncrt.launch import frames, fuse, handover, inside, layer, namespaces, overlay, process
+from asyncrt.launch import (
+    cgroup,
+    frames,
+    fuse,
+    handover,
+    inside,
+    layer,
+    namespaces,
+    overlay,
+    process,
+)
 from asyncrt.launch.failure import Failure, reported, step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any, NoReturn
 
     from asyncrt.launch.plan import LinuxPlan
@@ -36,6 +47,7 @@ class Gofer:
 
     __slots__ = (
         "_below",
+        "_cgroups",
         "_format",
         "_locked",
         "_mount",
@@ -49,9 +61,13 @@ class Gofer:
         "identity",
     )
 
-    def __init__(self, plan: LinuxPlan, *, outside: bool) -> None:
-        """`outside`: it stays out of the container's user namespace, with the launcher's privilege."""
+    def __init__(self, plan: LinuxPlan, cgroups: Sequence[str], *, outside: bool) -> None:
+        """`outside`: it stays out of the container's user namespace, with the launcher's privilege.
+
+        `cgroups` are those of its supervisor, where whoever forks it isn't in them.
+        """
         self._plan = plan
+        self._cgroups = cgroups
         self._outside = outside
         # With the lock of a kept layer, which ends with us as the use of the directory does; or -1.
         self._locked = plan["overlay"]["locked"]
@@ -88,8 +104,9 @@ class Gofer:
             if pid:
                 # Now, before that process lets nobody look at it.
                 user = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-            if _libc.clone(namespaces.CLONE_PARENT) == 0:
-                self._live(user)
+            doors = cgroup.Doors(self._cgroups)
+            if doors.bear(namespaces.CLONE_PARENT) == 0:
+                self._live(user, doors)
 
     def tree(self) -> int:
         """The overlay as a detached mount, in init. Raises Failure."""
@@ -108,9 +125,10 @@ class Gofer:
         self.identity = said["gofer"]
         return fds[0]
 
-    def _live(self, user: int) -> NoReturn:
+    def _live(self, user: int, doors: cgroup.Doors) -> NoReturn:
         code = 1
         try:
+            doors.enter()
             os.setsid()
             process.close_all_but((*self.fds, user))
             _libc.set_name(_paths.GOFER_COMM)

@@ -56,7 +56,8 @@ class Inside:
         self.proc = open_proc(plan)
         process.prepare_outside(plan)
         devices.guard_null(streams, null)
-        self.gofer = self._gofer()
+        wanted = plan.get("cgroup")
+        self.gofer = self._gofer(() if wanted is None else wanted.get("supervisor") or ())
         # Before anything of ours changes: whom /proc shows, and what we may map.
         self._id_maps = {} if linux["root"] is None else idmaps.open_all(linux["root"]["mounts"])
         early = self._early_sources() if linux["open_early"] else None
@@ -85,14 +86,17 @@ class Inside:
             with step("linux.namespaces", "/proc/self/ns"):
                 self.opened = namespaces.open_all("self")
 
-    def _gofer(self) -> Gofer | None:
-        """The gofer of a plan with an overlay: root's stays where it has the host's files."""
+    def _gofer(self, cgroups: Sequence[str]) -> Gofer | None:
+        """The gofer of a plan with an overlay: root's stays where it has the host's files.
+
+        `cgroups` were made for the supervisor: who comes beside others is forked by that, and in them.
+        """
         if "overlay" not in self._plan:
             return None
         from asyncrt.launch.gofer import Gofer  # most need none
 
         early = os.geteuid() == 0
-        gofer = Gofer(self._plan, outside=early)
+        gofer = Gofer(self._plan, cgroups, outside=early)
         if early:
             gofer.fork()
         return gofer

@@ -81,7 +81,14 @@ def take(slave: int, uid: int | None) -> None:
         if uid is not None:
             os.fchown(slave, uid, -1)
     except OSError as error:
-        raise Failure("process.terminal", os.ttyname(slave), error.errno or errno.EIO) from error
+        raise Failure("process.terminal", _name(slave), error.errno or errno.EIO) from error
+
+
+def _name(slave: int) -> str:
+    try:
+        return os.ttyname(slave)
+    except OSError:
+        return _PTMX  # it is in another mount of them than ours
 
 
 def give(console: int, master: int) -> None:

@@ -76,6 +76,12 @@ def _set_aside(root: str, container_id: str, aside: str) -> None:
     remove_tree(root, name)  # it can't be renamed: gone is what it is to be
 
 
+def clear_for_new(root: str, container_id: str, *, tell: Callable[[], None] | None = None) -> None:
+    """As `remove_all_but_lock`, for who goes on with the lock: nothing of the one before is left."""
+    remove_all_but_lock(root, container_id, tell=tell)
+    _unlink(root, _paths.last_exit(container_id))
+
+
 def remove_record(root: str, container_id: str) -> None:
     """Remove the record. Raises StorageFailed."""
     _unlink(root, container_id + _paths.STATE)

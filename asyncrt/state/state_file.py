@@ -42,7 +42,7 @@ from asyncrt.state.record import (
     read_record,
 )
 from asyncrt.state.removal import (
-    remove_all_but_lock,
+    clear_for_new,
     remove_container,
     remove_lock_files,
     remove_tree,
@@ -384,7 +384,7 @@ class StateFile:
 
     def _clear(self) -> None:
         self._data = self._original = self._expected = None
-        remove_all_but_lock(self.root, self.id, tell=self._tell_destroyed)
+        clear_for_new(self.root, self.id, tell=self._tell_destroyed)
         self._forget_membership()
         self._saved = None
         self._new = True

@@ -63,6 +63,28 @@ async def test_a_container_whose_gofer_dies_is_stopped_and_says_why(
             await exported(container)
 
 
+@pytest.mark.needs_cgroups
+async def test_a_gofer_is_in_its_supervisors_cgroups_and_in_none_of_a_container(
+    engine: asyncrt.Engine, root: str, rootfs: str
+) -> None:
+    """Its supervisor moves out of the fork server's, into one beside the sandbox's containers."""
+
+    def cgroups(pid: int) -> list[str]:
+        with open(f"/proc/{pid}/cgroup") as file:
+            return file.read().splitlines()
+
+    made = spec(config(rootfs, _SLEEP))
+    sandbox = await engine.create_sandbox("pod", spec=made, overlay=_MEMORY)
+    try:
+        beside = await sandbox.create("box", spec=made, overlay=_MEMORY)
+        for each in (sandbox.root, beside):
+            _, supervisor, gofer = _pids(record_of(each, root))
+            assert cgroups(gofer) == cgroups(supervisor)
+            assert any(line.endswith("/_supervisor") for line in cgroups(gofer))
+    finally:
+        await sandbox.destroy()
+
+
 async def test_a_gofer_that_dies_after_the_end_changes_nothing_of_that(
     engine: asyncrt.Engine, root: str, rootfs: str
 ) -> None:

@@ -16,6 +16,7 @@ from tests.helpers import capabilities, reaping
 from tests.helpers.sandboxes import ROOT, USER
 from tests.soak import observer, worker
 from tests.soak.delegated import run_as
+from tests.soak.own import threads_left
 from tests.soak.scene import Scene
 from tests.soak.soak import TASKS, soak
 
@@ -100,6 +101,7 @@ def _take_part(given: argparse.Namespace, seed: int) -> int:
         asyncio.run(observer.observe(scene))
         return 0
     faults = asyncio.run(worker.work(scene, given.work, seed, TASKS))
+    faults += [] if faults else threads_left()
     for each in faults:
         os.write(1, json.dumps({"wrong": each}).encode() + b"\n")
     return 1 if faults else 0

@@ -103,7 +103,7 @@ class Causes(Deeds):
 
     def _supervisor_killed(self, life: Life) -> bool:
         return any(
-            each.line["id"] == life.sandbox and each.at >= life.began - SLACK
+            each.line["id"] == life.sandbox and life.began - SLACK <= each.at <= life.told + SLACK
             for each in self.kills["supervisor"]
         )
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import random
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from asyncrt import _paths
 from asyncrt._threads import run_blocking
 from asyncrt.errors import SandboxUnresponsive
+from asyncrt.state import read_record
 from asyncrt.status import Status
 from tests.helpers import reality, reaping, truth
 from tests.helpers.records import names
 from tests.helpers.sandboxes import ROOT
+from tests.soak import oplog
+from tests.soak.deeds import EVER, Deeds
 from tests.soak.look import Look, our_cgroups, our_mounts
-from tests.soak.places import score_of
-from tests.soak.plans import Plans
+from tests.soak.places import FROZEN, UNFROZEN, score_of
+from tests.soak.plans import LOWEST_SCORE, Plans
 from tests.soak.task import Task
 
 if TYPE_CHECKING:
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
 
     from asyncrt import Engine, RecoveryReport
     from asyncrt.ids import ContainerId
+    from asyncrt.state import Record
     from tests.soak.oplog import OpLog
     from tests.soak.scene import Scene
 
@@ -42,7 +48,7 @@ async def mended(scene: Scene, engine: Engine, log: OpLog) -> list[str]:
     wrong = await recovered(engine, log)
     if scene.who == ROOT:  # nobody else may look at what waits at its gate
         wrong += _settled(lambda: truth.lies(scene.root))
-    wrong += _settled(lambda: [*_suspicions(scene)])
+    wrong += _settled(lambda: _suspicions(scene))
     for pod in scene.pods:
         wrong += await run_blocking(_members, scene, pod)
     wrong += await _scored(scene, engine, log)
@@ -51,40 +57,73 @@ async def mended(scene: Scene, engine: Engine, log: OpLog) -> list[str]:
 
 
 async def _scored(scene: Scene, engine: Engine, log: OpLog) -> list[str]:
-    """One more container comes and goes in each sandbox: its supervisor's score is as it has to be."""
-    wrong, original, id = [], score_of(os.getpid()), f"{scene.subs[0]}-more"
+    """More containers come and go in each sandbox: its supervisor's score is as it has to be."""
+    wrong = []
     for pod in scene.pods:
         root = Look(scene).known.get(pod)
         if root is None or root.record.supervisor is None or root.view.status not in _HOSTS:
             continue
-        supervisor = root.record.supervisor
-        plan = Plans(scene, random.Random(pod)).of_nothing(id, pod)
-        for verb in ("create", "destroy"):
-            Task(log, next(_numbers), verb).begin(id)
-        try:
-            sandbox = await engine.load_sandbox(pod)
-            more = await sandbox.create(id, spec=plan.spec)
-        except SandboxUnresponsive:
-            continue  # its supervisor was killed
-        scores = [
-            each.score
-            for each in Look(scene).known.values()
-            if each.record.supervisor == supervisor
-            and each.record.sandbox == pod != each.record.id
-            and each.score is not None
-        ]
-        before = score_of(supervisor.pid)
-        await more.start()
-        started = score_of(supervisor.pid)
-        await more.destroy()
-        destroyed = score_of(supervisor.pid)
-        expected = min(scores, default=before), min(scores, default=original)
-        if (started, destroyed) != expected:
-            wrong.append(
-                f"the scores in {pod} are {scores}; its supervisor was at {before}, had {started} "
-                f"with one more and {destroyed} without, and not {expected}"
-            )
+        for score in (LOWEST_SCORE, None):
+            with contextlib.suppress(SandboxUnresponsive):  # its supervisor was killed
+                wrong += await _scored_with(scene, engine, log, root.record, score)
     return wrong
+
+
+async def scored(scene: Scene, engine: Engine, log: OpLog) -> list[str]:
+    """The same in sandboxes that nobody else has touched; everything is destroyed, before and after."""
+    wrong, id = [], f"{scene.subs[1]}-more"
+    for pod in (scene.pods[0], scene.pods[-1]):
+        plans = Plans(scene, random.Random(pod))
+        for verb, each in (("sandbox", pod), ("create", id), ("destroy", pod), ("destroy", id)):
+            Task(log, next(_numbers), verb).begin(each)
+        plan = plans.of_nothing(pod, pod, LOWEST_SCORE)  # which counts for nobody
+        sandbox = await engine.create_sandbox(pod, spec=plan.spec)
+        await sandbox.root.start()
+        other = await sandbox.create(id, spec=plans.of_nothing(id, pod, 2 * LOWEST_SCORE).spec)
+        await other.start()
+        root = await run_blocking(read_record, scene.root, pod)
+        for score in (LOWEST_SCORE, None):
+            wrong += await _scored_with(scene, engine, log, root, score)
+        await other.destroy()
+        wrong += await _scored_with(scene, engine, log, root, None)
+        await sandbox.destroy()
+    return wrong
+
+
+async def _scored_with(
+    scene: Scene, engine: Engine, log: OpLog, root: Record, score: int | None
+) -> list[str]:
+    """One that has that score, or none."""
+    pod, supervisor, id = root.id, root.supervisor, f"{scene.subs[0]}-more"
+    assert supervisor is not None
+    plan = Plans(scene, random.Random(pod)).of_nothing(id, pod, score)
+    for verb in ("create", "destroy"):
+        Task(log, next(_numbers), verb).begin(id)
+    sandbox = await engine.load_sandbox(pod)
+    more = await sandbox.create(id, spec=plan.spec)
+    others = [
+        each.score
+        for each in Look(scene).known.values()
+        if each.record.supervisor == supervisor
+        and each.record.sandbox == pod
+        and each.record.id not in {pod, id}
+        and each.score is not None
+    ]
+    seen = [score_of(supervisor.pid)]
+    original = score_of(os.getpid())
+    await more.start()
+    seen.append(score_of(supervisor.pid))
+    init = (await more.view()).pid
+    its = None if init is None else score_of(init)
+    await more.destroy()
+    seen.append(score_of(supervisor.pid))
+    scores = others if score is None else [*others, score]
+    expected = [seen[0], min(scores, default=seen[0]), min(others, default=original)]
+    if its != (original if score is None else score):
+        return [f"one without a score of its own had {its}, or one with {score}"]
+    if seen == expected:
+        return []
+    return [f"the scores in {pod} are {others}; with {score} and without it had {seen}: {expected}"]
 
 
 async def recovered(engine: Engine, log: OpLog) -> list[str]:
@@ -115,8 +154,16 @@ def _settled(wrong: Callable[[], list[str]]) -> list[str]:
 
 
 def _suspicions(scene: Scene) -> list[str]:
-    look = Look(scene)
-    return [*look.wrong, *(f"{' '.join(key)}: {text}" for key, text in look.suspicions.items())]
+    """But that somebody was killed in the middle of a pause, who can have done it and not told."""
+    look, done = Look(scene), Deeds(oplog.read(scene.log_path))
+    return [
+        *look.wrong,
+        *(
+            f"{' '.join(key)}: {text}"
+            for key, text in look.suspicions.items()
+            if key[0] not in {FROZEN, UNFROZEN} or not done.was_cut(key[1], EVER, datetime.now(UTC))
+        ),
+    ]
 
 
 def _members(scene: Scene, pod: str) -> list[str]:
@@ -149,7 +196,8 @@ async def destroyed(scene: Scene, engine: Engine, log: OpLog) -> list[str]:
         log.write("descriptors", pid=seen.pid, name=seen.comm, count=count)
         if count > _DESCRIPTORS:
             wrong.append(f"{seen} has {count} descriptors, and nothing beside its root container")
-    return wrong + await _destroy(engine, log, [each.id for each in await engine.list()])
+    wrong += await _destroy(engine, log, [each.id for each in await engine.list()])
+    return wrong + [f"left by a destroy: {each}" for each in names(scene.root)]
 
 
 async def _destroy(engine: Engine, log: OpLog, ids: list[ContainerId]) -> list[str]:

@@ -43,6 +43,14 @@ class Known(NamedTuple):
     score: int | None  # in its config
 
 
+class Stray(NamedTuple):
+    """A file that is nobody's."""
+
+    id: str
+    name: str
+    inode: int
+
+
 class Look:
     """What was seen at one time: first the kernel's things, then the records."""
 
@@ -62,6 +70,7 @@ class Look:
         self._cgroups()
         self.suspicions |= places.suspicions(self)
         self.wrong += places.shared_layers(self)
+        self.strays = self._strays()
         self.wrong += [f"mounted: {line.strip()}" for line in our_mounts(scene)]
 
     def _suspect(self, what: str, *key: object, more: object = "") -> None:
@@ -182,6 +191,30 @@ class Look:
         for path in self.cgroups - named:
             if os.path.isdir(path):
                 self._suspect("a cgroup of no record", path)
+
+    def _strays(self) -> list[Stray]:
+        """Files that belong to no container and that nobody has in hand.
+
+        A record's lock is made before it and goes after it, and so is the gate with the lock. What is
+        temporary is somebody's who holds the lock.
+        """
+        names = set(os.listdir(self.scene.root))
+        held = {name for name, *_ in self.held} | {
+            name for name, *_ in lock_holders(self.scene.root)
+        }
+        found = []
+        for name in names:
+            temporary = name.startswith(".") and name.endswith("~")
+            id = name.strip(".~").rpartition(".")[0]
+            lock = id + _paths.LOCK
+            if not id.startswith(self.scene.tag):
+                continue  # of the log of events
+            if temporary or id + _paths.STATE not in names:
+                fine = lock in held if temporary or name == lock else lock in names
+                with contextlib.suppress(FileNotFoundError):
+                    if not fine:
+                        found.append(Stray(id, name, os.lstat(f"{self.scene.root}/{name}").st_ino))
+        return found
 
     def ours(self) -> Iterator[Seen]:
         """Living processes of asyncrt's own that belong to this root."""

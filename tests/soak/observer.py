@@ -22,7 +22,7 @@ from tests.soak.places import FROZEN, UNFROZEN
 from tests.soak.story import DESTROYED, Stories
 
 if TYPE_CHECKING:
-    from tests.soak.look import Suspicion
+    from tests.soak.look import Stray, Suspicion
     from tests.soak.scene import Scene
 
 _SECONDS_BETWEEN = 0.1
@@ -41,6 +41,8 @@ class Observer:
         self._stories = Stories()
         self._suspected: dict[Suspicion, tuple[float, int]] = {}
         self._statuses: dict[str, int] = {}  # of an instance, the revision that was seen last
+        self._strays: dict[Stray, list[datetime]] = {}  # when each was looked for, and seen
+        self._left: list[tuple[Stray, list[datetime]]] = []
         self._kept: dict[str, bytes] = {}  # what was last seen in each kept layer
         self._wrong = 0
         self._looks = 0
@@ -80,8 +82,12 @@ class Observer:
             self._changed.set()
 
     async def _look_on(self) -> None:
+        before = datetime.now(UTC)
         while True:
+            begun = datetime.now(UTC)
             look = await run_blocking(Look, self._scene)
+            self._note_strays(look, before)
+            before = begun
             self._looks += 1
             for text in look.wrong:
                 self.say(text)
@@ -96,6 +102,12 @@ class Observer:
             self._suspect(look)
             _write({"looks": self._looks, "events": self._events, "there": len(look.known)})
             await asyncio.sleep(_SECONDS_BETWEEN)
+
+    def _note_strays(self, look: Look, before: datetime) -> None:
+        """A file that is seen twice is left, by somebody who was killed since the look before that."""
+        now, seen = datetime.now(UTC), self._strays
+        self._strays = {each: [*seen.get(each, [before]), now] for each in look.strays}
+        self._left += [(each, when) for each, when in self._strays.items() if len(when) == 3]
 
     def _look_at_layers(self) -> None:
         """What is kept is there for ever: each container only adds its line."""
@@ -148,6 +160,9 @@ class Observer:
         causes = Causes(oplog.read(self._scene.log_path))
         for text in causes.wanting(self._stories):
             self.say(text)
+        for stray, (since, *_, until) in self._left:
+            if not causes.was_cut(stray.id, since, until):
+                self.say(f"nobody was killed since {since}, and a file is left: {stray}")
         for text in hooks.wanting(self._scene, causes, self._stories):
             self.say(text)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,6 @@ _LOOKS = 10
 _SECONDS = 5.0
 # An engine keeps 64 connections for the next call, and what it has under way: some more.
 _MOST_DESCRIPTORS = 110
-_MOST_THREADS = _threads.WORKERS + 16  # those of short work, and who waited for a lock just now
 
 Locked = tuple[str, tuple[int, int]]  # a lock file's name, and which file that is
 
@@ -53,15 +53,23 @@ class Own:
     def grown(self) -> list[str]:
         """What there is more of than an engine needs that has worked for long."""
         more = len(_descriptors()) - len(self._before)
-        threads = len(os.listdir("/proc/self/task"))
-        found = [f"{more} descriptors more than at first"] if more > _MOST_DESCRIPTORS else []
-        return found + ([f"{threads} threads"] if threads > _MOST_THREADS else [])
+        return [f"{more} descriptors more than at first"] if more > _MOST_DESCRIPTORS else []
 
     def left(self) -> list[str]:
         """What is open that wasn't before the engine was."""
         gc.collect()  # an error's frames are let go of late where a task is among them
         now = _descriptors()
         return [f"{fd}: {to}" for fd, to in now.items() if self._before.get(fd) != to]
+
+
+def threads_left() -> list[str]:
+    """What still runs when the loop is closed, after the time that idle ones wait for more to do."""
+    deadline = time.monotonic() + _SECONDS + _threads.IDLE_SECONDS
+    while len(os.listdir("/proc/self/task")) > 1:
+        if time.monotonic() > deadline:
+            return [f"threads left: {[each.name for each in threading.enumerate()]}"]
+        time.sleep(0.02)  # no event tells of the end of a daemon thread
+    return []
 
 
 def own_locks(root: str) -> list[Locked]:

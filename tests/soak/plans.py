@@ -11,6 +11,7 @@ from tests.helpers.capabilities import User
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Sequence
 
     from tests.soak.scene import Scene
 
@@ -19,7 +20,8 @@ SHORT_CODES = (3, 4, 5)
 SHORT = "short"
 _TREE = 'trap "" TERM; /bin/sleep 1000 & /bin/sleep 1000 & wait; wait; wait'
 _WAIT = ["/bin/sleep", "1000"]
-_SCORES = (100, 300, 500, 700)
+LOWEST_SCORE = 50
+_SCORES = (100, 300, 500, 700, None, None, None, None)
 
 HOOKS = ("createRuntime", "poststart", "poststop")  # in the order of a life
 HOOK_FAILS = 7
@@ -70,11 +72,9 @@ class Plans:
             return self._plan(id, pod, ["/bin/sh", "-c", script], facts, overlay)
         return self._plan(id, pod, ["/bin/sh", "-c", _TREE], {"program": "tree"}, overlay)
 
-    def of_nothing(self, id: str, pod: str) -> Plan:
-        """One that waits, and has nothing of all that."""
-        plan = self._plan(id, pod, _WAIT, {"program": "waits"}, None, plain=True)
-        assert plan.facts["score"] is None
-        return plan
+    def of_nothing(self, id: str, pod: str, score: int | None) -> Plan:
+        """One that waits, with a score and with nothing else of all that."""
+        return self._plan(id, pod, _WAIT, {"program": "waits"}, None, hooked=0, scores=[score])
 
     def _overlay(self, pod: str) -> asyncrt.Overlay:
         """A layer in memory, on disk, or kept: few directories, so that they are used again."""
@@ -93,16 +93,17 @@ class Plans:
         facts: dict[str, Any],
         overlay: asyncrt.Overlay | None,
         *,
-        plain: bool = False,
+        hooked: float = 0.25,
+        scores: Sequence[int | None] = _SCORES,
     ) -> Plan:
         dice, scene = self._dice, self._scene
         nonce = f"{dice.getrandbits(48):012x}"
         kept = overlay.path if overlay is not None and overlay.kind == "kept" else None
         if kept is not None and args == _WAIT:
             args = ["/bin/sh", "-c", f"echo {nonce} >>{scene.KEPT_LOG}; exec /bin/sleep 1000"]
-        score = dice.choice(_SCORES) if not plain and dice.random() < 0.5 else None
+        score = dice.choice(scores)
         fails = dice.choice(HOOKS[:2]) if dice.random() < 0.2 else FINE
-        hooks = fails if not plain and dice.random() < 0.25 else ""
+        hooks = fails if dice.random() < hooked else ""
         facts = {**facts, "nonce": nonce, "score": score, "hooks": hooks, "kept": kept}
         env = scene.marking(id, nonce)
         if not scene.is_on_linux(pod):

@@ -183,6 +183,8 @@ class Soak:
         assert observer is not None
         self.wrong += await ending.mended(self.scene, engine, self._log)
         self.wrong += await ending.destroyed(self.scene, engine, self._log)
+        if not self.wrong:
+            self.wrong += await ending.scored(self.scene, engine, self._log)
         self.wrong += await ending.recovered(engine, self._log)
         observer.say(b"finish\n")
         if await observer.ended(HANGS_SECONDS) != 0 or not self._observed.get("finished"):

@@ -60,9 +60,8 @@ class Worker:
                     group.create_task(self._operations())
             if not self.faults:
                 await self._until_none("locks left", lambda: own_locks(self.scene.root))
-                self.faults += [f"after {self._number} operations: {self._own.grown()}"] * bool(
-                    self._own.grown()
-                )
+                grown = self._own.grown()
+                self.faults += [f"after {self._number} operations: {each}" for each in grown]
         if not self.faults:
             await self._until_none("descriptors left", self._own.left)
         self._log.close()

@@ -378,7 +378,11 @@ def _faults_of(
             faults.append(f"names no path: {outcome.error}: {outcome.text}")
     expected = [found.before, found.after]
     if outcome.error == "HookFailed":
-        expected.append([])  # it takes its container along
+        # It takes its container along.
+        expected += [
+            [*found.before[:at], *found.before[at + 1 :]] for at in range(len(found.before))
+        ]
+        expected += [[]] * (not found.before)
     if verb.in_steps or any(_is_like(listed, each, killed=killed) for each in expected):
         return faults
     faults.append(f"failed ({outcome.text}), and {listed} instead of {found.before}")

@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from asyncrt.launch import frames, gate, hook, process
+from asyncrt import _libc
+from asyncrt.launch import frames, gate, hook, process, terminal
 from asyncrt.launch.failure import Failure
 from tests.helpers.processes import run_python, wait_gone, wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from asyncrt.launch.plan import HookPlan, ProcessPlan
 
 
@@ -257,3 +260,21 @@ def test_a_hook_is_abandoned_with_its_group_when_nobody_wants_it() -> None:
     wait_gone(pid)
     for fd in (read, told, telling):
         os.close(fd)
+
+
+def test_why_a_terminal_cant_be_taken_is_told_of_one_without_a_name_here_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """ttyname(3) fails with ENODEV for one of a container's own, which is no reason of anything."""
+
+    def fail(number: int) -> Callable[..., None]:
+        def failing(*_: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        return failing
+
+    monkeypatch.setattr(_libc, "set_controlling_terminal", fail(errno.ENOMEM))
+    monkeypatch.setattr(os, "ttyname", fail(errno.ENODEV))
+    with pytest.raises(Failure) as caught:
+        terminal.take(0, None)
+    assert (caught.value.errno, caught.value.path) == (errno.ENOMEM, "/dev/pts/ptmx")

@@ -56,6 +56,19 @@ async def test_an_interrupted_deletion_is_taken_over_by_a_create(anywhere: str) 
     await remove(state)
 
 
+async def test_nothing_of_the_one_before_is_left_beside_the_new_one(root: str) -> None:
+    """The end of a container, kept while it is removed, is no business of the next with its id."""
+    state = await made(root)
+    await state.lock()
+    record = await state.load_locked()
+    put_exit(root, state.id, record.instance)
+    await state.clear_locked()
+    assert names(root) == [f"{state.id}.lock", f"{state.id}.queue"]
+    await state.destroy()
+    state.close()
+    assert names(root) == []
+
+
 async def test_a_take_over_that_gives_up_leaves_the_old_record(root: str) -> None:
     state = await made(root)
     assert await state.lock_for_new(allow=lambda _record: True) is not None

@@ -15,6 +15,7 @@ from asyncrt import Engine, Status, _cgroups
 from tests.helpers import cgroups
 from tests.helpers.cgroups import left, limited, made_for, unique, where
 from tests.helpers.containers import (
+    SECONDS,
     destroyed,
     gone,
     init_of,
@@ -120,6 +121,21 @@ async def test_without_its_supervisor_all_of_it_is_still_known_paused_and_killed
     await until(lambda: not any(map(is_alive, pids)), "all of it has ended")
     await container.destroy()
     assert left(made) == []
+
+
+async def test_a_stop_within_its_grace_leaves_nobody_either_without_a_supervisor(
+    engine: Engine, either: None
+) -> None:
+    """Init ends by its TERM; whoever would have killed the rest of it was killed before."""
+    spec = _daemons("trap 'exit 0' TERM;")
+    container = await started(engine, "web", spec, stdout=asyncrt.PIPE)
+    daemon = int(await line(container.stdout))
+    supervisor = supervisor_of(container, engine.root)
+    os.kill(supervisor, signal.SIGKILL)
+    await gone(supervisor)
+    await container.stop(grace_seconds=SECONDS)
+    assert not is_alive(daemon)
+    await container.destroy()
 
 
 @pytest.mark.parametrize("how", ["kill all", "destroy", "gc and delete"])
