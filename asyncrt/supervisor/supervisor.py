@@ -206,7 +206,13 @@ class Supervisor:
         self._loop.ignore(birth.watch.fileno())
 
     def _let_go(self) -> None:
-        """Of containers whose end is told to all."""
+        """Of containers whose end is told to all.
+
+        At the end of all of us that comes last, when there may be no need any more: while others die,
+        whoever waits for these comes first.
+        """
+        if self.root.end.status is not None and any(each.end.status is None for each in self._subs):
+            return
         for each in list(self._subs):
             if each.has_ended and each.leave():
                 self._subs.remove(each)
