@@ -53,7 +53,7 @@ async def destroy(
 ) -> None:
     """Stop and remove the container; one that is gone already is fine.
 
-    `ending`: its supervisor was told to end all of its sandbox, and needn't be told of this one.
+    `ending`: its supervisor was told to end all of its sandbox, and needn't be told again.
 
     Raises DestroyFailed with what is left when stopping failed; the record stays then. Raises
     ContainerBusy when it is locked for too long. If cancelled, what was done stays done, and the
@@ -123,10 +123,12 @@ async def end_processes(
     context, record = held.context, held.record
     seconds = _ASKED_SECONDS if patience is None else min(patience, _ASKED_SECONDS)
     writes = True
-    if record.status is not Status.STOPPED:
+    lived = record.status is not Status.STOPPED
+    if lived:
         refuse_foreign(record, "destroy")
         if record.supervision == "own":
             writes = await _ask_supervisor(context, record, seconds, ending=ending)
+    told = lived and record.status is Status.STOPPED  # by it: of a root after all others
     if record.status is not Status.STOPPED:
         await _kill_what_lives(record)
         observed = await context.run(observe, record, context.root)
@@ -139,9 +141,10 @@ async def end_processes(
     await layer.end_gofer(record, _KILLED_SECONDS)
     if record.sandbox == record.id:
         await _end_supervisor(record, seconds)
-        await _end_orphans(context, record)
+        if not told:
+            await _end_orphans(context, record)
     elif writes and _is_supervised(record):
-        await _until_let_go(context, record, seconds)
+        await _until_let_go(context, record, seconds, ending=ending)
     if (record.cgroups or record.cgroup) and not await context.end_cgroups(record):
         left = await run_blocking(cgroup.end, record, _KILLED_SECONDS)
         if left:
@@ -170,8 +173,8 @@ async def _ask_supervisor(
 
     What it says of the end is in the record then. Whether it did, and may still write about that.
     """
-    # Others may keep it after the end.
-    keeps = record.gofer is not None or record.sandbox == record.id
+    # Others may keep it after the end; and with all of its sandbox it ends when it has told of each.
+    keeps = record.gofer is not None or record.sandbox == record.id or ending
     with (
         contextlib.suppress(ChannelClosed, SandboxUnresponsive),
         context.watching(record) as watch,
@@ -189,11 +192,11 @@ async def _ask_supervisor(
                 # A creator was killed before it could write down whom to kill.
                 left = "a supervisor that doesn't answer and that no record names"
                 raise DestroyFailed(container_id=record.id, left=[left])
-            return ended and not watch.over.is_set()
+            return ended and not ending and not watch.over.is_set()
     return False
 
 
-async def _until_let_go(context: Context, record: Record, seconds: float) -> None:
+async def _until_let_go(context: Context, record: Record, seconds: float, *, ending: bool) -> None:
     """Wait, bounded, until the supervisor of its sandbox has answered all and writes no more."""
     with (
         contextlib.suppress(SandboxUnresponsive, StorageFailed),
@@ -202,7 +205,7 @@ async def _until_let_go(context: Context, record: Record, seconds: float) -> Non
         if isinstance(watch, Channel):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    await watch.over.wait()
+                    await (watch.done if ending else watch.over).wait()
 
 
 async def _end_orphans(context: Context, record: Record) -> None:

@@ -122,7 +122,7 @@ class Sandbox:
         for error in errors.values():
             if error is not None:
                 raise error
-        await self.root.destroy(timeout=timeout)
+        await destroying.destroy(context, self.root.id, self.instance, timeout, ending=ending)
 
 
 class Sandboxes:

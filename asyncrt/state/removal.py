@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_USUAL = (_paths.CONFIG, _paths.CONTROL, _paths.GATE)  # in ID.d, beside the exit
 _ATTEMPTS = 8  # to remove a directory that was emptied
 
 
@@ -57,9 +58,30 @@ def remove_all_but_lock(
 def _remove_directory(root: str, container_id: str) -> None:
     aside = _paths.being_removed(container_id)
     _set_aside(root, container_id, aside)
-    with contextlib.suppress(OSError):  # what there isn't, or can't be kept, is no reason to stop
-        os.rename(f"{root}/{aside}/{_paths.EXIT}", f"{root}/{_paths.last_exit(container_id)}")
-    remove_tree(root, aside)
+    if not _remove_usual(root, container_id, aside):
+        remove_tree(root, aside)
+
+
+def _remove_usual(root: str, container_id: str, aside: str) -> bool:
+    """Keep its exit, and remove it unlisted, as what is in it is mostly known; whether it is gone."""
+    path = f"{root}/{aside}"
+    try:
+        directory = os.open(path, _DIRECTORY)
+    except OSError:
+        return False
+    try:
+        kept = f"{root}/{_paths.last_exit(container_id)}"
+        with contextlib.suppress(OSError):  # there may be none, and it's no reason to stop
+            os.rename(_paths.EXIT, kept, src_dir_fd=directory)
+        for name in _USUAL:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=directory)
+        os.rmdir(path)
+    except OSError:
+        return False
+    finally:
+        os.close(directory)
+    return True
 
 
 def _set_aside(root: str, container_id: str, aside: str) -> None:

@@ -65,6 +65,8 @@ class End:
     def _kill(self) -> None:
         workload = self._workload
         workload.processes.kill(workload.init)
+        if workload.sandbox is not None and workload.sandbox.root is workload:
+            workload.sandbox.end_subs()  # now: they end while it does, and not after that
         if workload.gofer is not None:
             workload.loop.after(_UNKILLABLE_SECONDS, self._unblock)
 

@@ -206,12 +206,21 @@ class Supervisor:
         self._loop.ignore(birth.watch.fileno())
 
     def _let_go(self) -> None:
-        """Of containers whose end is told to all."""
+        """Of containers whose end is told to all.
+
+        At the end of all of us that comes last, when there may be no need any more: while others die,
+        whoever waits for these comes first.
+        """
+        if self.root.end.status is not None and any(each.end.status is None for each in self._subs):
+            return
         for each in list(self._subs):
             if each.has_ended and each.leave():
                 self._subs.remove(each)
 
-    def _end_subs(self) -> None:
+    def end_subs(self) -> None:
+        """End all beside the root, which is ending or has ended. May be repeated."""
+        if not self.shared:
+            return
         self._end_spare(self._spare)
         for birth in list(self._births):
             # Whoever has handed over is a container, that its creator may call created by now; whoever
@@ -237,8 +246,8 @@ class Supervisor:
             if pid == 0:
                 break
             self._reaped(pid, status)
-        if root.end.status is not None and self.shared:
-            self._end_subs()
+        if root.end.status is not None:
+            self.end_subs()
         ended = [each for each in self._subs if each.end.settle(alone=self._alone)]
         if ended:
             self.tell(ended)

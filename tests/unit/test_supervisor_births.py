@@ -120,7 +120,8 @@ def test_at_the_sandboxs_end_an_init_is_a_container_or_never_will_be(
         if when == "before":
             theirs.send(said)
         supervisor._births.append(module._Birth(0, ours, requests))
-        supervisor._end_subs()
+        supervisor.shared = True
+        supervisor.end_subs()
         ended = [cast("_Sub", each).end.reason for each in supervisor._subs]
     assert (ended, refused) == (
         (["sandbox ended"], []) if when == "before" else ([], [BrokenPipeError])

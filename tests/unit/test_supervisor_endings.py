@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from asyncrt.supervisor.end import End
 from asyncrt.supervisor.supervisor import Supervisor
 
 
@@ -60,3 +61,76 @@ def test_a_root_whose_others_ends_cannot_be_written_is_told_once_theirs_are_answ
     loop.reap()
     assert (root.end.settled, sub.end.settled) == (1, 2)
     assert not supervisor._over()
+
+
+class _Processes:
+    def __init__(self, killed: list[str]) -> None:
+        self._killed = killed
+
+    def kill(self, init: int) -> bool:
+        self._killed.append(f"init {init}")
+        return True
+
+
+class _Sandbox:
+    root: object = None
+
+    def __init__(self, killed: list[str]) -> None:
+        self._killed = killed
+
+    def end_subs(self) -> None:
+        self._killed.append("the others")
+
+
+class _Living:
+    gofer = None
+
+    def __init__(self, init: int, sandbox: _Sandbox) -> None:
+        self.init = init
+        self.sandbox = sandbox
+        self.processes = _Processes(sandbox._killed)
+        self.end = End(cast("Any", self), durable=False)
+
+
+def test_with_the_root_the_others_are_killed_at_once_and_with_another_nobody_else() -> None:
+    """HAZARDS 14: the root's end ends all; none of them may outlive it, nor need they wait for it."""
+    killed: list[str] = []
+    sandbox = _Sandbox(killed)
+    root, sub = _Living(1, sandbox), _Living(2, sandbox)
+    sandbox.root = root
+    sub.end.want()
+    assert killed == ["init 2"]
+    root.end.want()
+    assert killed == ["init 2", "init 1", "the others"]
+    assert root.end.status is None
+
+
+class _Leaving(_Ended):
+    has_ended = True
+
+    def __init__(self, status: int | None) -> None:
+        super().__init__()
+        self.end.status = cast("int", status)
+        self.left = 0
+
+    def leave(self) -> bool:
+        self.left += 1
+        return True
+
+
+def test_at_the_sandboxs_end_who_has_ended_leaves_when_all_have() -> None:
+    """Their exits come first; and nobody is kept whom a full disk or a gofer holds up."""
+    root, first, second = _Ended(), _Leaving(0), _Leaving(None)
+    supervisor = Supervisor(cast("Any", _Loop()), cast("Any", root))
+    supervisor._subs += [cast("Any", first), cast("Any", second)]
+    second.has_ended = False
+    supervisor._let_go()
+    assert (first.left, second.left) == (0, 0)
+    second.end.status = 9
+    supervisor._let_go()
+    assert (first.left, second.left) == (1, 0)
+    root.end.status = cast("int", None)  # and while the root lives nobody is waited for
+    supervisor._subs.append(cast("Any", first))
+    second.end.status = cast("int", None)
+    supervisor._let_go()
+    assert first.left == 2
