@@ -183,7 +183,7 @@ _SLOW = """
 def _late(self: FileLock, _release=FileLock.release) -> None:
     import time
 
-    end = time.perf_counter() + 1e-3
+    end = time.perf_counter() + 5e-3  # more than a busy machine takes away
     while time.perf_counter() < end:
         pass
     _release(self)
@@ -194,12 +194,12 @@ FileLock.release = _late
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)  # some thirty interpreters
+@pytest.mark.timeout(300)  # some fifty interpreters
 def test_a_planted_slow_checkout_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare, "SMOKE", True)
     was, slow = _checkout(tmp_path / "a", ""), _checkout(tmp_path / "b", _SLOW)
     console = Console(width=200, file=io.StringIO())
-    words = [was, slow, "lock-uncontended", "--rounds", "8"]
+    words = [was, slow, "lock-uncontended", "--rounds", "12"]  # one of them may be wild
     status = compare.main(words, console, known=["lock-uncontended"])
     assert isinstance(console.file, io.StringIO)
     said = console.file.getvalue()
