@@ -238,7 +238,8 @@ class StateFile:
         except OSError as error:
             if isinstance(error, (AsyncrtError, FileNotFoundError)):
                 raise
-            raise _storage_failed(lock.path, error) from error
+            at_gate = str(error.filename).endswith(_paths.QUEUE)
+            raise _storage_failed(error.filename if at_gate else lock.path, error) from error
         finally:
             self._locking = False
         self._lock = lock

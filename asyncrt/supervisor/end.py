@@ -6,6 +6,7 @@ Nobody hears of it before it is written down.
 from __future__ import annotations
 
 import errno
+import os
 
 from asyncrt import _csignal, _durable, _paths
 from asyncrt.launch import frames
@@ -151,6 +152,8 @@ class End:
                 temporary=_paths.EXIT_BEING_SAVED,
             )
         except OSError as error:
+            if error.errno == errno.EISDIR:
+                self._clear_place()
             if error.errno != errno.ENOENT:  # else the directory is gone, and with it all readers
                 if not self._retrying:
                     self._retrying = True
@@ -159,6 +162,15 @@ class End:
                 return False
         self.recorded = True
         return True
+
+    def _clear_place(self) -> None:
+        """Put a directory aside that the program has made where the record is to be; it goes with the rest."""
+        fd = self._workload.dir_fd
+        aside = _paths.temporary(_paths.EXIT)
+        try:  # noqa: SIM105 - a context manager costs pages
+            os.rename(_paths.EXIT, aside, src_dir_fd=fd, dst_dir_fd=fd)
+        except OSError:
+            pass  # the next try tells
 
     def _retry(self) -> None:
         """No death comes any more that would have the rest of the sandbox, which waits for us, go on."""

@@ -49,7 +49,7 @@ class _Attached:
 
     def _ready(self, events: int) -> None:
         if events & (select.POLLHUP | select.POLLERR):
-            self._terminal.detach(self)
+            self._leave()
             return
         if events & select.POLLOUT:
             self.flush()
@@ -80,10 +80,17 @@ class _Attached:
         except BlockingIOError:
             pass
         except OSError:
-            self._terminal.detach(self)
+            self._leave()
             return
         self.listen()
         self._terminal.listen()
+
+    def _leave(self) -> None:
+        """It has let go; what it typed before that counts, as far as the terminal takes it."""
+        with contextlib.suppress(OSError):
+            while not self._terminal.full and (data := self.sock.recv(4096)):
+                self._terminal.type(data)
+        self._terminal.detach(self)
 
 
 class Terminal:

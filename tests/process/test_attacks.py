@@ -163,3 +163,19 @@ async def test_a_supervisor_of_a_newer_protocol_is_let_be_and_everything_can_sti
         await again.destroy()
         assert await other.list() == []
     assert msgspec.to_builtins(record)["protocol"] == 99
+
+
+async def test_a_directory_where_the_exit_record_is_to_be_keeps_nobody_from_knowing_the_end(
+    engine: Engine,
+) -> None:
+    """A program of the same user's can make one; a supervisor tried to write over it for ever."""
+    spec = Spec.command(
+        ["sh", "-c", 'mkdir -p "$1/exit.json/full"; exit 3', "sh", f"{engine.root}/web.d"]
+    )
+    container = await engine.create("web", spec=spec, stdout=asyncrt.DEVNULL)
+    await container.start()
+    supervisor = supervisor_of(container, engine.root)
+    await gone(supervisor)
+    assert (await container.wait(20)).exit_code == 3
+    await container.destroy()
+    assert names(engine.root) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from typing import Any
 
 import psutil
@@ -11,7 +12,15 @@ import pytest
 
 import asyncrt
 from asyncrt import Engine
-from tests.helpers.containers import line, shell_hook, sleeper, started
+from tests.helpers.containers import (
+    in_state,
+    line,
+    shell,
+    shell_hook,
+    sleeper,
+    started,
+    supervisor_of,
+)
 from tests.helpers.processes import until
 
 NULL: Any = {"stdout": asyncrt.DEVNULL, "stderr": asyncrt.DEVNULL}
@@ -57,6 +66,21 @@ async def test_what_has_to_be_forked_keeps_no_fork_server(root: str, engine: Eng
     await until(lambda: not _living(root), "all have ended")
     await until(lambda: _open() == before, "all are reaped")
     assert await engine.list() == []
+
+
+async def test_what_was_typed_before_a_terminal_is_let_go_of_arrives(engine: Engine) -> None:
+    """Its supervisor may hear of both at the same time."""
+    spec = shell("read word; test $word = typed")
+    container = await started(engine, "web", spec, terminal=True)
+    supervisor = supervisor_of(container, engine.root)
+    terminal = await container.attach()
+    os.kill(supervisor, signal.SIGSTOP)
+    await in_state(supervisor, "T")
+    await terminal.write(b"typed\n")
+    terminal.close()
+    os.kill(supervisor, signal.SIGCONT)
+    assert (await container.wait(20)).exit_code == 0
+    await container.destroy()
 
 
 async def test_an_engine_that_is_open_isnt_opened_again(root: str) -> None:

@@ -398,3 +398,11 @@ async def test_cancelled_behind_a_create_that_is_rolled_back_it_leaves_nothing(
             await task
         state.close()
         assert names(anywhere) == [], ticks
+
+
+async def test_a_link_in_the_place_of_the_gate_is_told_by_its_own_name(anywhere: str) -> None:
+    os.symlink("/nowhere", f"{anywhere}/web.queue")
+    with pytest.raises(StorageFailed) as caught:
+        await StateFile(anywhere, some_id()).lock_for_new(timeout=1)
+    assert caught.value.path == f"{anywhere}/web.queue"
+    os.unlink(f"{anywhere}/web.queue")
