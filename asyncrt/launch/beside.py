@@ -53,8 +53,9 @@ def spawn(
         else:
             pid = os.fork()
     except Exception as error:
-        if isinstance(error, Failure) and os.getpid() != parent:
-            _give_up(theirs, error)  # a child on its way
+        # A child on its way; in there it may have the very pid that its parent has out here.
+        if isinstance(error, Failure) and ("joins" in plan or os.getpid() != parent):
+            _give_up(theirs, error)
         os.close(report)
         os.close(theirs)
         raise

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from asyncrt.launch.plan import ProcessPlan
 
 _WHAT = "namespaces of init"
+_TOLD = b"t"  # that our parent knows of the process
 
 
 def fork(
@@ -90,11 +91,18 @@ def _join(
             pidfd = os.pidfd_open(init)
             namespaces.setns(pidfd, kinds)
             os.close(pidfd)
+    told, teller = os.pipe()
     pid = doors.clone(namespaces.CLONE_PARENT)
     if pid:
         os.write(bearer, str(pid).encode())
+        os.write(teller, _TOLD)
         os._exit(0)
     os.close(bearer)
+    os.close(teller)
+    if os.read(told, 1) != _TOLD:
+        # Whoever bore it was killed before it said so: our parent would know of nobody to end.
+        raise Failure(_WHAT, str(init), errno.ECHILD)
+    os.close(told)
     owner = plan["joins"]["ids"]
     if owner is not None:
         namespaces.become_owner(*owner)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ import asyncrt
 from asyncrt import _cgroups
 from tests.helpers import capabilities
 from tests.helpers.containers import SECONDS, destroyed, init_of, record_of
-from tests.helpers.processes import REPOSITORY, until
+from tests.helpers.processes import REPOSITORY, run_python, until
 from tests.helpers.sandboxes import EVERYBODY, MAPPED, USER, config, python, spec, with_python
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_program("busybox")]
@@ -215,3 +216,39 @@ def test_hazard_42_nothing_is_typed_into_the_terminal_of_who_runs_it(
         os.close(theirs)
     os.chown(root, 0, 0)
     assert done.stdout.splitlines() == [*["refused True"] * 3, "no terminal of its own"]
+
+
+# What bears the process that joins is killed before it says who that is. Prints what is told, and
+# whether the program ran.
+_KILLED = """
+import contextlib, json, os, signal, sys
+from asyncrt.launch import beside, namespaces
+path, ours, write = sys.argv[1], os.getpid(), os.write
+def killed(fd, data):
+    if os.getpid() != ours and data.isdigit():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return write(fd, data)
+os.write = killed
+plan = {
+    "args": ["/bin/sh", "-c", f"echo ran >{path}"], "env": ["PATH=/bin"], "cwd": "/", "uid": None,
+    "gid": None, "groups": None, "umask": None, "rlimits": [], "no_new_privs": False,
+    "oom_score_adj": None, "joins": {"kinds": namespaces.CLONE_NEWUTS, "ids": None},
+}
+uts = os.open("/proc/self/ns/uts", os.O_RDONLY)
+null = os.open("/dev/null", os.O_RDWR)
+_, report = beside.spawn(plan, [null] * 3, 0o022, ours, [uts])
+said = b""
+while part := os.read(report, 4096):
+    said += part
+with contextlib.suppress(ChildProcessError):
+    while True:
+        os.wait()
+print(json.dumps([json.loads(said or b"{}").get("errno"), os.path.exists(path)]))
+"""
+
+
+def test_a_program_that_nobody_would_know_of_never_runs(tmp_path: Path) -> None:
+    """HAZARDS 26. Who is asked for it hears why, and has nothing to end."""
+    done = run_python(_KILLED, tmp_path / "ran")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [errno.ECHILD, False]

@@ -18,7 +18,7 @@ from tests.helpers import reality, reaping, truth
 from tests.helpers.records import names
 from tests.helpers.sandboxes import ROOT
 from tests.soak import oplog
-from tests.soak.deeds import EVER, Deeds
+from tests.soak.deeds import Deeds
 from tests.soak.look import Look, our_cgroups, our_mounts
 from tests.soak.places import FROZEN, UNFROZEN, score_of
 from tests.soak.plans import LOWEST_SCORE, Plans
@@ -161,7 +161,8 @@ def _suspicions(scene: Scene) -> list[str]:
         *(
             f"{' '.join(key)}: {text}"
             for key, text in look.suspicions.items()
-            if key[0] not in {FROZEN, UNFROZEN} or not done.was_cut(key[1], EVER, datetime.now(UTC))
+            if key[0] not in {FROZEN, UNFROZEN}
+            or not done.was_cut(key[1], look.known[key[1]].record.created_at, datetime.now(UTC))
         ),
     ]
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # so many seconds: a waiter that was cancelled gets it late, and releases it then.
 _LOOKS = 10
 _SECONDS = 5.0
+_ENDING_SECONDS = 60.0
 # An engine keeps 64 connections for the next call, and what it has under way: some more.
 _MOST_DESCRIPTORS = 110
 
@@ -63,8 +64,11 @@ class Own:
 
 
 def threads_left() -> list[str]:
-    """What still runs when the loop is closed, after the time that idle ones wait for more to do."""
-    deadline = time.monotonic() + _SECONDS + _threads.IDLE_SECONDS
+    """What still runs when the loop is closed, after the time that idle ones wait for more to do.
+
+    One whose waiter was cancelled ends when another process lets it have the lock, which may take long.
+    """
+    deadline = time.monotonic() + _ENDING_SECONDS + _threads.IDLE_SECONDS
     while len(os.listdir("/proc/self/task")) > 1:
         if time.monotonic() > deadline:
             return [f"threads left: {[each.name for each in threading.enumerate()]}"]
@@ -73,8 +77,15 @@ def threads_left() -> list[str]:
 
 
 def own_locks(root: str) -> list[Locked]:
-    """The lock files of the root that this process has flock'ed."""
-    return [(name, inode) for name, inode, pid in lock_holders(root) if pid == os.getpid()]
+    """The lock files of the root that this process has flock'ed.
+
+    Their gates don't count: a waiter that was cancelled stands there until another lets it have the lock.
+    """
+    return [
+        (name, inode)
+        for name, inode, pid in lock_holders(root)
+        if pid == os.getpid() and name.endswith(_paths.LOCK)
+    ]
 
 
 def lock_holders(root: str) -> list[tuple[str, tuple[int, int], int]]:

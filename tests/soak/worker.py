@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _OPERATIONS = in_sandboxes.OPERATIONS | operations.OPERATIONS
 HANGS_SECONDS = 150.0  # an operation that takes longer is a fault: all have bounds that are shorter
-_SETTLING_SECONDS = 10.0  # for threads to end that have nothing more to do
+_SETTLING_SECONDS = 60.0  # for threads to end that wait for a lock nobody wants any more
 
 
 class Worker:
