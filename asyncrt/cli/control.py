@@ -9,6 +9,7 @@ import click
 from asyncrt.cli import commands, complete, options, placing, session, values
 from asyncrt.cli import parameters as p
 from asyncrt.cli.errors import CommandFailedError
+from asyncrt.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -151,7 +152,7 @@ def pause(context: click.Context, ids: Sequence[str], sandbox: str | None) -> in
     at once, other signals when it resumes. One that can't be paused is told, and the others are all
     the same.
     """
-    return _each(context, ids, sandbox, lambda each: each.pause(), doing="pausing")
+    return _each(context, ids, sandbox, lambda each: each.pause(), Status.PAUSED, doing="pausing")
 
 
 @click.command(
@@ -166,7 +167,8 @@ def resume(context: click.Context, ids: Sequence[str], sandbox: str | None) -> i
 
     One that can't be resumed is told, and the others are all the same.
     """
-    return _each(context, ids, sandbox, lambda each: each.resume(), doing="resuming")
+    reached = Status.CREATED, Status.RUNNING
+    return _each(context, ids, sandbox, lambda each: each.resume(), *reached, doing="resuming")
 
 
 def _each(
@@ -174,13 +176,13 @@ def _each(
     ids: Sequence[str],
     sandbox: str | None,
     act: Callable[[Container], Awaitable[object]],
-    *,
+    *reached: Status,
     doing: str,
 ) -> int:
     placing.check(ids, sandbox)
 
     async def work(engine: Engine) -> int:
-        return await _to_each(context, engine, ids, sandbox, act, doing=doing)
+        return await _to_each(context, engine, ids, sandbox, act, *reached, doing=doing)
 
     return session.run(context, work)
 
@@ -191,13 +193,14 @@ async def _to_each(
     ids: Sequence[str],
     sandbox: str | None,
     act: Callable[[Container], Awaitable[object]],
-    *,
+    *reached: Status,
     doing: str,
 ) -> int:
     from asyncrt.cli import batch
 
     async def one(name: str) -> None:
-        await act(await engine.load(name))
+        with placing.passing_over(name, ids, sandbox, *reached):
+            await act(await engine.load(name))
 
     turns = await placing.stages(engine, ids, sandbox)
     return await batch.in_turns(turns, one, doing=doing, debug=options.of(context).debug)

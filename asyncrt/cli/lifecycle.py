@@ -9,6 +9,7 @@ import click
 from asyncrt.cli import commands, options, placing, session
 from asyncrt.cli import parameters as p
 from asyncrt.cli.workload import Workload, output_target, with_term
+from asyncrt.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,7 +133,8 @@ def start(context: click.Context, ids: Sequence[str], sandbox: str | None) -> in
         from asyncrt.cli import batch
 
         async def one(name: str) -> None:
-            await (await engine.load(name)).start()
+            with placing.passing_over(name, ids, sandbox, Status.RUNNING):
+                await (await engine.load(name)).start()
 
         debug = options.of(context).debug
         turns = await placing.stages(engine, ids, sandbox, root_first=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -9,9 +10,11 @@ import click
 from asyncrt.cli import complete, errors
 from asyncrt.cli import options as global_options
 from asyncrt.cli.errors import CommandFailedError
+from asyncrt.errors import InvalidTransition
+from asyncrt.status import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from asyncrt.container import Container
@@ -185,3 +188,16 @@ async def stages(
     others = [*ids, *(each.id for each in await found.containers() if each.id not in ids)]
     turns = [[each for each in others if each != found.id], [str(found.id)]]
     return turns[::-1] if root_first else turns
+
+
+@contextlib.contextmanager
+def passing_over(
+    name: str, ids: Sequence[str], sandbox: str | None, *reached: Status
+) -> Iterator[None]:
+    """One of the sandbox's that wasn't given, and has ended or `reached` what is wanted, is no error."""
+    try:
+        yield
+    except InvalidTransition as error:
+        over = sandbox is not None and name not in ids
+        if not over or error.status not in {Status.STOPPED, *reached}:
+            raise

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from asyncrt._threads import finish
 from asyncrt.container import Container
 from asyncrt.container.kill import check_grace, signal_number
-from asyncrt.errors import ContainerNotFound, SpecInvalid
+from asyncrt.errors import ContainerNotFound, InvalidTransition, SpecInvalid
 from asyncrt.ids import check_id
 from asyncrt.status import Status
 
@@ -35,8 +35,8 @@ class Many:
     dict that comes back has, by the id as it was given, what went wrong with it, or None. Nobody's
     failure stops the others; what can be wrong with all (a signal, a grace) is raised before
     anything is done. `at_once` bounds how many are under way. `sandbox`: as well all containers of
-    that one, abbreviated as for load, its root last, whose end ends the others; raises what
-    load_sandbox raises.
+    that one, abbreviated as for load, its root last, whose end ends the others; those of them that
+    have ended are fine with all that ends them. Raises what load_sandbox raises.
     """
 
     if TYPE_CHECKING:  # Engine's own, which the verbs build on
@@ -210,10 +210,20 @@ class Many:
         found = await self.load_sandbox(check_id(sandbox) if whole else sandbox)
         if whole and found.id != sandbox:
             raise ContainerNotFound(container_id=sandbox, root=self._context.root)
-        several = [*several_of(ids), *await found.containers()]
+        given = several_of(ids)
+        named = {_name(each) for each in given}
+
+        async def act_on(each: Which) -> None:
+            try:
+                await act(each)
+            except InvalidTransition as error:
+                if _name(each) in named or error.status != Status.STOPPED:
+                    raise
+
+        several = [*given, *await found.containers()]
         others = [each for each in several if _name(each) != found.id]
-        done = await for_all(others, act, at_once=at_once)
-        return done | await for_all(found.root, act, at_once=at_once)
+        done = await for_all(others, act_on, at_once=at_once)
+        return done | await for_all(found.root, act_on, at_once=at_once)
 
     async def _loaded(self, each: Which) -> Container:
         return each if isinstance(each, Container) else await self.load(each)

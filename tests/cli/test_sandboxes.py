@@ -157,3 +157,16 @@ def test_events_of_a_sandbox_end_with_it(asyncrt: Asyncrt) -> None:
     asyncrt.do("delete", "--sandbox", "pod")
     asyncrt.do("delete", "--force", "other")
     assert asyncrt.left() == []
+
+
+def test_who_has_ended_in_a_sandbox_is_passed_over_and_told_of_if_named(asyncrt: Asyncrt) -> None:
+    """A pod with a job that is done can be paused, started and stopped like any other."""
+    _pod(asyncrt, "app")
+    asyncrt.do("run", "--keep", "--sandbox", "pod", "done", "--", "/bin/true")
+    for verb in ("pause", "pause", "resume", "resume", "start", "stop", "kill", "stop"):
+        assert asyncrt.inside(verb, "--sandbox", "pod") == (0, "", ""), verb
+    assert asyncrt.do("list", "-q", "--status", "stopped") == "app\ndone\npod\n"
+    status, out, err = asyncrt.inside("stop", "--sandbox", "pod", "done")
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("asyncrt: can't stop container 'done': it is stopped")
+    asyncrt.do("delete", "--sandbox", "pod")

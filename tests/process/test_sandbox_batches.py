@@ -61,6 +61,11 @@ async def test_stopping_a_sandbox_gives_each_its_grace(pods: Pods) -> None:
     for each in (one, sandbox.root):
         result = await each.wait()
         assert (result.exit_code, result.reason) == (7, "exit")
+    # Who has ended is fine with what ends all; it is an error of who is named.
+    assert await pods.engine.stop_many(sandbox="pod") == dict.fromkeys(("one", "pod"))
+    done = await pods.engine.kill_many("one", sandbox="pod")
+    assert (type(done["one"]), done["pod"]) == (InvalidTransition, None)
+    for each in (one, sandbox.root):
         await each.destroy()
 
 
