@@ -37,7 +37,7 @@ def attach(context: click.Context, id: str, detach_keys: bytes) -> int:
             await show_logs.copy(container.logs(follow=True, tail=0))
             return (await container.wait()).status_code
         async with await container.attach() as attachment:
-            lent = tty.Lent(attachment, detach_keys)
+            lent = tty.Lent(attachment, detach_keys, ours=False)
             signals.lend(lent.resize, lent.continued)
             signals.forward(None)
             if not await lent.until_end():

@@ -86,7 +86,7 @@ async def run_attached(engine: Engine, signals: Signals, wanted: Wanted, *, keep
     try:
         pid = await _pid(container, wanted)
         if container.terminal:
-            lent = tty.Lent(await container.attach(), wanted.detach_keys)
+            lent = tty.Lent(await container.attach(), wanted.detach_keys, ours=True)
             signals.lend(lent.resize, lent.continued)
             await lent.resize()  # before the program looks
             showing = asyncio.create_task(lent.until_end())

@@ -186,7 +186,7 @@ async def _attend(process: Process, signals: Signals, pid_file: str | None, name
         if pid_file is not None:
             writing = asyncio.create_task(pid_files.write(pid_file, process.pid))
         if process.terminal is not None:
-            lent = Lent(process.terminal, b"")
+            lent = Lent(process.terminal, b"", ours=True)
             signals.lend(lent.resize, lent.continued)
             showing = asyncio.create_task(lent.until_end())
         signals.forward(process.kill)

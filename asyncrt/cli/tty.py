@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from asyncrt.container import Attachment, TerminalChoice
 
 
+_END_KEY = b"\x04"  # Ctrl-D, with which terminals are made
+
+
 class Raw:
     """The terminal at a descriptor, raw inside a `with`; no terminal there: nothing happens.
 
@@ -137,8 +140,10 @@ def _own_stdin() -> Iterator[int]:
 class Lent:
     """Our stdin and stdout, connected to a container's terminal."""
 
-    def __init__(self, attachment: Attachment, keys: bytes) -> None:
+    def __init__(self, attachment: Attachment, keys: bytes, *, ours: bool) -> None:
+        """`ours`: the program is for this input only, and is told the end of it."""
         self._attachment = attachment
+        self._ours = ours
         self._keys = Keys(keys)
         self._loop = asyncio.get_running_loop()
         self._detached = asyncio.Event()
@@ -182,13 +187,18 @@ class Lent:
 
     async def _type(self) -> None:
         """Pass on what is typed, no faster than it is taken; ends at the end of it or the keys."""
+        last = b"\n"
         while data := await self._input():
             passed, detached = self._keys.take(data)
             if passed:
                 await self._attachment.write(passed)
+                last = passed[-1:]
             if detached:
                 self._detached.set()
                 return
+        if self._ours and not os.isatty(0):
+            # A terminal has no end but by the key: within a line the first gives that line only (termios(3), VEOF).
+            await self._attachment.write(_END_KEY if last == b"\n" else _END_KEY * 2)
 
     async def _input(self) -> bytes:
         """What is typed next; b"" at its end."""

@@ -185,8 +185,7 @@ def test_the_users_terminal_is_put_back_however_the_client_dies(
     tmux.asyncrt("attach", "web")
     wait_until(lambda: tmux.modes() != before, "it is attached")
     # The guard is to be there: what kills both at once nobody survives.
-    wait_until(lambda: len(_clients(asyncrt.root)) == 1, "the client is there")
-    (client,) = _clients(asyncrt.root)
+    client = _client(asyncrt.root)
     wait_until(lambda: _has_guard(client), "its guard is there")
     os.kill(client, number)
     tmux.wait("outer>", times=2)
@@ -204,7 +203,7 @@ def test_a_client_that_was_stopped_and_goes_on_has_its_raw_terminal_again(
     tmux.asyncrt("attach", "web")
     wait_until(lambda: tmux.modes() != before, "it is attached")
     raw = tmux.modes()
-    (client,) = _clients(asyncrt.root)
+    client = _client(asyncrt.root)
     wait_until(lambda: _has_guard(client), "its guard is there")
     os.kill(client, signal.SIGSTOP)
     tmux.wait("Stopped")
@@ -229,6 +228,12 @@ def test_a_client_that_was_stopped_and_goes_on_has_its_raw_terminal_again(
     wait_until(lambda: tmux.modes() != raw, "it is put back")
     tmux.type("echo e-nd | tr -d -")
     tmux.wait("end")
+
+
+def _client(root: str) -> int:
+    """The one there is; what it is about to execute looks like itself for a moment."""
+    wait_until(lambda: len(_clients(root)) == 1, "it is alone")
+    return _clients(root)[0]
 
 
 def _clients(root: str) -> list[int]:
@@ -293,6 +298,21 @@ def test_without_a_terminal_of_ours_it_works_in_pipes(asyncrt: Asyncrt) -> None:
         running._popen.stdin.flush()
         assert running.end() == (4, "this\ngot this\n", "")
     assert asyncrt.left() == []
+
+
+@pytest.mark.parametrize("typed", ["", "one\n", "one\ntwo"])
+def test_the_end_of_our_input_is_the_end_of_the_programs(asyncrt: Asyncrt, typed: str) -> None:
+    """As from cron, or a pipe, where nobody could type Ctrl-D; and of an exec."""
+    asyncrt.detached("web", "sleep", "1000")
+    for command in (("run", "-t", "box", "--"), ("exec", "-t", "web")):
+        with asyncrt.start(*command, "sh", "-c", "wc -c; exit 4", stdin=subprocess.PIPE) as running:
+            assert running._popen.stdin is not None
+            running._popen.stdin.write(typed)
+            running._popen.stdin.close()
+            running._popen.stdin = None
+            status, out, err = running.end()
+        assert (status, out.removeprefix(typed).strip(), err) == (4, str(len(typed)), "")
+    asyncrt.do("delete", "--force", "web")
 
 
 def test_what_cannot_be_attached_to_is_one_line(asyncrt: Asyncrt) -> None:
