@@ -83,7 +83,8 @@ class End:
         self.status = status
         code, number, reason = ending(status)
         if not workload.is_acknowledged():
-            code, number, reason = None, None, "creation interrupted"  # what ended it is ours, too
+            # Whatever ended it: who finds its creator dead has said so to somebody already.
+            code, number, self._reason = None, None, "creation interrupted"
         elif workload.watch.failed:
             code, reason = None, "start failed"  # 127 is ours, no program ever had it
         elif self._lost_files(number):
@@ -91,7 +92,7 @@ class End:
         elif workload.sandbox is not None and workload.sandbox.took_along(workload, number):
             reason = "sandbox ended"
         unowned = self._reason == "lease" and workload.watch.started_at is None
-        if workload.gofer is not None and (unowned or reason == "creation interrupted"):
+        if workload.gofer is not None and (unowned or self._reason == "creation interrupted"):
             workload.gofer.kill()  # nobody will ask for what was never begun
         kills = workload.processes.oom_kills()
         if kills and number == _csignal.SIGKILL and not self.wanted:

@@ -63,7 +63,8 @@ def about(lines: list[Line], words: list[str]) -> list[str]:
     for line in lines:
         if line["what"] == "end" and "Exists" in line["outcome"]:
             made.discard(_key(line))
-    return [_text(line) for line in lines if _key(line) in ours & (targets | made)]
+    wanted = ours & (targets | made)
+    return [_text(line) for line in lines if _key(line) in wanted]
 
 
 def _key(line: Line) -> tuple[str, int]:

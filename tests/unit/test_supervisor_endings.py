@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 from typing import Any, cast
 
 import pytest
 
+from asyncrt.state.reality import _INTERRUPTED
 from asyncrt.supervisor.end import End
 from asyncrt.supervisor.supervisor import Supervisor
 
@@ -103,6 +106,34 @@ def test_with_the_root_the_others_are_killed_at_once_and_with_another_nobody_els
     root.end.want()
     assert killed == ["init 2", "init 1", "the others"]
     assert root.end.status is None
+
+
+class _Watch:
+    failed = False
+    started_at = None
+
+    def hear_all(self) -> None:
+        """It said nothing."""
+
+
+class _Unborn(_Living):
+    """Its creator was killed before it acknowledged the init."""
+
+    instance = "a" * 32
+    watch = _Watch()
+
+    def is_acknowledged(self) -> bool:
+        return False
+
+
+def test_a_creation_that_was_interrupted_has_one_end_whatever_came_to_it_as_well() -> None:
+    """HAZARDS 14: who finds its creator dead, in the record, says so before the supervisor knows of it."""
+    unborn = _Unborn(2, _Sandbox([]))
+    unborn.processes.oom_kills = lambda: 0  # type: ignore[attr-defined]
+    unborn.end.expire("sandbox ended")
+    unborn.end.come(signal.SIGKILL)
+    told = json.loads(unborn.end._record)
+    assert (told["exit_code"], told["signal"], told["reason"]) == (None, None, _INTERRUPTED.reason)
 
 
 class _Leaving(_Ended):
