@@ -17,7 +17,7 @@ from asyncrt._threads import run_blocking
 from asyncrt.container import cgroup
 from asyncrt.container.change import check_timeout, hung_up, unresponsive
 from asyncrt.container.context import exit_result, patience, refuse_foreign
-from asyncrt.container.create_hooks import start_failed
+from asyncrt.container.create_hooks import Looked, start_failed
 from asyncrt.container.exec_plan import plan_program
 from asyncrt.container.kill import refusals, signal_number
 from asyncrt.container.lease import check_lease, refuse_caller, seconds_of
@@ -357,7 +357,9 @@ async def _ask(
     channel.forget_exec(number)
     if "failed" in answer:
         await _refuse_if_ended(context, record, answer["failed"]["errno"])
-        raise start_failed(record.id, answer["failed"])
+        plan: Any = fields["plan"]
+        looked = Looked(plan["args"][0], plan["env"], plan["cwd"])
+        raise start_failed(record.id, answer["failed"], looked)
     if "paused" not in answer and "ended" not in answer:
         raise SandboxUnresponsive(
             container_id=record.id, operation="exec", why=f"its supervisor answered {answer}"

@@ -27,6 +27,11 @@ def test_bad_input_is_one_line_and_leaves_nothing(asyncrt: Asyncrt, tmp_path: Pa
     plain.touch()
     cases: list[tuple[list[object], str]] = [
         (["run", "it", "--", "nope"], "'nope': No such file"),
+        (["run", "it", "--env", "PATH=/x:/y", "--", "nope"], "; it isn't in PATH=/x:/y: give its"),
+        (["run", "it", "--cwd", "/usr", "--", "./nope"], "; looked for in /usr, the working"),
+        (["run", "it", "--", "/nope"], "program '/nope': No such file or directory\n"),
+        (["spec", "-b", tmp_path / "new"], "new': 'mkdir -p' it first"),
+        (["run", "it", "-b", tmp_path / "wrong" / "config.json"], "directory that has the config"),
         (["run", "--keep", "it", "--", "/usr"], "Is a directory"),
         (["run", "it", "--", plain], "Permission denied"),
         (["run", "it", "--", script], "/nowhere/interpreter"),
