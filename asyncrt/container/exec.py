@@ -13,6 +13,7 @@ import msgspec
 
 from asyncrt import _procid
 from asyncrt import status as statuses
+from asyncrt._seconds import check_seconds
 from asyncrt._threads import run_blocking
 from asyncrt.container import cgroup
 from asyncrt.container.change import check_timeout, hung_up, unresponsive
@@ -167,10 +168,7 @@ async def execute(
     timeout: float | None = None,
 ) -> Process:
     """Run a program beside init; see Container.exec."""
-    if deadline_seconds is not None and not deadline_seconds >= 0:
-        raise SpecInvalid(
-            json_path="", why=f"deadline_seconds is {deadline_seconds:g}, must be 0 or more"
-        )
+    check_seconds(deadline_seconds, "deadline_seconds")
     check_timeout(timeout)
     operation = "exec paused" if ignore_paused else "exec"
     record, observed = await context.look(container_id, instance)
