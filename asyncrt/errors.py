@@ -286,6 +286,8 @@ class SpecUnsupported(AsyncrtError):
         if container_id is not None:
             said = f"can't update container {container_id!r}: not to be had here: {listed}"
             advice = f"leave {'that' if len(self.fields) == 1 else 'these'} out; nothing is changed"
+        elif platform == "linux" and "linux.namespaces" not in self.fields:
+            advice = "take these out of the spec"  # host has nothing that linux hasn't
         elif platform == "host" and all(".user." in each for each in self.fields):
             advice = "only root may become another user"
         self._set(
@@ -349,20 +351,28 @@ class ExportFailed(AsyncrtError):
 
 
 class StartFailed(AsyncrtError):
-    """A program couldn't be started: which step (`what`), on which `path`, with which `errno`."""
+    """A program couldn't be started: which step (`what`), on which `path`, with which `errno`.
 
-    def __init__(self, *, container_id: str, what: str, path: str, errno: int) -> None:
+    `why` says more, where something is known: where it was looked for, what to do.
+    """
+
+    def __init__(
+        self, *, container_id: str, what: str, path: str, errno: int, why: str = ""
+    ) -> None:
         self.container_id = container_id
         self.what = what
         self.path = path
         self.errno = errno
+        self.why = why
         where = f"{what} {path!r}" if path else what
+        more = f"; {why}" if why else ""
         self._set(
-            f"container {container_id!r}: {where}: {_words(errno)}",
+            f"container {container_id!r}: {where}: {_words(errno)}{more}",
             container_id=container_id,
             what=what,
             path=path,
             errno=errno,
+            why=why,
         )
 
 

@@ -25,6 +25,10 @@ def is_id(text: str) -> bool:
 
 def check_id(text: str) -> ContainerId:
     """`text` as an id, or InvalidId that says what is wrong with it."""
+    given: object = text
+    if not isinstance(given, str):
+        why = f"it is of type {type(given).__name__}, must be a string"
+        raise InvalidId(container_id=str(given), why=why)
     if is_id(text):
         return ContainerId(text)
     if not text:
@@ -41,7 +45,7 @@ def check_id(text: str) -> ContainerId:
 
 def check_prefix(text: str) -> str:
     """`text` if it can be an id or the beginning of one, or InvalidId that says what is wrong with it."""
-    return text if text in {".", ".."} else check_id(text)
+    return text if text in (".", "..") else check_id(text)
 
 
 def match_prefix(ids: Iterable[ContainerId], prefix: str) -> ContainerId | None:

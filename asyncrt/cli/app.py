@@ -32,6 +32,7 @@ from asyncrt.cli import (
     update,
 )
 from asyncrt.cli.commands import ToldHelp
+from asyncrt.cli.guesses import COMMANDS as _GUESSES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,6 +72,15 @@ class _App(ToldHelp, click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
         return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's; another tool's name for one is told what it is called here."""
+        advice = _GUESSES.get(args[0])
+        if advice is not None and not ctx.resilient_parsing:
+            raise click.UsageError(f"no such command {args[0]!r}; {advice}", ctx)
+        return super().resolve_command(ctx, args)
 
     def format_epilog(
         self,

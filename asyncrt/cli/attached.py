@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
@@ -189,6 +190,10 @@ def tell_reason(name: str, result: ExitResult) -> None:
         errors.say(f"{name!r} was killed: it reached its deadline")
     elif result.reason == "lease":
         errors.say(f"{name!r} was killed: its owner is gone")
+    elif result.reason == "oom":
+        errors.say(f"{name!r} was killed: it was out of memory (its limit, or the machine's)")
+    elif result.oom_killed and result.status_code == 128 + signal.SIGKILL:
+        errors.say(f"a process of {name!r} was killed: out of memory (its limit, or the machine's)")
     elif result.reason not in {"exit", "signal"}:
         errors.say(f"{name!r} ended, reason: {result.reason}")
     _log.info("%s ended: %s", name, result)

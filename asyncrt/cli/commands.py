@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from asyncrt.cli import errors
+from asyncrt.cli import errors, guesses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +25,21 @@ class ToldHelp(click.Command):
             return super().make_context(*args, **kwargs)
         except OSError as error:
             raise errors.output_failed(error) from error
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click's; what isn't understood is told as this command's, also an option without value."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            advice = guesses.OPTIONS.get(error.option_name)
+            if advice is None:
+                raise
+            raise click.UsageError(
+                f"no such option {error.option_name!r}; {advice}", ctx
+            ) from error
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
 
 
 class Command(ToldHelp):

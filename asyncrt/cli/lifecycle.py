@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     cls=commands.ProgramCommand,
     examples=[
         "asyncrt create --bundle ./web web && asyncrt start web",
-        "asyncrt create web -e PORT=8080 -- python3 server.py",
-        "asyncrt create --sandbox pod app -- ./app && asyncrt start app",
+        'asyncrt create web -e PORT=8080 --cwd "$PWD" -- python3 server.py',
+        'asyncrt create --sandbox pod app --cwd "$PWD" -- ./app && asyncrt start app',
     ],
 )
 @p.NEW_ID

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
 
 def _check_absolute(context: click.Context, param: click.Parameter, path: str | None) -> str | None:
     if path is not None and not path.startswith("/"):
-        raise click.BadParameter(f"{path!r} isn't an absolute path", context, param)
+        below = os.path.normpath(path) if path else "."
+        here = "$PWD" if below == "." else f"$PWD/{below}"
+        why = f'{path!r} isn\'t an absolute path; write {param.opts[0]} "{here}"'
+        raise click.BadParameter(why, context, param)
     return path
 
 

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
         "asyncrt run hello -- echo hello",
         "asyncrt run --detach --bundle ./web web",
         "asyncrt run --bundle ./web --overlay memory,size=256M web",
-        "asyncrt run job --deadline 60 -e LANG=C.UTF-8 --cwd /srv -- ./report --all",
+        'asyncrt run job --deadline 60 -e LANG=C.UTF-8 --cwd "$PWD" -- ./report --all',
         "asyncrt run --detach --as-sandbox pod -- sleep infinity",
-        "asyncrt run --sandbox pod app -- ./app",
+        'asyncrt run --sandbox pod app --cwd "$PWD" -- ./app',
     ],
 )
 @p.NEW_ID

@@ -43,5 +43,8 @@ def spec(bundle: str | None, rootless: bool | None) -> int:
     except FileExistsError:
         why = f"{path} is there already; remove it, or name another directory with --bundle"
         raise errors.CommandFailedError(why) from None
+    except FileNotFoundError:
+        why = f"there is no directory {bundle!r}: 'mkdir -p' it first"
+        raise errors.CommandFailedError(why) from None
     output.write(f"wrote {path}\n")
     return 0

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from asyncrt import status as statuses
+from asyncrt._seconds import check_seconds
 from asyncrt.container.context import patience
 from asyncrt.errors import (
     AsyncrtError,
@@ -21,7 +22,6 @@ from asyncrt.errors import (
     LockTimeout,
     SandboxUnresponsive,
     SchemaTooNew,
-    SpecInvalid,
     StateCorrupted,
     StorageFailed,
 )
@@ -117,8 +117,7 @@ async def change(
 
 def check_timeout(timeout: float | None) -> None:
     """Raise SpecInvalid for a timeout that is negative or not a number."""
-    if timeout is not None and not timeout >= 0:
-        raise SpecInvalid(json_path="", why=f"timeout is {timeout:g} seconds, must be 0 or more")
+    check_seconds(timeout, "timeout")
 
 
 async def lock_in_time(

@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Self
 
 from asyncrt import status as statuses
+from asyncrt._seconds import refuse_no_number
 from asyncrt._threads import run_blocking
 from asyncrt.container import destroy as destroying
 from asyncrt.container import exec as executing
@@ -217,6 +218,8 @@ class Container:
 
         Raises TimeoutError after `timeout` seconds (None: no limit). If cancelled, nothing changes.
         """
+        if timeout is not None:
+            refuse_no_number(timeout, "timeout")
         return await waiting.wait(self._context, self.id, self.instance, timeout)
 
     async def exec(

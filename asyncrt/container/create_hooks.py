@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, NamedTuple
 
 from asyncrt._threads import finish
 from asyncrt.container import hooks
 from asyncrt.errors import HookFailed, SandboxUnresponsive, StartFailed
-from asyncrt.oci import HOOK_KINDS
+from asyncrt.launch import overlay
+from asyncrt.oci import DEFAULT_PATH, HOOK_KINDS
 from asyncrt.sandbox import ChannelClosed, LaunchFailed
 from asyncrt.status import Status
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from asyncrt.container.context import Context
     from asyncrt.launch.failure import FailureReport
     from asyncrt.oci import Spec
@@ -97,12 +102,51 @@ async def _settle(task: asyncio.Future[None]) -> None:
         task.exception()  # looked at, in case that nobody is left to raise it to
 
 
-def start_failed(container_id: str, report: FailureReport) -> StartFailed | HookFailed:
-    """The error for a failure that launch code reported."""
+class Looked(NamedTuple):
+    """What a program is looked for with: its name, its environment, its working directory."""
+
+    program: str
+    env: Sequence[str]
+    cwd: str
+
+    def why_missing(self) -> str:
+        """Where it isn't, and what to do."""
+        if "/" not in self.program:
+            path = DEFAULT_PATH
+            for pair in self.env:
+                if pair.startswith("PATH="):
+                    path = pair[5:]
+            return f"it isn't in PATH={path}: give its whole path, or another PATH (--env PATH=...)"
+        if self.program.startswith("/"):
+            return ""
+        return f"looked for in {self.cwd}, the working directory: --cwd chooses another"
+
+
+def start_failed(
+    container_id: str, report: FailureReport, looked: Looked | None = None
+) -> StartFailed | HookFailed:
+    """The error for a failure that launch code reported; `looked` is how its program was looked for."""
     hook = report.get("hook")
     if hook:
         kind, _, _ = report["what"].partition(" ")
         return HookFailed(container_id=container_id, kind=kind, path=report["path"], why=str(hook))
     return StartFailed(
-        container_id=container_id, what=report["what"], path=report["path"], errno=report["errno"]
+        container_id=container_id,
+        what=report["what"],
+        path=report["path"],
+        errno=report["errno"],
+        why=_advice(report, looked),
     )
+
+
+def _advice(report: FailureReport, looked: Looked | None) -> str:
+    """What the errno of a missing file leaves out; "" when nothing is known."""
+    if report["errno"] != errno.ENOENT:
+        return ""
+    if report["what"] == "program" and looked is not None:
+        return looked.why_missing()
+    if report["what"] == "root.path":
+        return "put a root file system there"
+    if report["what"] == overlay.WHAT:
+        return f"make the directory {os.path.dirname(report['path'])} first"
+    return ""

@@ -16,7 +16,7 @@ from asyncrt._threads import finish, run_blocking
 from asyncrt.container import cgroup, hooks, layer, leaves
 from asyncrt.container.beside import seated
 from asyncrt.container.change import unresponsive
-from asyncrt.container.create_hooks import start_failed
+from asyncrt.container.create_hooks import Looked, start_failed
 from asyncrt.container.lease import seconds_of
 from asyncrt.container.log import close_all, make_logs
 from asyncrt.container.terminal import connect_console
@@ -114,7 +114,9 @@ class CreateLaunch:
         except TimeoutError:
             raise unresponsive(record.id, "create", seconds) from None
         except LaunchFailed as error:
-            raise start_failed(record.id, error.report) from error
+            plan = self._plan.process
+            looked = Looked(plan["args"][0], plan["env"], plan["cwd"])
+            raise start_failed(record.id, error.report, looked) from error
         except ChannelClosed as error:
             raise SandboxUnresponsive(
                 container_id=record.id,

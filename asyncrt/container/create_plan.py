@@ -7,6 +7,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from asyncrt._seconds import check_seconds
 from asyncrt.container import cgroup, leaves
 from asyncrt.container.context import own_identity
 from asyncrt.container.lease import check_lease, owned_by_us, refuse_caller
@@ -146,11 +147,8 @@ def plan_create(
 
 
 def _check_deadline(seconds: float | None, supervision: Supervision) -> None:
-    if seconds is None:
-        return
-    if not seconds >= 0:
-        raise SpecInvalid(json_path="", why=f"deadline_seconds is {seconds:g}, must be 0 or more")
-    if supervision == "caller":
+    check_seconds(seconds, "deadline_seconds")
+    if seconds is not None and supervision == "caller":
         raise SpecInvalid(
             json_path="", why='deadline_seconds needs supervision="own": nobody else keeps it'
         )

@@ -13,11 +13,12 @@ import msgspec
 
 from asyncrt import _procid
 from asyncrt import status as statuses
+from asyncrt._seconds import check_seconds
 from asyncrt._threads import run_blocking
 from asyncrt.container import cgroup
 from asyncrt.container.change import check_timeout, hung_up, unresponsive
 from asyncrt.container.context import exit_result, patience, refuse_foreign
-from asyncrt.container.create_hooks import start_failed
+from asyncrt.container.create_hooks import Looked, start_failed
 from asyncrt.container.exec_plan import plan_program
 from asyncrt.container.kill import refusals, signal_number
 from asyncrt.container.lease import check_lease, refuse_caller, seconds_of
@@ -167,10 +168,7 @@ async def execute(
     timeout: float | None = None,
 ) -> Process:
     """Run a program beside init; see Container.exec."""
-    if deadline_seconds is not None and not deadline_seconds >= 0:
-        raise SpecInvalid(
-            json_path="", why=f"deadline_seconds is {deadline_seconds:g}, must be 0 or more"
-        )
+    check_seconds(deadline_seconds, "deadline_seconds")
     check_timeout(timeout)
     operation = "exec paused" if ignore_paused else "exec"
     record, observed = await context.look(container_id, instance)
@@ -357,7 +355,9 @@ async def _ask(
     channel.forget_exec(number)
     if "failed" in answer:
         await _refuse_if_ended(context, record, answer["failed"]["errno"])
-        raise start_failed(record.id, answer["failed"])
+        plan: Any = fields["plan"]
+        looked = Looked(plan["args"][0], plan["env"], plan["cwd"])
+        raise start_failed(record.id, answer["failed"], looked)
     if "paused" not in answer and "ended" not in answer:
         raise SandboxUnresponsive(
             container_id=record.id, operation="exec", why=f"its supervisor answered {answer}"

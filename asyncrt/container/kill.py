@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from asyncrt import _procid
 from asyncrt import status as statuses
+from asyncrt._seconds import check_seconds, refuse_no_number
 from asyncrt._threads import run_blocking
 from asyncrt.container import cgroup, tree
 from asyncrt.container.change import check_timeout, unresponsive
@@ -168,10 +169,8 @@ async def _within(channel: Channel, seconds: float) -> bool:
 
 def check_grace(grace_seconds: float) -> None:
     """Raise SpecInvalid for a grace that is negative or not a number."""
-    if not grace_seconds >= 0:
-        raise SpecInvalid(
-            json_path="", why=f"grace_seconds is {grace_seconds:g}, must be 0 or more"
-        )
+    refuse_no_number(grace_seconds, "grace_seconds")
+    check_seconds(grace_seconds, "grace_seconds")
 
 
 async def stop(

@@ -12,7 +12,7 @@ from asyncrt._threads import finish
 from asyncrt.container import beside, hooks
 from asyncrt.container.change import Change, change, unresponsive
 from asyncrt.container.context import ANSWER_SECONDS, patience
-from asyncrt.container.create_hooks import start_failed
+from asyncrt.container.create_hooks import Looked, start_failed
 from asyncrt.container.destroy import remove
 from asyncrt.errors import DestroyFailed, HookFailed, SandboxUnresponsive, StorageFailed
 from asyncrt.sandbox import GateBusy, NoGate, open_gate, wait_gone
@@ -22,6 +22,7 @@ from asyncrt.status import Status
 if TYPE_CHECKING:
     from asyncrt.container.context import Context
     from asyncrt.ids import ContainerId
+    from asyncrt.state import Record
 
 _log = logging.getLogger("asyncrt.container")
 
@@ -70,10 +71,19 @@ async def _open(held: Change, seconds: float) -> None:
         # Nobody of ours saw the status, but we were told what happened.
         record.exit = ExitResult(reason="start failed", finished_at=datetime.now(UTC))
         await held.save()
-    error = start_failed(record.id, failure)
+    error = start_failed(record.id, failure, await _looked(context, record))
     if isinstance(error, HookFailed):
         await _destroy_after(held, error)
     raise error
+
+
+async def _looked(context: Context, record: Record) -> Looked | None:
+    """How its program was looked for. If cancelled, nothing has changed."""
+    spec = await hooks.read_spec(context, record.id)
+    process = None if spec is None else spec.config.process
+    if process is None or not process.args:
+        return None
+    return Looked(process.args[0], process.env or (), process.cwd)
 
 
 async def _until_ended(held: Change) -> None:

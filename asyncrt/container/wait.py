@@ -39,13 +39,20 @@ async def wait(
     Costs one descriptor per container, however many wait. Raises ContainerNotFound when it was
     destroyed before anybody could tell. If cancelled, nothing has changed.
     """
-    async with asyncio.timeout(timeout):
-        again = False
-        while True:
-            result = await _wait_once(context, container_id, instance, again=again)
-            if result is not None:
-                return result
-            again = True
+    limit = asyncio.timeout(timeout)
+    try:
+        async with limit:
+            again = False
+            while True:
+                result = await _wait_once(context, container_id, instance, again=again)
+                if result is not None:
+                    return result
+                again = True
+    except TimeoutError as error:
+        if isinstance(error, AsyncrtError) or timeout is None:
+            raise
+        why = f"container {container_id!r} hasn't ended within {timeout:g} s; it goes on"
+        raise TimeoutError(why) from None
 
 
 async def _wait_once(

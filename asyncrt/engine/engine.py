@@ -7,6 +7,7 @@ import os
 import uuid
 from typing import TYPE_CHECKING, Self
 
+from asyncrt._seconds import check_seconds
 from asyncrt._threads import finish, run_blocking
 from asyncrt.container import (
     DEVNULL,
@@ -81,13 +82,15 @@ class Engine(Runs, Sandboxes, Many, Telling):
             pivot_root: False on a machine whose root is an initramfs, which that call can't leave:
                 sandboxes are chrooted then, and none may have CAP_SYS_ADMIN.
 
-        Raises SpecInvalid for a platform or a kind of hooks that doesn't exist.
+        Raises SpecInvalid for a platform or a kind of hooks that doesn't exist, and for a lock_timeout
+        that is no number of seconds.
         """
         if platform not in PLATFORM_NAMES:
             names = ", ".join(PLATFORM_NAMES)
             raise SpecInvalid(
                 json_path="", why=f"there is no platform {platform!r}; choose one of {names}"
             )
+        check_seconds(lock_timeout, "lock_timeout")
         self._given_root = root
         self._platform = platform
         self._lock_timeout = lock_timeout

@@ -64,6 +64,9 @@ async def make(
     If cancelled, everything begun is undone first.
     """
     container_id = check_id(id)
+    if options["supervision"] not in ("own", "caller"):
+        why = f'supervision is {options["supervision"]!r:.40}, must be "own" or "caller"'
+        raise SpecInvalid(json_path="", why=why)
     if (spec is None) == (bundle is None):
         raise SpecInvalid(json_path="", why="give either a spec or a bundle")
     if spec is None:

@@ -10,6 +10,7 @@ import msgspec
 
 from asyncrt._threads import finish
 from asyncrt.container import DEVNULL, INHERIT, PIPE
+from asyncrt.errors import SpecInvalid
 from asyncrt.state import ExitResult
 
 if TYPE_CHECKING:
@@ -88,6 +89,10 @@ class Runs:
         `input` is written to its standard input. Other arguments and errors are create's and start's.
         If cancelled, or on an error, the container is stopped and destroyed first.
         """
+        data: object = input
+        if data is not None and not isinstance(data, bytes | bytearray | memoryview):
+            why = f"input is {data!r:.40}, must be bytes: a text's are text.encode()"
+            raise SpecInvalid(json_path="", why=why)
         if input is not None and not (terminal or (terminal is None and _on_terminal(spec))):
             stdin = PIPE
         async with _temporary(

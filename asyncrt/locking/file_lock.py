@@ -33,6 +33,7 @@ import os
 import warnings
 from typing import TYPE_CHECKING, Self
 
+from asyncrt._seconds import refuse_no_number
 from asyncrt.errors import LockTimeout
 from asyncrt.locking._flock import holder_pid, owner
 from asyncrt.locking._queues import queue_for
@@ -118,7 +119,7 @@ class FileLock:
         """Hold the lock, exclusively or together with other readers, when this returns.
 
         `timeout` is in seconds of the monotonic clock; None waits without an end, 0 tries once.
-        Raises LockTimeout, FileNotFoundError (see `create`), OSError when the file can't be opened
+        Raises LockTimeout, SpecInvalid for a timeout that is no number, FileNotFoundError (see `create`), OSError when the file can't be opened
         or isn't a plain file, and RuntimeError when this object holds the lock or waits for it
         already; after all of these the lock isn't held.
 
@@ -134,6 +135,8 @@ class FileLock:
             or self._pid != owner.pid
         ):
             queue = self._enter(loop)
+        if timeout is not None:
+            refuse_no_number(timeout, "timeout")
         wish = self._wish_shared if shared else self._wish
         if queue.inline and queue.try_take(wish):
             self._held = True

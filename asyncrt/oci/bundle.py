@@ -78,4 +78,8 @@ def _read_at_most(fd: int, limit: int) -> bytes:
 
 def _unreadable(path: str, error: OSError | ValueError) -> SpecInvalid:
     why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+    if isinstance(error, NotADirectoryError):
+        why += "; a bundle is the directory that has the config.json: give that"
+    elif isinstance(error, FileNotFoundError):
+        why += "; a bundle is a directory with a config.json, which 'asyncrt spec' writes"
     return SpecInvalid(json_path="", why=why, path=path)

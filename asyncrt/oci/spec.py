@@ -48,6 +48,7 @@ class Spec:
     config: Config = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
+        _refuse_no_bytes(self._data)
         object.__setattr__(self, "config", decode_config(self._data, path=self.path))
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -71,6 +72,7 @@ class Spec:
 
         Raises SpecInvalid.
         """
+        _refuse_no_bytes(data)
         return cls(bytes(data), bundle, path)
 
     @classmethod
@@ -80,6 +82,10 @@ class Spec:
         Raises SpecInvalid, naming the file, if that is missing, unreadable, no regular file, over
         16 MiB, or no valid config.
         """
+        given: object = path
+        if not isinstance(given, str | os.PathLike):
+            why = f"a bundle is the path of a directory, not {given!r:.40}"
+            raise SpecInvalid(json_path="", why=why)
         bundle = os.path.abspath(os.fspath(path))
         file = os.path.join(bundle, CONFIG_NAME)
         try:
@@ -235,6 +241,12 @@ class Spec:
         base = config["process"]
         config["process"] = {**base, **process} if isinstance(base, dict) else process
         return cls(encode({**config, **rest}))
+
+
+def _refuse_no_bytes(data: object) -> None:
+    if not isinstance(data, bytes | bytearray):
+        why = f"expected the bytes of a config.json, found {data!r:.40}; Spec.command([...]) makes one"
+        raise SpecInvalid(json_path="", why=why)
 
 
 def annotated(spec: Spec, added: Mapping[str, str]) -> Spec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,6 @@ from asyncrt.ids import check_id
 from asyncrt.status import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from asyncrt.state.record import Record
     from asyncrt.state.view import View
 
@@ -53,6 +52,11 @@ class Filter(msgspec.Struct, frozen=True):
         """As a list is asked for it; None when everything is. Raises SpecInvalid or InvalidId."""
         wanted = None
         if status is not None:
+            given: object = status
+            if not isinstance(given, Iterable):
+                raise SpecInvalid(
+                    json_path="", why=f"status is {given!r:.40}, must be one or several"
+                )
             wanted = frozenset(map(str, (status,) if isinstance(status, str) else status))
             if unknown := sorted(wanted - _STATUSES):
                 raise SpecInvalid(
@@ -61,6 +65,10 @@ class Filter(msgspec.Struct, frozen=True):
                 )
         if sandbox is not None:
             check_id(sandbox)
+        named: object = annotations
+        if named is not None and not isinstance(named, Mapping):
+            why = f"annotations is {named!r:.40}, must be a mapping, like {{'tier': 'web', 'owner': None}}"
+            raise SpecInvalid(json_path="", why=why)
         before = moment_of(until, "until")
         if wanted is None and sandbox is None and not annotations and before is None:
             return None

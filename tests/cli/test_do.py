@@ -68,7 +68,8 @@ def test_its_limits_hold(asyncrt: Asyncrt) -> None:
         "bs=256M",
         "count=1",
     )  # of that size is its buffer
-    asyncrt(*limited, "--", *grow, status=128 + 9)
+    _, err = asyncrt.both(*limited, "--", *grow, status=128 + 9)
+    assert "was killed: out of memory" in err
     fork = "while :; do sleep 1000 & done"
     _, err = asyncrt.both(*limited, "--deadline", "20", "--", "sh", "-c", fork, status=2)
     assert "fork" in err

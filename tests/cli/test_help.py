@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import shlex
 import subprocess
 import sys
 
@@ -60,7 +62,8 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
     assert all(line.startswith("  asyncrt ") for line in lines)
     # An example is understood: it names no option that isn't there.
     for line in lines:
-        words = line.split("&&")[0].split("|")[0].split()[1:]
+        words = shlex.split(os.path.expandvars(line))[1:]
+        words = list(itertools.takewhile(lambda word: word not in {"&&", "|"}, words))
         assert words[0] in COMMANDS
         command = app.commands[words[0]]
         command.make_context(words[0], words[1:]).close()

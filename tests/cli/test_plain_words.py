@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from asyncrt.cli.attached import tell_reason
+from asyncrt.state import ExitResult
 from tests.cli.command import Asyncrt
 from tests.helpers.capabilities import User
 from tests.helpers.processes import REPOSITORY, asyncrt_as
@@ -38,7 +40,10 @@ def _line(asyncrt: Asyncrt, wanted: int, *words: object) -> str:
         ("--cpu", "nan", "'nan' is no number"),
         ("--cpu", "inf", "'inf' is no number"),
         ("--cpu", "two", "'two' is no number"),
-        ("--cwd", "here", "'here' isn't an absolute path"),
+        ("--cwd", "here", "'here' isn't an absolute path; write --cwd \"$PWD/here\""),
+        ("--cwd", ".", "'.' isn't an absolute path; write --cwd \"$PWD\""),
+        ("--cwd", "./in/..", 'write --cwd "$PWD"'),
+        ("--cwd", "../up", 'write --cwd "$PWD/../up"'),
         ("--rootfs", "/nowhere", "'/nowhere' does not exist"),
         ("--writable", "/nowhere", "'/nowhere' does not exist"),
     ],
@@ -61,6 +66,32 @@ def test_who_is_unknown_or_where_cant_be_is_told_by_its_option(asyncrt: Asyncrt)
         assert "'--cwd': 'here' isn't an absolute path" in line
     asyncrt.do("delete", "--force", "web")
     assert asyncrt.left() == []
+
+
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        (
+            ExitResult(signal=9, reason="oom", oom_killed=True),
+            "'web' was killed: it was out of memory",
+        ),
+        # The first process of a 'do' is a shell, which tells by its status of the program's end.
+        (
+            ExitResult(exit_code=137, reason="exit", oom_killed=True),
+            "a process of 'web' was killed: out of memory",
+        ),
+        (ExitResult(exit_code=0, reason="exit", oom_killed=True), ""),
+        (ExitResult(exit_code=137, reason="exit", oom_killed=False), ""),
+        (ExitResult(signal=9, reason="signal"), ""),
+    ],
+)
+def test_who_was_killed_for_want_of_memory_is_told(
+    result: ExitResult, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tell_reason("web", result)
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == bool(said)
 
 
 def test_host_makes_no_throw_away_sandbox_and_says_what_does(asyncrt: Asyncrt) -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -329,6 +330,78 @@ async def test_a_spec_and_a_bundle_or_neither_is_refused(engine: Engine, tmp_pat
     with pytest.raises(asyncrt.SpecInvalid):
         asyncrt.Engine(engine.root, platform="solaris")
     assert names(engine.root) == []
+
+
+async def test_an_argument_of_a_wrong_type_is_refused_by_its_name(
+    engine: Engine, tmp_path: Path
+) -> None:
+    any_engine: Any = engine
+    lock: Any = asyncrt.FileLock(tmp_path / "lock")
+    spec = sleeper()
+    async with destroyed(await started(engine, "web", spec)) as web:
+        container: Any = web
+        calls: list[tuple[Any, str]] = [
+            (lambda: any_engine.run("a", spec=spec, input="text"), "input is 'text'"),
+            (lambda: any_engine.run("a", spec=spec, timeout="x"), "timeout is 'x'"),
+            (
+                lambda: any_engine.run("a", spec=spec, deadline_seconds="5"),
+                "deadline_seconds is '5'",
+            ),
+            (lambda: any_engine.create("a", spec=spec, timeout="x"), "timeout is 'x'"),
+            (
+                lambda: any_engine.create("a", spec=spec, supervision="owned"),
+                "supervision is 'owned'",
+            ),
+            (
+                lambda: any_engine.create("a", spec=spec, supervision=["own"]),
+                "supervision is ['own']",
+            ),
+            (lambda: any_engine.create("a", bundle=5), "path of a directory, not 5"),
+            (lambda: any_engine.create(5, spec=spec), "container id '5': it is of type int"),
+            (lambda: any_engine.load(None), "container id 'None': it is of type NoneType"),
+            (lambda: any_engine.load(["web"]), "it is of type list"),
+            (lambda: any_engine.delete(5, force=True), "it is of type int"),
+            (lambda: any_engine.list(annotations=["a"]), "annotations is ['a']"),
+            (lambda: any_engine.list(status=5), "status is 5"),
+            (lambda: any_engine.list(sandbox=5), "it is of type int"),
+            (lambda: container.stop(grace_seconds="5"), "grace_seconds is '5'"),
+            (lambda: container.stop(grace_seconds=None), "grace_seconds is None"),
+            (lambda: container.pause(timeout="5"), "timeout is '5'"),
+            (lambda: container.wait(timeout="5"), "timeout is '5'"),
+            (lambda: container.wait(timeout=True), "timeout is True"),
+            (lambda: container.exec(["true"], deadline_seconds="5"), "deadline_seconds is '5'"),
+            (lambda: lock.acquire(timeout="5"), "timeout is '5'"),
+        ]
+        for call, said in calls:
+            with pytest.raises(asyncrt.AsyncrtError) as caught:
+                await call()
+            assert isinstance(caught.value, asyncrt.SpecInvalid | asyncrt.InvalidId), said
+            is_one_clear_line(caught.value, said)
+        assert [each.id for each in await engine.list()] == ["web"]
+        assert (await web.view()).status is Status.RUNNING
+    assert not lock.locked
+
+
+@pytest.mark.parametrize("data", [{"process": 1}, "text", 5])
+def test_a_spec_of_anything_but_bytes_is_refused(data: Any) -> None:
+    for make in (asyncrt.Spec, asyncrt.Spec.decode):
+        with pytest.raises(asyncrt.SpecInvalid) as caught:
+            make(data)
+        is_one_clear_line(caught.value, "expected the bytes of a config.json", repr(data))
+
+
+def test_an_engine_refuses_a_lock_timeout_that_is_no_number(root: str) -> None:
+    wrong: Any = "x"
+    with pytest.raises(asyncrt.SpecInvalid, match="lock_timeout is 'x'"):
+        asyncrt.Engine(root, lock_timeout=wrong)
+
+
+async def test_a_wait_that_took_too_long_says_for_whom_and_how_long(engine: Engine) -> None:
+    async with destroyed(await started(engine, "web", sleeper())) as web:
+        with pytest.raises(
+            TimeoutError, match=r"^container 'web' hasn't ended within 0\.01 s; it goes on$"
+        ):
+            await web.wait(timeout=0.01)
 
 
 async def test_an_engine_that_is_not_open_says_how_to_open_it(root: str) -> None:

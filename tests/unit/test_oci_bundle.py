@@ -67,10 +67,16 @@ def test_a_bad_config_is_one_line_with_the_path_of_the_file(
 
 
 def test_a_missing_bundle_or_config_names_the_file_looked_for(tmp_path: Path) -> None:
-    assert str(refused(tmp_path)) == f"{tmp_path}/config.json: No such file or directory"
+    assert str(refused(tmp_path)) == (
+        f"{tmp_path}/config.json: No such file or directory; a bundle is a directory with a "
+        "config.json, which 'asyncrt spec' writes"
+    )
     assert "No such file" in str(refused(tmp_path / "absent"))
     (tmp_path / "file").touch()
-    assert str(refused(tmp_path / "file")) == f"{tmp_path}/file/config.json: Not a directory"
+    assert str(refused(tmp_path / "file")) == (
+        f"{tmp_path}/file/config.json: Not a directory; "
+        "a bundle is the directory that has the config.json: give that"
+    )
 
 
 def test_a_config_that_is_a_fifo_does_not_hang(tmp_path: Path) -> None:

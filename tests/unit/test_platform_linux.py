@@ -115,6 +115,21 @@ def test_what_belongs_to_a_namespace_is_refused_without_it(kind: str) -> None:
     )
 
 
+@pytest.mark.parametrize(("kind", "field"), [("mount", "root.path"), ("uts", "hostname")])
+def test_a_namespace_that_is_wanting_is_named_and_no_other_platform_advised(
+    kind: str, field: str
+) -> None:
+    made = config("/rootfs", ["true"])
+    made["linux"]["namespaces"] = [
+        each for each in made["linux"]["namespaces"] if each["type"] != kind
+    ]
+    with pytest.raises(SpecUnsupported) as caught:
+        linux.plan(spec(made))
+    why = f'{field} (the config names no {kind} namespace: add {{"type": "{kind}"}} to linux.namespaces)'
+    assert why in str(caught.value)
+    assert str(caught.value).endswith("; take these out of the spec")
+
+
 @pytest.mark.parametrize(
     ("user", "fields"),
     [

@@ -111,6 +111,9 @@ def _shareable(beside: Beside) -> int:
     return functools.reduce(operator.or_, map(KINDS.__getitem__, kinds))
 
 
+_SHARED = "all of a sandbox share its root container's, which is another"
+
+
 def refused_sharing(config: Config, found: Namespaces, beside: Beside | None) -> dict[str, str]:
     """What the sandbox hasn't got to share, or has otherwise than the config says."""
     if beside is None:
@@ -123,7 +126,7 @@ def refused_sharing(config: Config, found: Namespaces, beside: Beside | None) ->
         for name in ("hostname", "domainname"):
             wanted = getattr(config, name)
             if wanted and wanted != getattr(beside.config, name):
-                refused[name] = "it is the sandbox's, which has another"
+                refused[name] = _SHARED
     if found.shares("user") and config.linux is not None and beside.config.linux is not None:
         for at, name in (
             ("linux.uidMappings", "uid_mappings"),

@@ -23,6 +23,8 @@ from asyncrt.platforms.overlay import refused_overlay
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from asyncrt.launch.plan import LinuxPlan, OverlayPlan, ProcessPlan, RootPlan
     from asyncrt.oci import Config, Process, Spec
     from asyncrt.oci.config import Linux
@@ -108,10 +110,9 @@ def _refused(spec: Spec, beside: Beside | None) -> dict[str, str]:
     if config.process is not None:
         refused |= _refused_process(config.process, config, found, "process")
     refused |= _refused_root(config, found)
-    fields = []
     if not found.has("uts"):
-        fields += requests(config, ("hostname", "domainname"), "")
-    fields += requests(config, _CONFIG, "")
+        refused |= _for_want_of("uts", requests(config, ("hostname", "domainname"), ""))
+    fields = list(requests(config, _CONFIG, ""))
     if config.linux is not None:
         fields += _refused_linux(config.linux, found)
     refused |= dict.fromkeys(fields, "")
@@ -276,7 +277,17 @@ def _refused_root(config: Config, found: Namespaces) -> dict[str, str]:
             refused.append("root.path")
         if config.root.readonly:
             refused.append("root.readonly")
-    return dict.fromkeys([*refused, *requests(config, _IN_MOUNTS, "")], "")
+    return _for_want_of("mount", [*refused, *requests(config, _IN_MOUNTS, "")])
+
+
+def _for_want_of(kind: str, fields: Iterable[str]) -> dict[str, str]:
+    """Fields that only a namespace of that kind honours: the first one says how to get it."""
+    refused = dict.fromkeys(fields, "")
+    for first in refused:
+        why = f'the config names no {kind} namespace: add {{"type": "{kind}"}} to linux.namespaces'
+        refused[first] = why
+        break
+    return refused
 
 
 def _refused_linux(linux: Linux, found: Namespaces) -> list[str]:
