@@ -117,7 +117,7 @@ def test_a_plain_program_in_a_sandbox_with_namespaces_is_told_to_be_on_the_host(
         _, err = asyncrt.both(*words, options=options)
         assert err.count("\n") == 1
         assert "isn't isolated: its config names no namespaces. In sandbox 'pod' a --bundle " in err
-    # Who asks for none is told nothing, nor is who has some, nor who is beside a root with none.
+    # Who asks for none is told nothing, nor is who has some.
     assert asyncrt.both(
         *("run", "--sandbox", "pod", "job", "--", "true"), options=["--platform", "host"]
     ) == ("", "")
