@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @p.NEW_ID
 @p.BUNDLE
 @placing.options
+@p.ANNOTATED
 @p.ENV
 @p.CWD
 @p.USER
@@ -51,6 +52,7 @@ def create(
     sandbox: str | None,
     as_sandbox: bool,
     share_pid: bool,
+    annotations: Sequence[tuple[str, str]],
     env: Sequence[tuple[str, str]],
     cwd: str | None,
     user: str | None,
@@ -71,7 +73,9 @@ def create(
     on.
     """
     env = with_term(env) if tty and program else env
-    workload = Workload(program, bundle=bundle, env=env, cwd=cwd, user=user)
+    workload = Workload(
+        program, bundle=bundle, annotations=annotations, env=env, cwd=cwd, user=user
+    )
     place = placing.Place.of(sandbox, as_sandbox, share_pid)
 
     async def work(engine: Engine) -> int:

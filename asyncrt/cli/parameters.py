@@ -29,14 +29,14 @@ IDS_IF_ANY = click.argument("ids", metavar="[ID]...", nargs=-1, shell_complete=c
 ENV = click.option(
     "-e",
     "--env",
-    type=values.Variable(),
+    type=values.Pair(),
     multiple=True,
     help="A variable of the program's environment; may be repeated. Nothing is inherited.",
 )
 ENV_BESIDE = click.option(
     "-e",
     "--env",
-    type=values.Variable(),
+    type=values.Pair(),
     multiple=True,
     help="A variable beside those of the container; may be repeated.",
 )
@@ -50,7 +50,7 @@ CWD = click.option(
 ENV_CHOSEN = click.option(
     "-e",
     "--env",
-    type=values.Variable(),
+    type=values.Pair(),
     multiple=True,
     help="A variable of the program's environment, beside those above; may be repeated.",
 )
@@ -170,6 +170,13 @@ ANNOTATIONS = click.option(
     type=values.Annotation(),
     multiple=True,
     help="Only those with this annotation; several: with all of them.",
+)
+ANNOTATED = click.option(
+    "--annotation",
+    "annotations",
+    type=values.Pair("KEY=VALUE"),
+    multiple=True,
+    help="Note this on it, for 'asyncrt list --annotation'; may be repeated.",
 )
 UNTIL = click.option(
     "--until",

@@ -41,35 +41,51 @@ class Place(NamedTuple):
 
     async def create(self, engine: Engine, id: str, **options: Any) -> Container:
         """A new container there. If cancelled, everything begun is undone first."""
-        is_open = await _is_open(options.get("spec"), options.get("bundle"))
-        container = await self._create(engine, id, options)
-        if is_open:
-            errors.say(
-                f"warning: {id!r} isn't isolated: its config names no namespaces. 'asyncrt do' runs a "
-                "program in new ones, 'asyncrt spec' writes a config that names them"
-            )
+        sandbox = None if self.sandbox is None else await load(engine, self.sandbox)
+        mend = ""
+        if await _is_expected_isolated(sandbox) and await _is_open(options):
+            mend = _MEND if sandbox is None else _mend_in(sandbox)  # said when it is there
+        container = await self._create(engine, id, sandbox, options)
+        if mend:
+            errors.say(f"warning: {id!r} isn't isolated: its config names no namespaces. {mend}")
         return container
 
-    async def _create(self, engine: Engine, id: str, given: dict[str, Any]) -> Container:
+    async def _create(
+        self, engine: Engine, id: str, sandbox: Sandbox | None, given: dict[str, Any]
+    ) -> Container:
         from asyncrt.cli import flags
 
         if self.as_sandbox:
             with flags.placed("--as-sandbox"):
                 return (await engine.create_sandbox(id, **given)).root
-        if self.sandbox is not None:
-            sandbox = await load(engine, self.sandbox)
+        if sandbox is not None:
             with flags.placed("--sandbox"):
                 return await sandbox.create(id, share_pid=self.share_pid, **given)
         return await engine.create(id, **given)
 
 
-async def _is_open(spec: Spec | None, bundle: str | None) -> bool:
-    """Whether isolation was asked for, by --platform linux, and the config asks for none.
+_MEND = "'asyncrt do' runs a program in new ones, 'asyncrt spec' writes a config that names them"
+
+
+def _mend_in(sandbox: Sandbox) -> str:
+    return f"In sandbox {str(sandbox.id)!r} a --bundle with a config of 'asyncrt spec' has them"
+
+
+async def _is_expected_isolated(sandbox: Sandbox | None) -> bool:
+    """Whether who types this may think so: it is on linux by name, or beside a root that is there.
 
     If cancelled, nothing has happened.
     """
-    if global_options.of(click.get_current_context()).platform != "linux":
-        return False
+    platform = global_options.of(click.get_current_context()).platform
+    if platform == "auto" and sandbox is not None:
+        platform = (await sandbox.root.view()).platform
+    return platform == "linux"
+
+
+async def _is_open(given: dict[str, Any]) -> bool:
+    """Whether the config asks for no isolation. If cancelled, nothing has happened."""
+    spec: Spec | None = given.get("spec")
+    bundle: str | None = given.get("bundle")
     from asyncrt._threads import run_blocking
     from asyncrt.errors import AsyncrtError
     from asyncrt.oci import Spec
@@ -90,7 +106,8 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--sandbox",
                 metavar="ID",
                 shell_complete=complete.ids,
-                help="Create it beside that container, in its sandbox, and share its network.",
+                help="Create it in that container's sandbox. Of network, ipc and uts namespaces it shares those "
+                "that its own config names: a plain program names none and runs on the host.",
             ),
             click.option(
                 "--as-sandbox",

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 @placing.options
 @p.DETACH
 @click.option("--keep", is_flag=True, help="Don't delete the container when it has ended.")
+@p.ANNOTATED
 @p.ENV
 @p.CWD
 @p.USER
@@ -59,6 +60,7 @@ def run(
     share_pid: bool,
     detach: bool,
     keep: bool,
+    annotations: Sequence[tuple[str, str]],
     env: Sequence[tuple[str, str]],
     cwd: str | None,
     user: str | None,
@@ -88,7 +90,9 @@ def run(
     ('asyncrt attach' comes back).
     """
     env = with_term(env) if tty and program else env
-    workload = Workload(program, bundle=bundle, env=env, cwd=cwd, user=user)
+    workload = Workload(
+        program, bundle=bundle, annotations=annotations, env=env, cwd=cwd, user=user
+    )
     place = placing.Place.of(sandbox, as_sandbox, share_pid)
     if detach and keep:
         raise click.UsageError("--keep is for an attached run; a detached one is always kept")

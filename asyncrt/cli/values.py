@@ -49,10 +49,11 @@ class Gid(click.ParamType[int]):
         return int(text)
 
 
-class Variable(click.ParamType[tuple[str, str]]):
-    """A variable of an environment, its name and its value."""
+class Pair(click.ParamType[tuple[str, str]]):
+    """A variable of an environment, its name and its value; or an annotation to be given."""
 
-    name = "NAME=VALUE"
+    def __init__(self, name: str = "NAME=VALUE") -> None:
+        self.name = name
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -62,7 +63,7 @@ class Variable(click.ParamType[tuple[str, str]]):
             return value[0], value[1]
         name, equals, rest = str(value).partition("=")
         if not name or not equals:
-            self.fail(f"{value!r} isn't NAME=VALUE", param, ctx)
+            self.fail(f"{value!r} isn't {self.name}", param, ctx)
         return name, rest
 
 

@@ -41,6 +41,7 @@ class Workload:
         program: Sequence[str],
         *,
         bundle: str | None,
+        annotations: Sequence[tuple[str, str]],
         env: Sequence[tuple[str, str]],
         cwd: str | None,
         user: str | None,
@@ -60,21 +61,28 @@ class Workload:
                     "this directory, which has no config.json, is none"
                 )
         self.program = tuple(program)
-        self.bundle = None if program else (bundle if bundle is not None else ".")
+        read = None if program else (bundle if bundle is not None else ".")
+        self._annotations = dict(annotations)
+        # One that something is to be added to is read here, and not by the engine.
+        self.bundle = None if annotations else read
+        self._read = read if annotations else None
         self._env = dict(env)
         self._cwd = cwd
         self._user = user
 
     async def spec(self) -> Spec | None:
-        """The spec of a program; None for a bundle, which the engine reads itself.
+        """The spec of a program or of an annotated bundle; None for one that the engine reads itself.
 
         If cancelled, nothing has happened.
         """
-        if not self.program:
-            return None
         from asyncrt._threads import run_blocking
         from asyncrt.cli import flags
-        from asyncrt.oci import Spec
+        from asyncrt.oci import Spec, annotated
+
+        if self._read is not None:
+            return annotated(await run_blocking(Spec.from_bundle, self._read), self._annotations)
+        if not self.program:
+            return None
 
         with flags.named():
             if self._user is None:
@@ -82,4 +90,10 @@ class Workload:
             return await run_blocking(self._command, Spec)  # names may be looked up over a network
 
     def _command(self, kind: type[Spec]) -> Spec:
-        return kind.command(self.program, env=self._env, cwd=self._cwd or "/", user=self._user)
+        return kind.command(
+            self.program,
+            env=self._env,
+            cwd=self._cwd or "/",
+            user=self._user,
+            annotations=self._annotations,
+        )

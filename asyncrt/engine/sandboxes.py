@@ -62,7 +62,8 @@ class Sandbox:
         """A new container in this sandbox, whose init waits at its gate.
 
         Of the namespaces that its spec asks for without a path it shares the sandbox's network, ipc and
-        uts namespaces, and with `share_pid` the one of process ids; what else it has is its own. It
+        uts namespaces, and with `share_pid` the one of process ids; what else it has is its own. One
+        that asks for none, as Spec.command's, isn't isolated: it runs on the host, and none is shared. It
         needs a cgroup or a pid namespace of its own, or nobody could tell its processes from the
         others'. All other arguments and errors are as for Engine.create.
 

@@ -10,7 +10,7 @@ from asyncrt.oci.homes import home_of, is_known
 from asyncrt.oci.hooks import HOOK_KINDS, hook_plans, merge_env
 from asyncrt.oci.sandbox_config import default_config
 from asyncrt.oci.sandboxes import Membership, is_sandbox, membership, placed
-from asyncrt.oci.spec import OCI_VERSION, Spec
+from asyncrt.oci.spec import OCI_VERSION, Spec, annotated
 from asyncrt.oci.state_report import state_report
 
 load_bundle = Spec.from_bundle
@@ -27,6 +27,7 @@ __all__ = [
     "Rlimit",
     "Spec",
     "User",
+    "annotated",
     "complete_exec",
     "decode_config",
     "default_config",

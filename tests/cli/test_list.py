@@ -117,3 +117,34 @@ def test_a_wait_of_over_a_second_shows_on_a_terminal(asyncrt: Asyncrt) -> None:
 def test_a_sandbox_that_there_cant_be_is_a_mistake_and_no_empty_table(asyncrt: Asyncrt) -> None:
     for bad in ("../x", "", "a b"):
         assert repr(bad) in asyncrt.fails("list", "--sandbox", bad)
+
+
+def test_what_create_and_run_annotate_is_found_by_it_program_or_bundle(
+    asyncrt: Asyncrt, tmp_path: Path
+) -> None:
+    config = {
+        "ociVersion": "1.2.0",
+        "process": {"args": ["/bin/true"], "cwd": "/"},
+        "annotations": {"team": "red", "kind": "bundle"},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    blue = ["--annotation", "team=blue", "--annotation", "note=a=b"]
+    asyncrt.do("create", *blue, "waiting", "--", "/bin/true")
+    asyncrt.do("run", "--keep", *blue, "done", "--", "/bin/true")
+    asyncrt.do("run", "--keep", *blue, "--bundle", tmp_path, "bundled")
+    asyncrt.do("run", "--keep", "--bundle", tmp_path, "asis")
+    for wanted, found in (
+        (["team=blue"], "bundled\ndone\nwaiting\n"),
+        (["team=blue", "note=a=b", "kind=bundle"], "bundled\n"),  # what isn't named stays
+        (["team=red"], "asis\n"),
+    ):
+        words = [word for each in wanted for word in ("--annotation", each)]
+        assert asyncrt.do("list", "-q", *words) == found
+    assert asyncrt.views()["bundled"]["bundle"] == str(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text()) == config
+    for wrong in ("team", "=blue"):
+        status, _, err = asyncrt.inside("run", "x", "--annotation", wrong, "--", "/bin/true")
+        assert (status, err.count("\n")) == (2, 1)
+        assert f"'--annotation': {wrong!r} isn't KEY=VALUE" in err
+    asyncrt.do("delete", "--force", *asyncrt.views())
+    assert asyncrt.left() == []

@@ -127,6 +127,38 @@ def test_isolation_that_was_asked_for_and_isnt_there_is_told(
 
 @pytest.mark.needs_root
 @pytest.mark.needs_cgroups
+@pytest.mark.needs_userns
+def test_a_plain_program_in_a_sandbox_with_namespaces_is_told_to_be_on_the_host(
+    asyncrt: Asyncrt, tmp_path: Path
+) -> None:
+    """It looks as if it were inside; it is the host's root."""
+    namespaces = [{"type": "pid"}, {"type": "uts"}]
+    config = {
+        "ociVersion": "1.2.0",
+        "process": {"args": ["sleep", "1000"], "cwd": "/", "env": ["PATH=/bin:/usr/bin"]},
+        "linux": {"namespaces": namespaces},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert asyncrt.both("run", "-d", "--as-sandbox", "-b", tmp_path, "pod") == ("", "")
+    for words, options in (
+        (["run", "--sandbox", "pod", "job", "--", "true"], []),
+        (["run", "--sandbox", "po", "job", "--", "true"], ["--platform", "linux"]),
+        (["create", "--log", "--sandbox", "pod", "app", "--", "true"], []),
+    ):
+        _, err = asyncrt.both(*words, options=options)
+        assert err.count("\n") == 1
+        assert "isn't isolated: its config names no namespaces. In sandbox 'pod' a --bundle " in err
+    # Who asks for none is told nothing, nor is who has some.
+    assert asyncrt.both(
+        *("run", "--sandbox", "pod", "job", "--", "true"), options=["--platform", "host"]
+    ) == ("", "")
+    assert asyncrt.both("create", "--log", "--sandbox", "pod", "-b", tmp_path, "inside") == ("", "")
+    asyncrt.do("delete", "--force", "--sandbox", "pod")
+    assert asyncrt.left() == []
+
+
+@pytest.mark.needs_root
+@pytest.mark.needs_cgroups
 def test_a_place_in_a_sandbox_that_cant_be_is_told_by_its_option(
     asyncrt: Asyncrt, tmp_path: Path
 ) -> None:
