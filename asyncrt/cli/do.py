@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import sys
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from asyncrt.cli import commands, complete, errors, options, session, values
+from asyncrt.cli import commands, complete, errors, options, session
 from asyncrt.cli import parameters as p
 
 if TYPE_CHECKING:
@@ -27,35 +26,6 @@ _FIRST = ("/bin/sh", "-c", 'trap : HUP INT QUIT TERM USR1 USR2; "$@"; exit $?', 
 
 # What a program needs to find its files and to speak to its user; the rest may hold secrets.
 _PASSED = ("HOME", "LANG", "LC_ALL", "PATH", "TERM", "TZ")
-
-
-class _Size(click.ParamType[str]):
-    name = "SIZE"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from asyncrt.errors import SpecInvalid
-        from asyncrt.oci.sandbox_config import parse_size
-
-        try:
-            parse_size(str(value), "")
-        except SpecInvalid as error:
-            self.fail(error.why, param, ctx)
-        return str(value)
-
-
-class _Processors(click.ParamType[float]):
-    name = "number"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        if not 0 < number < math.inf:
-            self.fail(f"{value!r} is no number of CPUs above 0", param, ctx)
-        return number
 
 
 @click.command(
@@ -85,19 +55,9 @@ class _Processors(click.ParamType[float]):
 )
 @p.OVERLAY_HERE
 @click.option("--network", is_flag=True, help="Share the host's network; default: none.")
-@click.option(
-    "-m",
-    "--memory",
-    type=_Size(),
-    metavar="SIZE",
-    help="The most memory it may have, as 256M; no swap beside it.",
-)
-@click.option(
-    "--pids", type=values.WholeNumber(min=1), metavar="N", help="The most processes and threads."
-)
-@click.option(
-    "--cpu", type=_Processors(), metavar="N", help="How many CPUs' time; 0.5 is half of one."
-)
+@p.MEMORY
+@p.PIDS
+@p.CPU
 @p.ENV_CHOSEN
 @p.CWD_HERE
 @p.USER

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 @p.ENV
 @p.CWD
 @p.USER
+@p.MEMORY
+@p.PIDS
+@p.CPU
 @p.DEADLINE
 @p.TTY_WAITING
 @p.CONSOLE_SOCKET
@@ -56,6 +59,9 @@ def create(
     env: Sequence[tuple[str, str]],
     cwd: str | None,
     user: str | None,
+    memory: str | None,
+    pids: int | None,
+    cpu: float | None,
     deadline: float | None,
     tty: bool,
     console_socket: str | None,
@@ -74,7 +80,13 @@ def create(
     """
     env = with_term(env) if tty and program else env
     workload = Workload(
-        program, bundle=bundle, annotations=annotations, env=env, cwd=cwd, user=user
+        program,
+        bundle=bundle,
+        annotations=annotations,
+        env=env,
+        cwd=cwd,
+        user=user,
+        limits={"memory": memory, "pids": pids, "cpu": cpu},
     )
     place = placing.Place.of(sandbox, as_sandbox, share_pid)
 

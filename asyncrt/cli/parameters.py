@@ -85,6 +85,19 @@ PID_FILE = click.option(
     shell_complete=complete.files,
     help="Write the process's pid here, last of all and whole (in place if it is a FIFO).",
 )
+MEMORY = click.option(
+    "-m",
+    "--memory",
+    type=values.Size(),
+    metavar="SIZE",
+    help="The most memory it may have, as 256M; no swap beside it.",
+)
+PIDS = click.option(
+    "--pids", type=values.WholeNumber(min=1), metavar="N", help="The most processes and threads."
+)
+CPU = click.option(
+    "--cpu", type=values.Processors(), metavar="N", help="How many CPUs' time; 0.5 is half of one."
+)
 DEADLINE = click.option(
     "--deadline",
     type=values.Seconds(),

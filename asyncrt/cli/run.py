@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 @p.ENV
 @p.CWD
 @p.USER
+@p.MEMORY
+@p.PIDS
+@p.CPU
 @p.DEADLINE
 @p.TTY
 @p.DETACH_KEYS
@@ -64,6 +67,9 @@ def run(
     env: Sequence[tuple[str, str]],
     cwd: str | None,
     user: str | None,
+    memory: str | None,
+    pids: int | None,
+    cpu: float | None,
     deadline: float | None,
     tty: bool,
     detach_keys: bytes,
@@ -91,7 +97,13 @@ def run(
     """
     env = with_term(env) if tty and program else env
     workload = Workload(
-        program, bundle=bundle, annotations=annotations, env=env, cwd=cwd, user=user
+        program,
+        bundle=bundle,
+        annotations=annotations,
+        env=env,
+        cwd=cwd,
+        user=user,
+        limits={"memory": memory, "pids": pids, "cpu": cpu},
     )
     place = placing.Place.of(sandbox, as_sandbox, share_pid)
     if detach and keep:

@@ -195,6 +195,41 @@ class Layer(click.ParamType["Overlay"]):
         )
 
 
+class Size(click.ParamType[str]):
+    """So many bytes, as Spec.command takes them."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """As click's."""
+        from asyncrt.errors import SpecInvalid
+        from asyncrt.oci.sandbox_config import parse_size
+
+        try:
+            parse_size(str(value), "")
+        except SpecInvalid as error:
+            self.fail(error.why, param, ctx)
+        return str(value)
+
+
+class Processors(click.ParamType[float]):
+    """How many CPUs' time."""
+
+    name = "number"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """As click's."""
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not 0 < number < math.inf:
+            self.fail(f"{value!r} is no number of CPUs above 0", param, ctx)
+        return number
+
+
 class WholeNumber(click.IntRange):
     """A number in a range; what is none is told to be no number, not to be no range."""
 

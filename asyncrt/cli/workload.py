@@ -45,11 +45,14 @@ class Workload:
         env: Sequence[tuple[str, str]],
         cwd: str | None,
         user: str | None,
+        limits: dict[str, Any],
     ) -> None:
+        """`limits` are those of Spec.command, by its words."""
         if program and bundle is not None:
             raise click.UsageError("give either --bundle or a program, not both")
         if not program:
             given = [("--env", env), ("--cwd", cwd), ("--user", user)]
+            given += [(f"--{name}", value) for name, value in limits.items()]
             for name, value in given:
                 if value:
                     raise click.UsageError(
@@ -69,6 +72,7 @@ class Workload:
         self._env = dict(env)
         self._cwd = cwd
         self._user = user
+        self._limits = limits
 
     async def spec(self) -> Spec | None:
         """The spec of a program or of an annotated bundle; None for one that the engine reads itself.
@@ -96,4 +100,5 @@ class Workload:
             cwd=self._cwd or "/",
             user=self._user,
             annotations=self._annotations,
+            **self._limits,
         )

@@ -22,7 +22,7 @@ from asyncrt.oci._encode import (
 )
 from asyncrt.oci.bundle import CONFIG_NAME, decode_config, read_config
 from asyncrt.oci.defaults import DEFAULT_PATH
-from asyncrt.oci.sandbox_config import sandbox_config
+from asyncrt.oci.sandbox_config import resources_of, sandbox_config
 from asyncrt.oci.users import own_user, resolve_user
 
 TYPE_CHECKING = False
@@ -104,6 +104,9 @@ class Spec:
         env: Mapping[str, str] | None = None,
         cwd: str | os.PathLike[str] = "/",
         user: int | str | None = None,
+        memory: int | str | None = None,
+        pids: int | None = None,
+        cpu: float | None = None,
         umask: int | None = None,
         rlimits: Mapping[str, tuple[int, int]] | None = None,
         no_new_privs: bool = False,
@@ -113,6 +116,8 @@ class Spec:
     ) -> Spec:
         """A spec that runs one program and asks for no isolation.
 
+        With one of memory, pids and cpu it needs a cgroup of its own: root, or a delegated tree.
+
         Args:
             args: The program and its arguments. A name without a slash is looked up in `env`'s PATH.
             env: All of its environment; nothing is inherited. PATH gets a default when missing.
@@ -120,6 +125,9 @@ class Spec:
             user: A uid, "uid", "name", "uid:gid" or "name:group"; names are resolved here and now
                 (which may block on a network's user database), a name alone with its supplementary
                 groups. None: as the process that launches it.
+            memory: Bytes, or a text like "256M"; no swap beside it.
+            pids: How many processes and threads there may be.
+            cpu: How many CPUs' time it may use; 0.5 is half of one.
             umask: Its file mode creation mask; None: inherited.
             rlimits: (soft, hard) by name ("NOFILE" or "RLIMIT_NOFILE"); -1 is unlimited.
             no_new_privs: Nothing it executes gains privileges (set-user-id and the like).
@@ -150,6 +158,8 @@ class Spec:
         if oom_score_adj is not None:
             process["oomScoreAdj"] = oom_score_adj
         config: dict[str, object] = {"ociVersion": OCI_VERSION, "process": process}
+        if resources := resources_of(memory, pids, cpu):
+            config["linux"] = {"resources": resources}
         if annotations:
             config["annotations"] = dict(annotations)
         if hooks:

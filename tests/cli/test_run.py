@@ -291,3 +291,31 @@ def test_a_pid_file_that_cant_be_is_told_before_anything_starts(
     assert "can't write the pid file" in line
     assert not ran.exists()
     assert asyncrt.left() == []
+
+
+@pytest.mark.needs_cgroups("memory", "pids", "cpu")
+def test_limits_of_a_plain_program_hold(asyncrt: Asyncrt) -> None:
+    limited = ("--memory", "32M", "--pids", "16", "--cpu", "0.5")
+    grow = (
+        "dd",
+        "if=/dev/zero",
+        "of=/dev/null",
+        "bs=256M",
+        "count=1",
+    )  # of that size is its buffer
+    asyncrt("run", *limited, "big", "--", *grow, status=128 + 9)
+    asyncrt.do("create", *limited, "held", "--", "/bin/true")
+    config = json.loads((Path(asyncrt.root) / "held.d" / "config.json").read_text())
+    assert config["linux"]["resources"] == {
+        "memory": {"limit": 32 << 20, "swap": 32 << 20},
+        "pids": {"limit": 16},
+        "cpu": {"quota": 50_000, "period": 100_000},
+    }
+    asyncrt.do("delete", "--force", "held")
+    assert asyncrt.left() == []
+
+
+def test_limits_of_a_bundle_are_its_configs(asyncrt: Asyncrt, tmp_path: Path) -> None:
+    for words in (("--memory", "32M"), ("--pids", "16"), ("--cpu", "0.5")):
+        line = asyncrt.fails("run", *words, "--bundle", tmp_path, "x", status=2)
+        assert f"{words[0]} is for a program; a bundle says it in config.json" in line
