@@ -252,9 +252,8 @@ class SpecInvalid(AsyncrtError, ValueError):
         self.json_path = json_path
         self.why = why
         self.path = path
-        where = f"{path}: " if path else ""
-        at = f"{json_path}: " if json_path else ""
-        self._set(f"{where}{at}{why}", json_path=json_path, why=why, path=path)
+        said = ": ".join(each for each in (path, json_path, why) if each)
+        self._set(said, json_path=json_path, why=why, path=path)
 
 
 class SpecUnsupported(AsyncrtError):
@@ -276,11 +275,8 @@ class SpecUnsupported(AsyncrtError):
         self.container_id = container_id
         self.fields = tuple(fields)
         self.reasons = dict(reasons or {})
-        named = (
-            f"{each} ({self.reasons[each]})" if each in self.reasons else each
-            for each in self.fields
-        )
-        listed = ", ".join(named)
+        why = {each: f"{each} ({reason})" for each, reason in self.reasons.items()}
+        listed = ", ".join(why.get(each, each) for each in self.fields)
         said = f"the {platform} platform can't honour: {listed}"
         advice = "take these out of the spec or choose another platform"
         if container_id is not None:
@@ -401,9 +397,8 @@ class UpdateFailed(AsyncrtError):
         self.left = tuple(left)
         where = f"{json_path}: {path}" if path else json_path
         said = ": ".join(each for each in (_words(errno) if errno else "", why) if each)
-        stays = "nothing is changed"
-        if self.left:
-            stays = f"all is put back but {', '.join(self.left)}"
+        kept = ", ".join(self.left)
+        stays = f"all is put back but {kept}" if kept else "nothing is changed"
         self._set(
             f"can't update container {container_id!r}: {where}: {said}; {stays}",
             container_id=container_id,
