@@ -50,7 +50,8 @@ def test_all_of_a_sandbox_are_acted_on_the_root_last(asyncrt: Asyncrt) -> None:
     assert asyncrt.left() == []
     _pod(asyncrt, "one")
     asyncrt.do("kill", "--sandbox", "pod", "KILL")
-    assert asyncrt.do("wait", "one") == "137\n"
+    for each in ("one", "pod"):
+        assert asyncrt.do("wait", each) == "137\n"
     asyncrt.do("delete", "--sandbox", "pod")
     assert asyncrt.left() == []
 
