@@ -127,9 +127,12 @@ class InvalidTransition(AsyncrtError):
         self.operation = operation
         self.status = status
         self.allowed = tuple(allowed)
+        advice = ""
+        if (operation, status) == ("start", "stopped"):
+            advice = "; a container runs once: delete it and create it again"
         self._set(
             f"can't {_WORDS.get(operation, operation)} container {container_id!r}: it is {status}, "
-            f"and must be {' or '.join(self.allowed)}",
+            f"and must be {' or '.join(self.allowed)}{advice}",
             container_id=container_id,
             operation=operation,
             status=status,

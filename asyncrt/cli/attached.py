@@ -9,12 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from asyncrt import DEVNULL, INHERIT, InvalidTransition, Lease, _threads
-from asyncrt.cli import errors, pid_file, show_logs, tty
+from asyncrt.cli import errors, flags, pid_file, show_logs, tty
 from asyncrt.cli.placing import Place
 from asyncrt.cli.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+    from contextlib import AbstractContextManager
     from typing import Any
 
     from asyncrt.cli.signals import Signals
@@ -63,7 +64,8 @@ async def run_detached(engine: Engine, wanted: Wanted) -> int:
         container = await _create(engine, wanted, stdin=DEVNULL)
         try:
             pid = await _pid(container, wanted)
-            await container.start()
+            with _named(wanted):
+                await container.start()
             if wanted.pid_file is not None:
                 await pid_file.write(wanted.pid_file, pid)
         except BaseException:
@@ -93,7 +95,8 @@ async def run_attached(engine: Engine, signals: Signals, wanted: Wanted, *, keep
             showing = asyncio.create_task(lent.until_end())
         elif wanted.output is not INHERIT:
             showing = asyncio.create_task(show_logs.copy(container.logs(follow=True)))
-        await container.start()
+        with _named(wanted):
+            await container.start()
         signals.forward(partial(container.kill, all=True) if wanted.tell_all else container.kill)
         if wanted.pid_file is not None:
             writing = asyncio.create_task(pid_file.write(wanted.pid_file, pid))
@@ -138,21 +141,27 @@ async def _released(container: Container) -> bool:
 async def _create(
     engine: Engine, wanted: Wanted, *, stdin: Any, lease: Lease | None = None
 ) -> Container:
-    return await wanted.place.create(
-        engine,
-        wanted.id,
-        spec=await wanted.workload.spec(),
-        bundle=wanted.workload.bundle,
-        stdin=stdin,
-        stdout=wanted.output,
-        stderr=wanted.output,
-        deadline_seconds=wanted.deadline,
-        lease=lease,
-        terminal=tty.own_size() if wanted.terminal else None,
-        console_socket=wanted.console_socket,
-        pass_fds=wanted.pass_fds,
-        overlay=wanted.overlay,
-    )
+    with _named(wanted):
+        return await wanted.place.create(
+            engine,
+            wanted.id,
+            spec=await wanted.workload.spec(),
+            bundle=wanted.workload.bundle,
+            stdin=stdin,
+            stdout=wanted.output,
+            stderr=wanted.output,
+            deadline_seconds=wanted.deadline,
+            lease=lease,
+            terminal=tty.own_size() if wanted.terminal else None,
+            console_socket=wanted.console_socket,
+            pass_fds=wanted.pass_fds,
+            overlay=wanted.overlay,
+        )
+
+
+def _named(wanted: Wanted) -> AbstractContextManager[None]:
+    """What has options blamed for what they said, and a bundle's file for what it says."""
+    return flags.named(by_file=wanted.workload.bundle is not None)
 
 
 async def _pid(container: Container, wanted: Wanted) -> int | None:

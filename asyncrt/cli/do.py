@@ -178,8 +178,7 @@ class _Sandbox:
         program, here = self._program, "/"
         if self._rootfs is None:
             here = os.getcwd()
-            if shutil.which(program[0], path=self._env.get("PATH", DEFAULT_PATH)) is None:
-                raise errors.CommandFailedError(f"there is no program {program[0]!r} to run")
+            self._look_for(program[0], here, self._env.get("PATH", DEFAULT_PATH))
             program = (*_FIRST, *program)
         return Spec.sandbox(
             program,
@@ -191,6 +190,18 @@ class _Sandbox:
             cwd=self._cwd or here,
             **self._others,
         )
+
+    def _look_for(self, name: str, here: str, path: str) -> None:
+        """Raise CommandFailedError if it isn't there; the shell that is to run it says less."""
+        where = f"it isn't in PATH={path}: give its whole path"
+        if "/" in name:
+            where = f"looked for in {self._cwd or here}" if not name.startswith("/") else ""
+            if shutil.which(os.path.join(self._cwd or here, name)) is not None:
+                return
+        elif shutil.which(name, path=path) is not None:
+            return
+        advice = f"; {where}" if where else ""
+        raise errors.CommandFailedError(f"there is no program {name!r} to run{advice}")
 
     def _covers(self, path: str) -> bool:
         """Whether it is seen there anyway, and may be written to."""

@@ -8,7 +8,7 @@ import click
 
 from asyncrt.cli import commands, complete, session
 from asyncrt.cli import parameters as p
-from asyncrt.cli.workload import with_term
+from asyncrt.cli.workload import check_console, with_term
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,6 +106,8 @@ def exec_(
     ) != ((), (), (), (), False, *[None] * 4):
         raise click.UsageError("with --process, its file says the program and all about it")
 
+    check_console(program, console_socket, tty=tty)
+
     async def work(engine: Engine, signals: Signals) -> int:
         from asyncrt import DEVNULL, INHERIT, Lease
         from asyncrt._threads import run_blocking
@@ -127,7 +129,7 @@ def exec_(
         if not detach:
             signals.hold()
         container = await engine.load(id)
-        with flags.named():
+        with flags.named(by_file=process is not None):
             running = await container.exec(
                 program or None,
                 process=process,

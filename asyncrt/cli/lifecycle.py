@@ -8,7 +8,7 @@ import click
 
 from asyncrt.cli import commands, options, placing, session
 from asyncrt.cli import parameters as p
-from asyncrt.cli.workload import Workload, output_target, with_term
+from asyncrt.cli.workload import Workload, check_console, output_target, with_term
 from asyncrt.status import Status
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def create(
     'asyncrt logs'. A terminal of its own waits for 'asyncrt attach'. A deadline counts from the start
     on.
     """
+    check_console(program, console_socket, tty=tty)
     env = with_term(env) if tty and program else env
     workload = Workload(
         program,
@@ -92,6 +93,7 @@ def create(
 
     async def work(engine: Engine) -> int:
         from asyncrt import DEVNULL, _threads
+        from asyncrt.cli import flags
         from asyncrt.cli import pid_file as pid_files
         from asyncrt.cli.preserved import preserved
         from asyncrt.cli.progress import Progress
@@ -100,20 +102,21 @@ def create(
         pid_files.check(pid_file)
         output = output_target(log, log_opt, default=False)
         async with Progress(f"creating {id}"):
-            container = await place.create(
-                engine,
-                id,
-                spec=await workload.spec(),
-                bundle=workload.bundle,
-                stdin=DEVNULL,
-                stdout=output,
-                stderr=output,
-                deadline_seconds=deadline,
-                terminal=tty or None,
-                console_socket=console_socket,
-                pass_fds=passed,
-                overlay=overlay,
-            )
+            with flags.named(by_file=workload.bundle is not None):
+                container = await place.create(
+                    engine,
+                    id,
+                    spec=await workload.spec(),
+                    bundle=workload.bundle,
+                    stdin=DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    deadline_seconds=deadline,
+                    terminal=tty or None,
+                    console_socket=console_socket,
+                    pass_fds=passed,
+                    overlay=overlay,
+                )
         if pid_file is not None:
             try:
                 await pid_files.write(pid_file, (await container.view()).pid)

@@ -8,7 +8,7 @@ import click
 
 from asyncrt.cli import commands, placing, session
 from asyncrt.cli import parameters as p
-from asyncrt.cli.workload import Workload, output_target, with_term
+from asyncrt.cli.workload import Workload, check_console, output_target, with_term
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,6 +95,7 @@ def run(
     With --tty it has a terminal: keys go there, Ctrl-C too, and the detach keys leave it running
     ('asyncrt attach' comes back).
     """
+    check_console(program, console_socket, tty=tty)
     env = with_term(env) if tty and program else env
     workload = Workload(
         program,

@@ -33,6 +33,12 @@ def output_target(
     return INHERIT
 
 
+def check_console(program: Sequence[str], console_socket: str | None, *, tty: bool) -> None:
+    """Raise UsageError for a socket that no terminal would be sent to, unless a file may ask for one."""
+    if console_socket is not None and program and not tty:
+        raise click.UsageError("--console-socket is for a terminal: give --tty as well")
+
+
 class Workload:
     """A bundle's path or a program, checked for options that belong to the other."""
 

@@ -110,10 +110,10 @@ def _cgroups(record: Record, below: str | None) -> list[str]:
     if below is None:
         return places
     if not places:
-        raise SpecInvalid(json_path="", why=f"cgroup={below!r}: {record.id!r} has no cgroup")
+        raise SpecInvalid(json_path="cgroup", why=f"{below!r}: {record.id!r} has no cgroup")
     given: object = below
     parts = given.split("/") if isinstance(given, str) else [".."]
     if ".." in parts or not set(below).isdisjoint("\0:"):
-        why = f"cgroup={below!r} is no path of a cgroup below the container's"
-        raise SpecInvalid(json_path="", why=why)
+        why = f"{below!r} is no path of a cgroup below the container's"
+        raise SpecInvalid(json_path="cgroup", why=why)
     return [os.path.normpath(os.path.join(each, *parts)) for each in places]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import subprocess
 from enum import Enum
 from io import FileIO
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
@@ -96,9 +97,8 @@ class Streams:
             fd = target if isinstance(target, int) else target.fileno()
             os.fstat(fd)
         except (OSError, ValueError, AttributeError, OverflowError) as error:
-            raise SpecInvalid(
-                json_path="", why=f"{name}={target!r} isn't an open descriptor or file"
-            ) from error
+            why = f"{name}={target!r} isn't an open descriptor or file{_advice(number, target)}"
+            raise SpecInvalid(json_path="", why=why) from error
         return fd
 
     def __enter__(self) -> Self:
@@ -180,6 +180,15 @@ class Streams:
         for transport in self._transports:
             transport.close()
         self._transports.clear()
+
+
+def _advice(number: int, target: object) -> str:
+    """What to give instead of what people often give."""
+    if isinstance(target, str | os.PathLike):
+        return "; open() it" + (", or use asyncrt.LOG" if number else "")
+    if target == subprocess.STDOUT and number == 2:
+        return "; give it what stdout has, a file or LOG; of pipes each is read by itself"
+    return "; give one that is, or asyncrt's INHERIT, DEVNULL or PIPE"
 
 
 def open_streams(

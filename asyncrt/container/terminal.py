@@ -184,6 +184,8 @@ async def attach(
         why = "it has no terminal"
         if record.logs:
             why += "; logs(follow=True, tail=0), 'asyncrt logs -f', shows what it writes"
+        else:
+            why += "; create it with one (--tty), or with a log (--log) to see its output"
         raise NoOutput(container_id=container_id, operation="attach to", why=why)
     statuses.require(container_id, "attach", observed.status)
     try:

@@ -94,6 +94,44 @@ def test_who_was_killed_for_want_of_memory_is_told(
     assert err.count("\n") == bool(said)
 
 
+def test_what_cant_be_had_is_told_by_its_option_with_what_to_do(asyncrt: Asyncrt) -> None:
+    """No spec is to be mended by who has written none."""
+    asyncrt.detached("web", "sleep", "1000", options=["--no-log"])
+    not_here = "it isn't to be had on the host platform, where this runs"
+    cases: list[tuple[list[str], str]] = [
+        (["run", "x", "--overlay", "memory"], "--overlay: a plain program has no root of its own"),
+        (["exec", "web", "--apparmor", "x"], f"--apparmor: {not_here}"),
+        (["exec", "web", "--process-label", "x"], f"--process-label: {not_here}"),
+        (["exec", "web", "--cap", "CAP_NET_ADMIN"], f"--cap: {not_here}"),
+        (["exec", "web", "--cap", "NET_ADMIN"], "'--cap': unknown capability 'NET_ADMIN'"),
+        *((each, "'--cwd': '/nowhere': No such file") for each in _IN_NOWHERE),
+    ]
+    for words, said in cases:
+        line = _line(asyncrt, 1, *words, "--", "true")
+        assert said in line, words
+        assert "spec" not in line, words
+    for words in (["run", "x"], ["create", "x"], ["exec", "web"]):
+        line = _line(asyncrt, 2, *words, "--console-socket", "/x", "--", "true")
+        assert "--console-socket is for a terminal: give --tty as well" in line
+    assert "create it with one (--tty), or with a log (--log)" in _line(asyncrt, 1, "attach", "web")
+    for words, where in ((["do"], os.getcwd()), (["do", "--cwd", "/usr"], "/usr")):
+        line = _line(asyncrt, 1, *words, "--", "./nowhere")
+        assert f"no program './nowhere' to run; looked for in {where}" in line
+    assert "; it isn't in PATH=" in _line(asyncrt, 1, "do", "--", "nowhere")
+    asyncrt.do("stop", "web")
+    assert "once: delete it and create it again" in _line(asyncrt, 1, "start", "web")
+    asyncrt.do("delete", "web")
+    assert asyncrt.left() == []
+
+
+_IN_NOWHERE = (
+    ["run", "x", "--cwd", "/nowhere"],
+    ["run", "-d", "x", "--cwd", "/nowhere"],
+    ["create", "x", "--cwd", "/nowhere"],
+    ["exec", "web", "--cwd", "/nowhere"],
+)
+
+
 def test_host_makes_no_throw_away_sandbox_and_says_what_does(asyncrt: Asyncrt) -> None:
     line = asyncrt.fails("do", "--", "true", options=["--platform", "host"], status=2)
     assert "the host platform makes no sandbox; leave out --platform" in line

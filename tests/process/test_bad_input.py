@@ -357,6 +357,18 @@ async def test_an_argument_of_a_wrong_type_is_refused_by_its_name(
                 "supervision is ['own']",
             ),
             (lambda: any_engine.create("a", bundle=5), "path of a directory, not 5"),
+            (
+                lambda: any_engine.create("a", spec=spec, stdout="/x.log"),
+                "open() it, or use asyncrt.LOG",
+            ),
+            (
+                lambda: any_engine.create("a", spec=spec, stderr=subprocess.STDOUT),
+                "stderr=-2 isn't an open descriptor or file; give it what stdout has",
+            ),
+            (
+                lambda: any_engine.create("a", spec=spec, stdin=subprocess.PIPE),
+                "INHERIT, DEVNULL or PIPE",
+            ),
             (lambda: any_engine.create(5, spec=spec), "container id '5': it is of type int"),
             (lambda: any_engine.load(None), "container id 'None': it is of type NoneType"),
             (lambda: any_engine.load(["web"]), "it is of type list"),

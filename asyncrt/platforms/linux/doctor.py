@@ -143,7 +143,10 @@ def _delegation(here: cgroups_here.Here) -> str:
     if here.read_only:
         return " && ".join(f"mount -o remount,bind,rw {each}" for each in here.read_only)
     if here.version != "v2":  # v1 can't be given away safely (systemd: CGROUP_DELEGATION)
-        return "boot with systemd.unified_cgroup_hierarchy=1"
+        return (
+            "add systemd.unified_cgroup_hierarchy=1 to the kernel's command line (GRUB_CMDLINE_LINUX in "
+            "/etc/default/grub, then update-grub) and reboot"
+        )
     if os.path.isdir(_SYSTEMD) and os.geteuid() != 0:
         return "systemd-run --user --scope -p Delegate=yes COMMAND"
     # cgroups(7), "Cgroups delegation"
