@@ -37,6 +37,10 @@ class Workload(Protocol):
     def bundle(self) -> str | None:
         """The path of the bundle, which the engine reads itself."""
 
+    @property
+    def by_file(self) -> bool:
+        """Whether a file says what is to run, and no options."""
+
     async def spec(self) -> Spec | None:
         """The spec, if there is no bundle. If cancelled, nothing has happened."""
 
@@ -161,7 +165,7 @@ async def _create(
 
 def _named(wanted: Wanted) -> AbstractContextManager[None]:
     """What has options blamed for what they said, and a bundle's file for what it says."""
-    return flags.named(by_file=wanted.workload.bundle is not None)
+    return flags.named(by_file=wanted.workload.by_file)
 
 
 async def _pid(container: Container, wanted: Wanted) -> int | None:

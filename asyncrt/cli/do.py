@@ -143,6 +143,7 @@ class _Sandbox:
     """What the sandbox is made from."""
 
     bundle = None
+    by_file = False
 
     def __init__(
         self,

@@ -102,7 +102,7 @@ def create(
         pid_files.check(pid_file)
         output = output_target(log, log_opt, default=False)
         async with Progress(f"creating {id}"):
-            with flags.named(by_file=workload.bundle is not None):
+            with flags.named(by_file=workload.by_file):
                 container = await place.create(
                     engine,
                     id,

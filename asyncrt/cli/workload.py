@@ -70,6 +70,7 @@ class Workload:
                     "this directory, which has no config.json, is none"
                 )
         self.program = tuple(program)
+        self.by_file = not program
         read = None if program else (bundle if bundle is not None else ".")
         self._annotations = dict(annotations)
         # One that something is to be added to is read here, and not by the engine.
