@@ -74,6 +74,9 @@ class _Processes:
         self._killed.append(f"init {init}")
         return True
 
+    def oom_kills(self) -> int:
+        return 0
+
 
 class _Sandbox:
     root: object = None
@@ -129,7 +132,6 @@ class _Unborn(_Living):
 def test_a_creation_that_was_interrupted_has_one_end_whatever_came_to_it_as_well() -> None:
     """HAZARDS 14: who finds its creator dead, in the record, says so before the supervisor knows of it."""
     unborn = _Unborn(2, _Sandbox([]))
-    unborn.processes.oom_kills = lambda: 0  # type: ignore[attr-defined]
     unborn.end.expire("sandbox ended")
     unborn.end.come(signal.SIGKILL)
     told = json.loads(unborn.end._record)
