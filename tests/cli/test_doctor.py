@@ -64,4 +64,4 @@ def test_a_spec_to_begin_with_is_written_once(
     assert (tmp_path / "config.json").read_bytes() == before
     status, _, err = asyncrt.inside("spec", "--bundle", tmp_path / "missing")
     assert status == 1
-    assert f"{tmp_path}/missing/config.json" in err
+    assert f"there is no directory '{tmp_path}/missing'" in err

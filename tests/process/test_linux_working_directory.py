@@ -88,4 +88,4 @@ async def test_where_nothing_may_be_made_it_is_missed(
     for each, why in zip(words, ("No such file or directory", "Permission denied"), strict=True):
         done = asyncrt_as(ordinary_user, "--root", root, *each)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-        assert f"process.cwd '{each[2]}': {why}" in done.stderr
+        assert f"'--cwd': '{each[2]}': {why}" in done.stderr

@@ -10,7 +10,7 @@ import asyncio
 import json
 import os
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import asyncrt
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tests.soak.scene import Scene
 
 _SECONDS_BETWEEN = 0.1
+_LEFT = timedelta(seconds=2)
 # A suspicion is a fault when it was there in so many looks in a row, over so many seconds: what dies,
 # or is killed because of it, may wait long for its turn on a busy machine, where looks are slow too.
 _SUSPECTED_SECONDS = 30.0
@@ -104,10 +105,13 @@ class Observer:
             await asyncio.sleep(_SECONDS_BETWEEN)
 
     def _note_strays(self, look: Look, before: datetime) -> None:
-        """A file that is seen twice is left, by somebody who was killed since the look before that."""
+        """A file that stays is left, by somebody who was killed since the look before its first.
+
+        Whoever removes several may be held up between two of them, on a busy machine.
+        """
         now, seen = datetime.now(UTC), self._strays
         self._strays = {each: [*seen.get(each, [before]), now] for each in look.strays}
-        self._left += [(each, when) for each, when in self._strays.items() if len(when) == 3]
+        self._left += [(each, when) for each, when in self._strays.items() if _has_stayed(when)]
 
     def _look_at_layers(self) -> None:
         """What is kept is there for ever: each container only adds its line."""
@@ -165,6 +169,11 @@ class Observer:
                 self.say(f"nobody was killed since {since}, and a file is left: {stray}")
         for text in hooks.wanting(self._scene, causes, self._stories):
             self.say(text)
+
+
+def _has_stayed(when: list[datetime]) -> bool:
+    """Whether it has just been there for so long; the first of them is before it was seen."""
+    return when[-1] - when[1] >= _LEFT > when[-2] - when[1]
 
 
 def _write(message: dict[str, object]) -> None:
