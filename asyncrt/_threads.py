@@ -154,8 +154,9 @@ async def run_blocking(
 ) -> T:
     """What `func(*args)` returns, run in a worker thread; what it raises is raised.
 
-    For short file work only; NoThread, an OSError (EAGAIN), says that none can be started. At most `WORKERS` calls run at once in a loop, apart from those whose
-    callers were cancelled and are waiting for their end.
+    For short file work only. At most `WORKERS` calls run at once in a loop, apart from those whose
+    callers were cancelled and are waiting for their end. Raises NoThread, an OSError (EAGAIN), when
+    none can be started.
 
     If cancelled, waits for the thread, calls `undo(result)` in a thread when one was given and
     `func` succeeded, and raises CancelledError; a call that hasn't begun is dropped.

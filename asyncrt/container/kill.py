@@ -169,7 +169,7 @@ async def _within(channel: Channel, seconds: float) -> bool:
 
 def check_grace(grace_seconds: float) -> None:
     """Raise SpecInvalid for a grace that is negative or not a number."""
-    refuse_no_number(grace_seconds, "grace_seconds")
+    refuse_no_number(grace_seconds, "grace_seconds")  # None neither
     check_seconds(grace_seconds, "grace_seconds")
 
 

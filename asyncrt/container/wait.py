@@ -39,9 +39,8 @@ async def wait(
     Costs one descriptor per container, however many wait. Raises ContainerNotFound when it was
     destroyed before anybody could tell. If cancelled, nothing has changed.
     """
-    limit = asyncio.timeout(timeout)
     try:
-        async with limit:
+        async with asyncio.timeout(timeout):
             again = False
             while True:
                 result = await _wait_once(context, container_id, instance, again=again)

@@ -30,6 +30,14 @@ def _open() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+def _pipes() -> int:
+    found = 0
+    for each in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found += os.readlink(f"/proc/self/fd/{each}").startswith("pipe:")
+    return found
+
+
 def _living(root: str) -> list[int]:
     """Processes below us that a fork server of that root started, or that are one."""
     found = []
@@ -43,6 +51,12 @@ def _living(root: str) -> list[int]:
 async def test_no_connection_is_kept_for_a_next_call(root: str, engine: Engine) -> None:
     async with Engine(root) as closed:
         container = await started(closed, "web", sleeper(), **NULL)
+        pipes = _pipes()
+        # libuv keeps a descriptor of its own from the first pipe of a loop on.
+        async with await container.exec(["/bin/true"], stdout=asyncrt.PIPE) as process:
+            assert process.stdout is not None
+            assert await process.stdout.read() == b""
+    await until(lambda: _pipes() == pipes, "its pipe is let go")
     before = _open()
     await container.pause()
     await container.resume()
